@@ -1,0 +1,131 @@
+"""flowgraph: write mathematics once, as a graph; differentiate it, compile it, run it asynchronously, and see all of it.
+
+Each name here is public and has a place in the reference.
+"""
+
+from . import data, init, io, nn, optim, random, viz
+from . import errors as errors
+from .autodiff import gradients
+from .check import check_gradient
+from .compile import Plan
+from .errors import (
+    ArgumentError,
+    DataError,
+    DrawingError,
+    DtypeError,
+    ExecutionError,
+    FeedError,
+    FetchError,
+    FileFormatError,
+    FlowgraphError,
+    GradientError,
+    GraphError,
+    GraphGrowthWarning,
+    MissingExtraError,
+    RunCancelledError,
+    RunTimeoutError,
+    SessionClosedError,
+    ShapeError,
+    UninitializedError,
+    VariableOrderWarning,
+)
+from .graph import Graph, Node, Tensor, control_dependencies, device, get_default_graph, scope
+from .ops.elementwise import (
+    abs,
+    add,
+    astype,
+    ceil,
+    clip,
+    cos,
+    divide,
+    equal,
+    exp,
+    expm1,
+    floor,
+    floor_divide,
+    greater,
+    greater_equal,
+    isfinite,
+    less,
+    less_equal,
+    log,
+    log1p,
+    logical_and,
+    logical_not,
+    logical_or,
+    maximum,
+    minimum,
+    multiply,
+    negative,
+    not_equal,
+    pow,
+    reciprocal,
+    remainder,
+    sign,
+    sin,
+    sqrt,
+    square,
+    subtract,
+    tanh,
+    where,
+)
+from .ops.gather import take
+from .ops.matmul import matmul, matrix_transpose
+from .ops.reduce import argmax, argmin, max, mean, min, size, sum
+from .ops.shape import (
+    broadcast_to,
+    concat,
+    expand_dims,
+    flip,
+    ones_like,
+    permute_dims,
+    reshape,
+    squeeze,
+    stack,
+    zeros_like,
+)
+from .ops.state import (
+    assign,
+    constant,
+    custom_gradient,
+    group,
+    identity,
+    placeholder,
+    stop_gradient,
+    variable,
+)
+from .session import Function, RunFuture, Session
+from .viz import draw
+
+__version__ = "0.1.0"
+
+__all__ = [
+    # graphs
+    "Graph", "Node", "Tensor", "get_default_graph", "scope", "device", "control_dependencies",
+    # where values come from and go to
+    "placeholder", "constant", "variable", "assign", "group", "identity",
+    # differentiation
+    "gradients", "stop_gradient", "custom_gradient", "check_gradient",
+    # running
+    "Session", "Function", "RunFuture", "Plan",
+    # pictures
+    "draw",
+    # element by element
+    "abs", "add", "astype", "ceil", "clip", "cos", "divide", "equal", "exp", "expm1", "floor", "floor_divide", "greater",
+    "greater_equal", "isfinite", "less", "less_equal", "log", "log1p", "logical_and", "logical_not", "logical_or", "maximum",
+    "minimum", "multiply", "negative", "not_equal", "pow", "reciprocal", "remainder", "sign", "sin", "sqrt", "square", "subtract",
+    "tanh", "where",
+    # reductions
+    "argmax", "argmin", "max", "mean", "min", "size", "sum",
+    # shapes
+    "broadcast_to", "concat", "expand_dims", "flip", "ones_like", "permute_dims", "reshape", "squeeze", "stack", "take",
+    "zeros_like",
+    # matrices
+    "matmul", "matrix_transpose",
+    # libraries
+    "data", "init", "io", "nn", "optim", "random", "viz",
+    # errors
+    "FlowgraphError", "ArgumentError", "DataError", "DrawingError", "DtypeError", "ExecutionError", "FeedError", "FetchError",
+    "FileFormatError", "GradientError", "GraphError", "MissingExtraError", "RunCancelledError", "RunTimeoutError",
+    "SessionClosedError", "ShapeError", "UninitializedError", "GraphGrowthWarning", "VariableOrderWarning",
+]  # fmt: skip

@@ -1,0 +1,5 @@
+"""Differentiation: it turns a graph into more of the same graph. Built only of ops; nothing here computes."""
+
+from .gradients import gradients
+
+__all__ = ["gradients"]

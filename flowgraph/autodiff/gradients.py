@@ -1,0 +1,275 @@
+"""Reverse mode: the gradients of some tensors by others, as new nodes.
+
+Nodes are visited from the last to the first, each once: the cotangents that its consumers send are added up, and its VJP makes
+those of its inputs. Every new node stands in the scope ``gradients/<name of the node that it is the gradient of>`` and knows that node.
+
+A cotangent depends on the ``ys`` and not on the ``xs``: whatever consumes a tensor on a path from the xs is on such a path too. So
+what one call has made serves the next, and asking for more gradients of the same loss adds only what is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from ..errors import ArgumentError, DtypeError, GradientError
+from ..graph import Node, Tensor
+from ..graph.context import current, entered
+from ..graph.op import NoGradient
+from ..graph.report import where
+from ..graph.spec import format_shape, format_spec, is_known
+from ..ops.elementwise import add
+from ..ops.shape import ones_like, zeros_like
+from ..ops.state import identity
+
+Unconnected = Literal["zero", "none", "error"]
+
+
+def gradients(
+    ys: Tensor | Sequence[Tensor],
+    xs: Tensor | Sequence[Tensor],
+    grad_ys: Any = None,
+    stop_gradients: Sequence[Tensor] = (),
+    unconnected: Unconnected = "zero",
+) -> list[Any]:
+    """The gradients of the sum of ``ys`` by each of ``xs``, as tensors of the same graph.
+
+    ys              float tensors; scalars, unless ``grad_ys`` is given
+    xs              float tensors of the same graph: placeholders, variables or anything between
+    grad_ys         for each of ys its cotangent (tensor or array of its shape); None stands for ones
+    stop_gradients  tensors that count as constant
+    unconnected     what an x that no y depends on gets: zeros, None, or a GradientError that says where the path stops
+    returns         a list with one tensor for each of xs, of its shape and dtype
+    raises          GradientError for a y that is no scalar, for tensors of another graph, for integers
+
+    >>> x = fg.placeholder("x", (), "float64")
+    >>> y = x**3
+    >>> (dx,) = fg.gradients(y, x)
+    >>> (ddx,) = fg.gradients(dx, x)
+    >>> session.run([dx, ddx], {x: 2.0})
+    [np.float64(12.0), np.float64(12.0)]
+    """
+    ys, xs = _as_tensors(ys, "ys"), _as_tensors(xs, "xs")
+    stops = _as_tensors(stop_gradients, "stop_gradients") if len(stop_gradients) else ()
+    if unconnected not in ("zero", "none", "error"):
+        raise ArgumentError(f'gradients: unconnected is "zero", "none" or "error", got {unconnected!r}')
+    graph = ys[0].graph
+    for tensor in (*ys, *xs, *stops):
+        if tensor.graph is not graph:
+            raise GradientError(f"gradients: {tensor.name} belongs to another graph than {ys[0].name}")
+    for tensor in (*ys, *xs):
+        if tensor.dtype.kind not in "fcV":
+            raise GradientError(
+                f"gradients: {tensor.name} is {tensor.dtype}, and only floats have gradients",
+                help="cast it with fg.astype before use",
+            )
+    seeds = _seeds(ys, grad_ys)
+    key = (
+        "gradients",
+        tuple(map(id, ys)),
+        None if grad_ys is None else tuple(map(id, seeds)),
+        frozenset(map(id, stops)),
+    )
+    reverse = graph.memo.get(key)
+    if reverse is None:
+        reverse = graph.memo[key] = _Reverse(ys, seeds, stops)
+    results = reverse.by(xs)
+    return [_connected(result, ys, x, stops, unconnected) for result, x in zip(results, xs, strict=True)]
+
+
+class _Reverse:
+    """The cotangents of one set of ys, made as they are asked for."""
+
+    def __init__(self, ys: Sequence[Tensor], seeds: Sequence[Any], stops: Sequence[Tensor]) -> None:
+        self.ys, self.stops = ys, set(stops)
+        self.nodes = _ancestors([y.node for y in ys], self.stops)  # ids in creation order
+        self.seeds = seeds
+        self.cotangents: dict[Tensor, Tensor | None] = {}
+        self.vjps: dict[int, tuple[Any, ...]] = {}
+
+    def by(self, xs: Sequence[Tensor]) -> list[Tensor | None]:
+        graph = self.ys[0].graph
+        on_path = self._on_path(xs)
+        arriving: dict[Tensor, list[Tensor]] = {}
+        for y, seed in zip(self.ys, self.seeds, strict=True):
+            if y not in self.cotangents:
+                arriving.setdefault(y, []).append(_ones(y) if seed is None else seed)
+        for node_id in reversed(self.nodes):
+            if node_id in on_path:
+                self._send(graph.nodes[node_id], on_path, set(xs), arriving)
+        return [self._total(x, arriving) for x in xs]
+
+    def _on_path(self, xs: Sequence[Tensor]) -> set[int]:
+        """The nodes through which a y depends on an x."""
+        graph, wanted, result = self.ys[0].graph, set(xs), set()
+        for node_id in self.nodes:
+            for tensor in graph.nodes[node_id].inputs:
+                if tensor not in self.stops and tensor.dtype.kind in "fcV" and (tensor in wanted or tensor.node.id in result):
+                    result.add(node_id)
+                    break
+        return result
+
+    def _send(self, node: Node, on_path: set[int], xs: set[Tensor], arriving: dict[Tensor, list[Tensor]]) -> None:
+        """Adds what ``node`` passes on to its inputs to ``arriving``."""
+        cotangents = [self._total(out, arriving) for out in node.outputs]
+        if all(g is None for g in cotangents) or isinstance(node.op.vjp, NoGradient):
+            return
+        with entered(_beside(node)):
+            if node.id not in self.vjps:
+                self.vjps[node.id] = _vjp(node, cotangents)
+            entries = list(self.vjps[node.id])
+            for i, tensor in enumerate(node.inputs):
+                wanted = tensor in xs or tensor.node.id in on_path
+                if entries[i] is None or not wanted or tensor in self.stops or tensor.dtype.kind not in "fcV":
+                    continue
+                if not isinstance(entries[i], Tensor):
+                    entries[i] = entries[i]()
+                if tensor not in self.cotangents and entries[i] is not None:
+                    arriving.setdefault(tensor, []).append(entries[i])
+            self.vjps[node.id] = tuple(entries)
+
+    def _total(self, tensor: Tensor, arriving: dict[Tensor, list[Tensor]]) -> Tensor | None:
+        """The sum of all that arrives at ``tensor``; complete once every consumer with a larger id has sent."""
+        if tensor not in self.cotangents:
+            total: Tensor | None = None
+            with entered(_beside(tensor.node)):
+                for part in arriving.pop(tensor, []):
+                    total = part if total is None else add(total, part)
+            self.cotangents[tensor] = total
+        return self.cotangents[tensor]
+
+
+def _vjp(node: Node, cotangents: list[Tensor | None]) -> tuple[Any, ...]:
+    """What the op's rule gives, one entry for each input: a tensor, None, or a function that makes the tensor."""
+    if len(node.outputs) == 1:
+        result = node.op.vjp(cotangents[0], node.outputs[0], *node.inputs, **node.attrs)
+    else:
+        result = node.op.vjp(tuple(cotangents), node.outputs, *node.inputs, **node.attrs)
+    entries = result if isinstance(result, tuple) else (result,)
+    assert len(entries) == len(node.inputs), f"the VJP of {node.op} gave {len(entries)} entries for {len(node.inputs)} inputs"
+    return entries
+
+
+def _beside(node: Node) -> Any:
+    """The context in which the gradient of ``node`` is built: a scope of its name, on its device."""
+    here = current()
+    return here.replace(graph=node.graph, scope=f"gradients/{node.name}", device=node.device, control=(), forward=node)
+
+
+def _ones(y: Tensor) -> Tensor:
+    with entered(_beside(y.node)):
+        return identity.lift((y.dtype.type(1),))[0] if y.shape == () else ones_like(y)
+
+
+def _ancestors(nodes: Sequence[Node], stops: set[Tensor]) -> list[int]:
+    """The ids of ``nodes`` and of all that they depend on, in creation order, not looking behind ``stops``."""
+    seen = {node.id for node in nodes}
+    stack = list(nodes)
+    while stack:
+        for tensor in stack.pop().inputs:
+            if tensor.node.id not in seen and tensor not in stops:
+                seen.add(tensor.node.id)
+                stack.append(tensor.node)
+    return sorted(seen)
+
+
+def _as_tensors(value: Any, what: str) -> tuple[Tensor, ...]:
+    tensors = (value,) if isinstance(value, Tensor) else tuple(value) if isinstance(value, list | tuple) else (value,)
+    for tensor in tensors:
+        if not isinstance(tensor, Tensor):
+            raise GradientError(f"gradients: {what} are tensors, got {tensor!r:.80}")
+    if not tensors:
+        raise GradientError(f"gradients: {what} is empty")
+    return tensors
+
+
+def _seeds(ys: Sequence[Tensor], grad_ys: Any) -> list[Any]:
+    if grad_ys is None:
+        for y in ys:
+            if y.shape != ():
+                raise GradientError(
+                    f"gradients: {y.name} has shape {format_shape(y.shape)}, and only a scalar has a gradient of its own",
+                    rows=[("made", where(y.node.location))],
+                    help="take fg.sum or fg.mean of it, or give grad_ys, the cotangent",
+                )
+        return [None] * len(ys)
+    given = list(grad_ys) if isinstance(grad_ys, list | tuple) else [grad_ys]
+    if len(given) != len(ys):
+        raise GradientError(f"gradients: {len(ys)} ys but {len(given)} grad_ys")
+    return [None if g is None else _seed(y, g) for y, g in zip(ys, given, strict=True)]
+
+
+def _seed(y: Tensor, g: Any) -> Tensor:
+    if not isinstance(g, Tensor):
+        try:
+            g = y.graph.constant(y.dtype.type(g) if not hasattr(g, "dtype") and not isinstance(g, list | tuple) else _array(g, y))
+        except (TypeError, ValueError) as error:
+            raise DtypeError(f"gradients: grad_ys for {y.name} is {g!r:.60}, which is no {y.dtype} array") from error
+    fits = len(g.shape) == len(y.shape) and all(
+        a == b or not isinstance(a, int) or not isinstance(b, int) for a, b in zip(g.shape, y.shape, strict=True)
+    )
+    if not fits or g.dtype != y.dtype:
+        want, have = format_spec(y.shape, y.dtype), format_spec(g.shape, g.dtype)
+        raise GradientError(f"gradients: grad_ys for {y.name} must be {want}, got {have}")
+    return g  # type: ignore[no-any-return]
+
+
+def _array(g: Any, y: Tensor) -> Any:
+    return np.asarray(g, y.dtype)
+
+
+def _connected(result: Tensor | None, ys: Sequence[Tensor], x: Tensor, stops: Sequence[Tensor], unconnected: str) -> Tensor | None:
+    if result is not None or unconnected == "none":
+        return result
+    if unconnected == "zero":
+        with entered(_beside(x.node)):
+            if is_known(x.shape) and x.shape == ():
+                return identity.lift((x.dtype.type(0),))[0]
+            return zeros_like(x)
+    raise _no_path(ys, x, set(stops))
+
+
+def _no_path(ys: Sequence[Tensor], x: Tensor, stops: set[Tensor]) -> GradientError:
+    """Says why no gradient reaches ``x``: the op where the path stops, or that there is no path at all."""
+    names = ", ".join(y.name for y in ys)
+    graph = x.graph
+    nodes = _ancestors([y.node for y in ys], stops)
+    below = {x}
+    for node_id in nodes:
+        node = graph.nodes[node_id]
+        if any(tensor in below for tensor in node.inputs):
+            below.update(node.outputs)
+    if not any(y in below for y in ys):
+        return GradientError(
+            f"gradients: {names} does not depend on {x.name}",
+            rows=[
+                (x.name, f"made at {where(x.node.location)}"),
+                *((y.name, f"made at {where(y.node.location)}") for y in ys),
+            ],
+            help='leave it out, or choose unconnected="zero"',
+        )
+    blocking = [
+        node
+        for node_id in nodes
+        if isinstance((node := graph.nodes[node_id]).op.vjp, NoGradient) and any(tensor in below for tensor in node.inputs)
+    ]
+    casts = [
+        node
+        for node_id in nodes
+        if (node := graph.nodes[node_id]).op.name == "astype" and node.outputs[0] in below and node.outputs[0].dtype.kind not in "fcV"
+    ]
+    rows = [
+        (
+            node.name,
+            f"made at {where(node.location)}\n{node.op.vjp.reason if isinstance(node.op.vjp, NoGradient) else 'no float'}",
+        )
+        for node in (blocking or casts)[:4]
+    ]
+    stop = (blocking or casts or [x.node])[0]
+    return GradientError(
+        f"gradients: the path from {names} to {x.name} stops at {stop.name}",
+        rows=rows,
+        help="a path with a gradient must lead to it",
+    )

@@ -1,0 +1,6 @@
+"""From a graph to a plan: what a request needs, with the shapes of its feeds, cut into tasks that are worth scheduling."""
+
+from .compiler import compile_plan
+from .plan import Plan, Task, Unit
+
+__all__ = ["Plan", "Task", "Unit", "compile_plan"]

@@ -1,0 +1,41 @@
+"""Prune: which nodes a request needs, in creation order."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from ..graph import Node, Tensor
+from ..graph.spec import is_known
+
+
+def needed_nodes(fetched: Collection[Node], fed: Collection[Tensor], specs: Mapping[Tensor, Any] | None = None) -> list[Node]:
+    """The nodes that ``fetched`` depend on, not looking behind ``fed`` tensors.
+
+    specs  once shapes are known: an input of which only the shape is used, and whose shape is known, is not needed
+    """
+    if not fetched:
+        return []
+    graph = next(iter(fetched)).graph
+    last = max(node.id for node in fetched)
+    wanted = bytearray(last + 1)
+    for node in fetched:
+        wanted[node.id] = 1
+    nodes = graph.nodes
+    result: list[Node] = []
+    # Ids are a topological order: walking down them meets each node after all of its readers.
+    for node_id in range(last, -1, -1):
+        if not wanted[node_id]:
+            continue
+        node = nodes[node_id]
+        result.append(node)
+        shape_only = node.op.shape_inputs if specs is not None else ()
+        for position, tensor in enumerate(node.inputs):
+            if shape_only and position in shape_only and is_known(specs.get(tensor, tensor).shape):  # type: ignore[union-attr]
+                continue
+            if not fed or tensor not in fed:
+                wanted[tensor.node.id] = 1
+        for before in node._context.control:
+            wanted[before.id] = 1
+    result.reverse()
+    return result

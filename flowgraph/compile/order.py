@@ -1,0 +1,73 @@
+"""Order of reads and writes of variables within one run.
+
+Every read sees the value from before the run, every write lands at its end, so nothing is random. But a user who writes ``assign`` and
+then reads may expect the new value; such pairs are reported with both lines. Two writes of one variable in one run are an error.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+from ..errors import GraphError, VariableOrderWarning
+from ..graph import Node
+from ..graph.report import where
+
+
+def check_updates(nodes: Sequence[Node]) -> None:
+    """Raises GraphError for two writes of one variable; warns of a read that does not lead to the write beside it."""
+    writes = [node for node in nodes if node.op.name == "assign"]
+    if not writes:
+        return
+    written: dict[Node, Node] = {}
+    for write in writes:
+        variable = write.inputs[0].node
+        if variable in written:
+            raise GraphError(
+                f"{variable.name} is written twice in one run",
+                rows=[("one", where(written[variable].location)), ("other", where(write.location))],
+                help="fetch the updates in separate runs, or make one value of the two",
+            )
+        written[variable] = write
+    leads_to = _writes_behind(nodes, writes)
+    for node in nodes:
+        if node.op.name == "assign":
+            continue
+        for position, tensor in enumerate(node.inputs):
+            update = written.get(tensor.node)
+            if update is None or position in node.op.shape_inputs or node.forward is not None:
+                continue
+            if not leads_to[node.id] >> writes.index(update) & 1:
+                _warn(update, node)
+
+
+def _writes_behind(nodes: Sequence[Node], writes: Sequence[Node]) -> dict[int, int]:
+    """Node id -> a bit for each write that it leads to."""
+    leads_to = {node.id: 0 for node in nodes}
+    for bit, write in enumerate(writes):
+        leads_to[write.id] |= 1 << bit
+    for node in reversed(nodes):
+        bits = leads_to[node.id]
+        if bits:
+            for tensor in node.inputs:
+                if tensor.node.id in leads_to:
+                    leads_to[tensor.node.id] |= bits
+            for before in node.control:
+                leads_to[before.id] |= bits
+    return leads_to
+
+
+def _warn(write: Node, read: Node) -> None:
+    memo = write.graph.memo.setdefault("order_warnings", set())
+    if (write.id, read.id) in memo:
+        return
+    memo.add((write.id, read.id))
+    variable = write.inputs[0].node.name
+    warnings.warn(
+        f"{variable} is read by {read.name} and written in the same run, and no edge orders the two: the read sees the value from "
+        f"before the run\n  read   {where(read.location)}\n  write  {where(write.location)}\n"
+        f"  help   to read the new value, use the tensor that is assigned; to say that the old one is meant, build the update "
+        f"inside fg.control_dependencies([{read.name.rpartition('/')[2]}])",
+        VariableOrderWarning,
+        stacklevel=2,
+    )

@@ -1,0 +1,183 @@
+"""Plan: what a request (fetches, feeds, shapes) compiles to. Plain data that prints itself; it holds no values and no threads.
+
+Values live in numbered slots. A unit runs one kernel, on the whole of its inputs or on one slice; a task is a list of units that one
+thread runs in order. Tasks depend on tasks. Every order that respects the dependencies gives the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..graph import Node, Tensor
+from ..graph.spec import format_spec
+
+
+@dataclass(slots=True)
+class Unit:
+    """One call of a kernel.
+
+    kernel   function of the arrays in ``inputs`` (and of ``out=`` for the modes that write into a buffer)
+    inputs   slots that it reads
+    output   slot that it fills; each unit has one of its own (for a slice it stays empty: the buffer holds the result)
+    mode     "fresh": the kernel makes its result; "take": it writes into a buffer from the pool; "reuse": into the array of
+             input ``reuse``, which dies here; "part": into the rows ``rows`` of the buffer in slot ``buffer``; "partial": into the
+             entry ``rows[0]`` of it
+    spec     shape and dtype of what it makes, where known
+    cut      for a slice: which inputs are cut to ``rows`` too
+    seconds  estimated
+    frees    slots whose last reader it is: emptied behind it; ``recycles``: those of them whose array goes back to the pool
+    """
+
+    node: Node
+    kernel: Callable[..., Any]
+    inputs: tuple[int, ...]
+    output: int
+    device: str
+    mode: str = "fresh"
+    spec: Any = None
+    reuse: int = 0
+    buffer: int = -1
+    rows: tuple[int, int] = (0, 0)
+    read: tuple[int, int] = (0, 0)
+    cut: tuple[bool, ...] = ()
+    seconds: float = 0.0
+    frees: tuple[int, ...] = ()
+    recycles: tuple[int, ...] = ()
+
+    @property
+    def bytes_made(self) -> int:
+        """Bytes of memory that running it adds."""
+        return self.spec.nbytes if self.mode in ("fresh", "take") and self.spec is not None and not self.node.op.is_view else 0
+
+    def __str__(self) -> str:
+        what = self.node.name
+        if self.mode in ("part", "partial"):
+            what += f"[{self.read[0]}:{self.read[1]}]"
+        return what
+
+
+@dataclass(slots=True)
+class Task:
+    """Units that one thread runs in order.
+
+    after      tasks that must have finished
+    prepares   (slot, spec) of the buffers that it writes slices into: made by whichever task comes first
+    releases   storages that it is one of several tasks to touch: the last of them frees it
+    priority   estimated seconds from its start to the end of the run, along the longest path
+    peak_bytes most bytes alive at once of what it makes itself; ``kept_bytes``: those that outlive it
+    """
+
+    index: int
+    units: list[Unit]
+    device: str
+    after: tuple[int, ...] = ()
+    prepares: tuple[tuple[int, Any], ...] = ()
+    releases: tuple[int, ...] = ()
+    seconds: float = 0.0
+    priority: float = 0.0
+    peak_bytes: int = 0
+    kept_bytes: int = 0
+
+
+@dataclass(slots=True)
+class Storage:
+    """Memory that several slots may share (views, work in place).
+
+    slots     all that must be emptied to let go of it
+    sharers   number of tasks that touch it, when more than one
+    recycles  the slot whose array goes back to the pool, or -1
+    """
+
+    slots: tuple[int, ...]
+    nbytes: int
+    sharers: int = 0
+    recycles: int = -1
+
+
+@dataclass(slots=True)
+class Plan:
+    """A request, ready to run any number of times, by any number of threads at once.
+
+    slots        number of slots
+    constants    (slot, array)
+    feeds        (tensor, slot) in the order of the request
+    variables    (variable's node, slot): read at the start
+    run_key      slot for (seed, run number), or -1
+    fetches      slot of each fetched tensor, -1 for a fetched node; ``copied``: those that must not be handed out as they are
+    updates      (variable's node, slot): written together at the end
+    peak_bytes   most bytes alive at once, of what the run itself makes, when units run in order
+    notes        what the passes changed, a line each
+    """
+
+    nodes: list[Node]
+    slots: int = 0
+    constants: list[tuple[int, Any]] = field(default_factory=list)
+    feeds: list[tuple[Tensor, int]] = field(default_factory=list)
+    variables: list[tuple[Node, int]] = field(default_factory=list)
+    run_key: int = -1
+    fetches: list[int] = field(default_factory=list)
+    copied: frozenset[int] = frozenset()
+    updates: list[tuple[Node, int]] = field(default_factory=list)
+    units: list[Unit] = field(default_factory=list)
+    tasks: list[Task] = field(default_factory=list)
+    storages: dict[int, Storage] = field(default_factory=dict)
+    peak_bytes: int = 0
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def seconds(self) -> float:
+        """Estimated time on one thread."""
+        return sum(unit.seconds for unit in self.units)
+
+    @property
+    def critical_seconds(self) -> float:
+        """Estimated time with as many threads as there are tasks: the longest path."""
+        return max((task.priority for task in self.tasks), default=0.0)
+
+    def __str__(self) -> str:
+        lines = [
+            f"plan of {len(self.units)} kernels in {len(self.tasks)} task{'s' * (len(self.tasks) != 1)}: "
+            f"about {_time(self.seconds)} on one thread, {_time(self.critical_seconds)} on many, "
+            f"at most {_bytes(self.peak_bytes)} alive"
+        ]
+        lines += [f"  note: {note}" for note in self.notes]
+        for task in self.tasks:
+            after = f" after {', '.join(map(str, task.after))}" if task.after else ""
+            lines.append(f"task {task.index} on {task.device}{after}, {_time(task.seconds)}, {_time(task.priority)} to the end")
+            for unit in task.units:
+                lines.append(f"  s{unit.output} = {unit.node.op.name}({', '.join(f's{i}' for i in unit.inputs)})" + self._detail(unit))
+        if self.updates:
+            lines.append("at the end: " + ", ".join(f"{node.name} <- s{slot}" for node, slot in self.updates))
+        return "\n".join(lines)
+
+    def _detail(self, unit: Unit) -> str:
+        how = {
+            "take": "kept buffer",
+            "reuse": f"in place of s{unit.inputs[unit.reuse]}" if unit.mode == "reuse" else "",
+        }
+        where = {
+            "part": f"rows {unit.rows[0]}:{unit.rows[1]} of s{unit.buffer}",
+            "partial": f"part {unit.rows[0]} of s{unit.buffer}",
+        }
+        spec = "" if unit.spec is None else format_spec(unit.spec.shape, unit.spec.dtype)
+        extra = how.get(unit.mode) or where.get(unit.mode)
+        frees = f"; frees {', '.join(f's{s}' for s in unit.frees)}" if unit.frees else ""
+        return f"  # {unit}: {spec}{', ' + extra if extra else ''}{frees}"
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds * 1e3:.1f} ms" if seconds >= 1e-3 else f"{seconds * 1e6:.0f} us"
+
+
+def _bytes(count: int) -> str:
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count} B"
+
+
+def in_order(tasks: Sequence[Task]) -> bool:
+    """Whether each task comes behind those that it waits for: what a run on one thread relies on."""
+    return all(before < task.index for task in tasks for before in task.after)

@@ -1,0 +1,123 @@
+"""Task forming: units become tasks that are worth a hand-over between threads.
+
+Two merges, neither of which can make a cycle:
+- a unit joins the task that makes all of its inputs, if it is cheap or that task's only reader;
+- a cheap task joins its only reader.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from heapq import heapify, heappop, heappush
+
+from .plan import Plan, Task, Unit
+
+# A hand-over between threads costs 40-60 us; below this a unit is not worth one.
+CHEAP_SECONDS = 50e-6
+HAND_OVER_SECONDS = 20e-6
+
+
+def form_tasks(plan: Plan, after: Sequence[set[int]]) -> list[int]:
+    """Fills ``plan.tasks`` and says for each unit which task it is in."""
+    units = plan.units
+    if not units:
+        return []
+    owner = _merge_down(units, after)
+    _merge_up(units, after, owner)
+    order = _numbered(owner, after)
+    total = sum(unit.seconds for unit in units)
+    if len(order) * HAND_OVER_SECONDS > total / 2 or total < 4 * CHEAP_SECONDS:
+        # Handing tasks over would cost more than running side by side can save: one task, on the caller's thread.
+        plan.tasks = [Task(0, list(units), units[0].device, seconds=total, priority=total)]
+        return [0] * len(units)
+    task_of = [order[task] for task in owner]
+    tasks = [Task(index, [], units[0].device) for index in range(len(order))]
+    waits: list[set[int]] = [set() for _ in tasks]
+    for index, unit in enumerate(units):
+        task = tasks[task_of[index]]
+        task.units.append(unit)
+        task.seconds += unit.seconds
+        task.device = unit.device
+        waits[task.index].update(task_of[before] for before in after[index])
+    for task in tasks:
+        task.after = tuple(sorted(waits[task.index] - {task.index}))
+        task.priority = task.seconds
+    for task in reversed(tasks):
+        for before in task.after:
+            tasks[before].priority = max(tasks[before].priority, tasks[before].seconds + task.priority)
+    plan.tasks = tasks
+    return task_of
+
+
+def _merge_down(units: Sequence[Unit], after: Sequence[set[int]]) -> list[int]:
+    """Each unit's task, named by its first unit."""
+    readers: list[int] = [0] * len(units)  # of a unit: how many units wait for it
+    for waits in after:
+        for before in waits:
+            readers[before] += 1
+    owner: list[int] = []
+    open_ends: dict[int, int] = {}  # task -> edges from it to units outside it
+    for index, unit in enumerate(units):
+        makers = {owner[before] for before in after[index]}
+        if len(makers) == 1:
+            (task,) = makers
+            inward = len(after[index])
+            if unit.seconds < CHEAP_SECONDS or open_ends[task] == inward:
+                owner.append(task)
+                open_ends[task] += readers[index] - inward
+                continue
+        owner.append(index)
+        open_ends[index] = readers[index]
+    return owner
+
+
+def _merge_up(units: Sequence[Unit], after: Sequence[set[int]], owner: list[int]) -> None:
+    """Joins cheap tasks to their only reader, from the end, so that whole cheap branches follow."""
+    seconds: dict[int, float] = {}
+    readers: dict[int, set[int]] = {}
+    for index, unit in enumerate(units):
+        seconds[owner[index]] = seconds.get(owner[index], 0.0) + unit.seconds
+        for before in after[index]:
+            if owner[before] != owner[index]:
+                readers.setdefault(owner[before], set()).add(owner[index])
+    joined: dict[int, int] = {}
+
+    def final(task: int) -> int:
+        while task in joined:
+            task = joined[task]
+        return task
+
+    for task in sorted(seconds, reverse=True):
+        targets = {final(reader) for reader in readers.get(task, ())}
+        if len(targets) == 1 and seconds[task] < CHEAP_SECONDS:
+            (target,) = targets
+            joined[task] = target
+            seconds[target] += seconds[task]
+    for index in range(len(owner)):
+        owner[index] = final(owner[index])
+
+
+def _numbered(owner: Sequence[int], after: Sequence[set[int]]) -> dict[int, int]:
+    """Tasks numbered so that each comes behind those that it waits for; ties go by the first unit."""
+    waits: dict[int, set[int]] = {task: set() for task in owner}
+    for index, task in enumerate(owner):
+        waits[task].update(owner[before] for before in after[index])
+    readers: dict[int, list[int]] = {task: [] for task in waits}
+    missing: dict[int, int] = {}
+    for task, befores in waits.items():
+        befores.discard(task)
+        missing[task] = len(befores)
+        for before in befores:
+            readers[before].append(task)
+    ready = [task for task, count in missing.items() if not count]
+    heapify(ready)
+    numbers: dict[int, int] = {}
+    while ready:
+        task = heappop(ready)
+        numbers[task] = len(numbers)
+        for reader in readers[task]:
+            missing[reader] -= 1
+            if not missing[reader]:
+                heappush(ready, reader)
+    assert len(numbers) == len(waits), "task forming made a cycle"
+    return numbers

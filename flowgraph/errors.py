@@ -1,0 +1,126 @@
+"""Every exception that flowgraph raises for a caller's mistake.
+
+A rule or a kernel says only what is wrong. The graph (while building) and the runtime (while running) add the node, its inputs, the
+device and the user's line, so that every message has the form
+
+    ShapeError: matmul: the inner sizes differ, 784 and 748
+      node   mlp/dense_1/matmul, made at train.py:41    h = x @ self.w + self.b
+      x      (batch, 784) float32   mlp/flatten
+      w      (748, 128) float32     variable mlp/dense_1/w, made at train.py:12
+      help   x @ w needs the last size of x to equal the first size of w
+
+This module knows neither graphs nor arrays.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class FlowgraphError(Exception):
+    """Base of all of flowgraph's exceptions.
+
+    message  what is wrong, enough on its own in a log
+    rows     (label, text) pairs: where, and what met there
+    help     what to do, or None
+    node     the node that it is about, or None when no node was made
+    """
+
+    def __init__(self, message: str, *, help: str | None = None, rows: list[tuple[str, str]] | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.help = help
+        self.rows: list[tuple[str, str]] = rows or []
+        self.node: Any = None
+
+    def __str__(self) -> str:
+        rows = [*self.rows, ("help", self.help)] if self.help else self.rows
+        width = max((len(label) for label, _ in rows), default=0)
+        lines = [f"  {label:<{width}}   {text}".replace("\n", "\n" + " " * (width + 5)) for label, text in rows]
+        return "\n".join([self.message, *lines])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The node holds the whole graph, which does not travel between processes; the text does.
+        return _rebuild, (type(self), self.message, self.help, self.rows)
+
+
+def _rebuild(cls: type[FlowgraphError], message: str, help: str | None, rows: list[tuple[str, str]]) -> FlowgraphError:
+    error = cls.__new__(cls)
+    FlowgraphError.__init__(error, message, help=help, rows=rows)
+    return error
+
+
+class ShapeError(FlowgraphError, ValueError):
+    """Shapes that do not fit together, or not the declared one."""
+
+
+class DtypeError(FlowgraphError, TypeError):
+    """A dtype that an operation, a placeholder or a variable does not take."""
+
+
+class ArgumentError(FlowgraphError, ValueError):
+    """An argument outside its range, or of a kind that is not taken."""
+
+
+class GraphError(FlowgraphError, ValueError):
+    """Tensors of two graphs mixed, an unknown name, a value where a tensor was meant."""
+
+
+class FeedError(FlowgraphError, ValueError):
+    """A feed that is missing, unknown, or not of its tensor's shape and dtype."""
+
+
+class FetchError(FlowgraphError, ValueError):
+    """A fetch that is no tensor, node or nesting of them, or belongs to another graph."""
+
+
+class UninitializedError(FlowgraphError, RuntimeError):
+    """A variable that is read before it has a value."""
+
+
+class GradientError(FlowgraphError, ValueError):
+    """A gradient that is not defined, with the place where the path stops."""
+
+
+class ExecutionError(FlowgraphError, RuntimeError):
+    """A kernel that raised while a run was going on; ``__cause__`` is what it raised."""
+
+
+class RunCancelledError(FlowgraphError):
+    """The run was cancelled before it finished."""
+
+
+class RunTimeoutError(FlowgraphError, TimeoutError):
+    """The run took longer than its ``timeout``."""
+
+
+class SessionClosedError(FlowgraphError, RuntimeError):
+    """The session has been closed."""
+
+
+class FileFormatError(FlowgraphError, ValueError):
+    """A file that is damaged, truncated, or not of the format that was asked for."""
+
+
+class DataError(FlowgraphError, RuntimeError):
+    """A stage of an input pipeline failed; ``__cause__`` is what it raised."""
+
+
+class DrawingError(FlowgraphError, RuntimeError):
+    """A picture could not be drawn: no ``dot`` program, or it failed."""
+
+
+class MissingExtraError(FlowgraphError, ImportError):
+    """An optional library that is not installed; the text names the pip line."""
+
+    @classmethod
+    def of(cls, what: str, extra: str) -> MissingExtraError:
+        return cls(f"{what} is not installed", help=f'pip install "flowgraph[{extra}]"')
+
+
+class GraphGrowthWarning(UserWarning):
+    """The graph grows with every run, as when nodes are built inside a training loop."""
+
+
+class VariableOrderWarning(UserWarning):
+    """A variable is read and written in one run, and no edge orders the two."""

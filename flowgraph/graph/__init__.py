@@ -1,0 +1,27 @@
+"""The graph: nodes, tensors, ops, scopes and the user's lines. No kernels and no threads below this point."""
+
+from .context import control_dependencies, device, get_default_graph, scope
+from .graph import Graph
+from .location import Location
+from .node import Node, Tensor
+from .op import OPS, Op, Work, no_gradient, op
+from .spec import Dim, Shape, Spec
+
+__all__ = [
+    "OPS",
+    "Dim",
+    "Graph",
+    "Location",
+    "Node",
+    "Op",
+    "Shape",
+    "Spec",
+    "Tensor",
+    "Work",
+    "control_dependencies",
+    "device",
+    "get_default_graph",
+    "no_gradient",
+    "op",
+    "scope",
+]

@@ -1,0 +1,130 @@
+"""Where nodes are being built: the current graph, scope, device, control inputs and forward node, per thread and per coroutine.
+
+All of it is one immutable object, so that making a node reads one context variable and keeps one reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ArgumentError, GraphError
+
+if TYPE_CHECKING:
+    from .graph import Graph
+    from .node import Node, Tensor
+
+
+class Context:
+    """What a new node takes from its surroundings. Never changed once made; nodes made in one place share one."""
+
+    __slots__ = ("control", "device", "forward", "graph", "scope")
+
+    def __init__(
+        self,
+        graph: Graph,
+        scope: str = "",
+        device: str | None = None,
+        control: tuple[Node, ...] = (),
+        forward: Node | None = None,
+    ) -> None:
+        self.graph = graph
+        self.scope = scope
+        self.device = device
+        self.control = control
+        self.forward = forward
+
+    def replace(self, **changes: Any) -> Context:
+        fields = {name: getattr(self, name) for name in Context.__slots__}
+        return Context(**{**fields, **changes})
+
+
+CURRENT: ContextVar[Context | None] = ContextVar("flowgraph_context", default=None)
+
+
+class _Default:
+    """Owns the graph that is used when no ``with Graph()`` is open. Made on first use."""
+
+    make: Callable[[], Graph]  # the class Graph itself, put here by its module, which imports this one
+
+    def __init__(self) -> None:
+        self.context: Context | None = None
+
+    def get(self) -> Context:
+        if self.context is None:
+            self.context = self.make().root
+        return self.context
+
+
+DEFAULT = _Default()
+
+
+def current() -> Context:
+    """The context in which the next node of this thread is made."""
+    return CURRENT.get() or DEFAULT.get()
+
+
+def get_default_graph() -> Graph:
+    """The graph that a new node without inputs would belong to.
+
+    >>> with fg.Graph() as graph:
+    ...     fg.get_default_graph() is graph
+    True
+    """
+    return current().graph
+
+
+@contextmanager
+def entered(context: Context) -> Iterator[Context]:
+    """Makes ``context`` the current one inside a ``with``."""
+    token = CURRENT.set(context)
+    try:
+        yield context
+    finally:
+        CURRENT.reset(token)
+
+
+@contextmanager
+def scope(name: str) -> Iterator[str]:
+    """Names the nodes built inside ``name/...``; scopes nest, and a drawing shows each as a box.
+
+    name    one or more names separated by ``/``
+    raises  ArgumentError for an empty name or one with an empty part
+
+    >>> with fg.Graph() as graph, fg.scope("layer1"):
+    ...     fg.placeholder("x", ()).name
+    'layer1/x'
+    """
+    if not isinstance(name, str) or not name or not all(name.split("/")):
+        raise ArgumentError(f"a scope's name is a non-empty text, got {name!r}")
+    here = current()
+    path = f"{here.scope}/{name}" if here.scope else name
+    with entered(here.replace(scope=path)):
+        yield path
+
+
+@contextmanager
+def device(name: str | None) -> Iterator[None]:
+    """Asks that the nodes built inside run on ``name`` (``"cpu:0"``, ``"cuda:0"``); None takes the request back."""
+    with entered(current().replace(device=name)):
+        yield
+
+
+@contextmanager
+def control_dependencies(nodes: list[Node | Tensor] | tuple[Node | Tensor, ...]) -> Iterator[None]:
+    """Makes every node built inside wait until ``nodes`` have run, without reading their values.
+
+    raises  GraphError when one of them belongs to another graph
+    """
+    here = current()
+    control = list(here.control)
+    for given in nodes:
+        node: Any = getattr(given, "node", given)
+        if getattr(node, "graph", None) is not here.graph:
+            raise GraphError(f"control dependencies must be nodes or tensors of the current graph, got {node!r}")
+        if node not in control:
+            control.append(node)
+    with entered(here.replace(control=tuple(control))):
+        yield

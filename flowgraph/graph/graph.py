@@ -1,0 +1,225 @@
+"""Graph: owns its nodes in creation order, which is a topological order. Append-only; building is thread-safe.
+
+No arrays live here except the values of constants.
+"""
+
+from __future__ import annotations
+
+import gc
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from types import CodeType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import GraphError
+from .context import DEFAULT, Context, entered
+from .location import Location, user_frame
+from .node import FUNCTIONS, Node, Tensor
+
+if TYPE_CHECKING:
+    from .op import Op
+
+
+class _Building:
+    """Makes full garbage collections rare while a ``with Graph()`` is open; young objects are collected as ever.
+
+    Nodes are made by the hundred thousand and none is garbage, yet each full collection visits all of them: without this, a
+    million nodes take up to twice as long to build. The user's thresholds come back when the last block is left.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # guards the other two
+        self._depth = 0
+        self._thresholds = (0, 0, 0)
+
+    def begin(self) -> None:
+        with self._lock:
+            if self._depth == 0:
+                self._thresholds = gc.get_threshold()
+                gc.set_threshold(*self._thresholds[:2], max(self._thresholds[2], 1000))
+            self._depth += 1
+
+    def end(self) -> None:
+        with self._lock:
+            self._depth -= 1
+            if self._depth == 0:
+                gc.set_threshold(*self._thresholds)
+
+
+_BUILDING = _Building()
+
+
+class Graph:
+    """A directed graph of operations. Use it as a context to build in it.
+
+    >>> with fg.Graph() as graph:
+    ...     x = fg.placeholder("x", (3,), "float32")
+    ...     y = x * 2 + 1
+    >>> [node.name for node in graph]
+    ['x', 'constant', 'multiply', 'constant_1', 'add']
+    >>> graph["multiply"]
+    <Tensor multiply: (3,) float32>
+    """
+
+    def __init__(self) -> None:
+        self.nodes: list[Node] = []
+        self.root = Context(self)
+        # `_lock` guards `nodes` (an id is its node's place in the list), `_names`, `_taken` and `_constants`.
+        self._lock = threading.RLock()
+        self._names: list[str] = []  # of the first nodes: names are given when first asked for, in creation order
+        self._taken: dict[str, int] = {}  # name -> node id
+        self._repeats: dict[str, int] = {}  # name without number -> last number given
+        self._constants: dict[tuple[Any, ...], Tensor] = {}
+        # What libraries derive from this graph and keep with it (gradients made so far), by a key of their own.
+        self.memo: dict[Any, Any] = {}
+        self._entered: list[AbstractContextManager[Context]] = []
+
+    def __enter__(self) -> Graph:
+        context = entered(self.root)
+        context.__enter__()
+        self._entered.append(context)
+        _BUILDING.begin()
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        _BUILDING.end()
+        self._entered.pop().__exit__(*exc)
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self.nodes)
+
+    def __repr__(self) -> str:
+        return f"<Graph of {len(self.nodes)} nodes>"
+
+    def __getitem__(self, name: str) -> Tensor:
+        """The tensor called ``name`` (``layer1/matmul``; a second output is ``split:1``). raises GraphError with near names."""
+        base, _, index = name.partition(":")
+        node = self.node(base)
+        if not node.outputs:
+            raise GraphError(f"{base} has no output", help=f"graph.node({base!r}) gives the node itself")
+        position = int(index or 0) if (index or "0").isdigit() else -1
+        if not 0 <= position < len(node.outputs):
+            raise GraphError(f"{base} has {len(node.outputs)} outputs, there is no {name!r}")
+        return node.outputs[position]
+
+    def __contains__(self, name: object) -> bool:
+        with self._lock:
+            self._name_all()
+            return name in self._taken
+
+    def node(self, name: str) -> Node:
+        """The node called ``name``. raises GraphError, which lists names that are near."""
+        with self._lock:
+            self._name_all()
+            if name in self._taken:
+                return self.nodes[self._taken[name]]
+            from difflib import get_close_matches
+
+            near = get_close_matches(str(name), list(self._taken), n=3)
+        raise GraphError(f"no node is called {name!r}", help=f"near: {', '.join(near)}" if near else None)
+
+    @property
+    def variables(self) -> list[Tensor]:
+        """Its variables, in creation order."""
+        return [node.outputs[0] for node in self.nodes if node.op.name == "variable"]
+
+    @property
+    def placeholders(self) -> list[Tensor]:
+        """Its placeholders, in creation order."""
+        return [node.outputs[0] for node in self.nodes if node.op.name == "placeholder"]
+
+    def append(
+        self,
+        op: Op,
+        inputs: tuple[Tensor, ...],
+        attrs: dict[str, Any],
+        inferred: Any,
+        context: Context,
+        label: str | None,
+        code: CodeType | Location,
+        offset: int,
+    ) -> Node:
+        """Adds a node; the one place that makes them. ``inferred``: its output's Spec (or anything with shape and dtype), or a list."""
+        node = Node.__new__(Node)
+        node.graph = self
+        node.op = op
+        node.inputs = inputs
+        node.attrs = attrs
+        node._context = context
+        node._label = label
+        node._code = code
+        node._offset = offset
+        if inferred.__class__ is list:
+            node.outputs = tuple([Tensor(node, i, s.shape, s.dtype) for i, s in enumerate(inferred)])
+        else:
+            node.outputs = (Tensor(node, 0, inferred.shape, inferred.dtype),)
+        with self._lock:
+            node.id = len(self.nodes)
+            self.nodes.append(node)
+        return node
+
+    def constant(self, value: np.ndarray[Any, Any], name: str | None = None) -> Tensor:
+        """A constant of this graph with a private copy of ``value``. A number without a name is made only once."""
+        make = FUNCTIONS["constant"]
+        if value.ndim or name is not None:
+            return make(value, name=name, graph=self)  # type: ignore[no-any-return]
+        key = (value.dtype, value.tobytes())
+        with self._lock:
+            if key not in self._constants:
+                self._constants[key] = make(value, graph=self)
+            return self._constants[key]
+
+    def name_of(self, node: Node) -> str:
+        """The unique name of one of its nodes. Names depend on the order of creation alone, never on who asks first."""
+        if node.id >= len(self._names):
+            with self._lock:
+                self._name_all()
+        return self._names[node.id]
+
+    def _name_all(self) -> None:
+        for node in self.nodes[len(self._names) :]:
+            scope = node._context.scope
+            base = node._label or node.op.name
+            base = f"{scope}/{base}" if scope else base
+            name = base
+            while name in self._taken:
+                number = self._repeats[base] = self._repeats.get(base, 0) + 1
+                name = f"{base}_{number}"
+            self._taken[name] = node.id
+            self._names.append(name)
+
+    def to_networkx(self) -> Any:
+        """The graph as a ``networkx.MultiDiGraph`` for analysis: node ids with the data of each node, an edge for each input.
+
+        Nodes have ``name``, ``op``, ``scope``, ``device``, ``node``; edges ``tensor``, ``shape``, ``dtype`` and ``control``.
+
+        >>> with fg.Graph() as graph:
+        ...     y = fg.exp(fg.placeholder("x", ()))
+        >>> graph.to_networkx().edges(data="shape")
+        OutMultiEdgeDataView([(0, 1, ())])
+        """
+        import networkx
+
+        view: Any = networkx.MultiDiGraph()
+        for node in list(self.nodes):
+            view.add_node(node.id, name=node.name, op=node.op.name, scope=node.scope, device=node.device, node=node)
+            for tensor in node.inputs:
+                view.add_edge(tensor.node.id, node.id, tensor=tensor, shape=tensor.shape, dtype=tensor.dtype, control=False)
+            for before in node.control:
+                view.add_edge(before.id, node.id, tensor=None, shape=None, dtype=None, control=True)
+        return view
+
+    def _repr_svg_(self) -> str:
+        """What a notebook shows."""
+        return str(FUNCTIONS["draw"](self))
+
+
+DEFAULT.make = Graph
+
+__all__ = ["Graph", "user_frame"]

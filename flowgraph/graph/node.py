@@ -1,0 +1,346 @@
+"""Node and Tensor: the two things that a graph is made of. No arrays and no threads here.
+
+A Node is one use of an op. A Tensor is an edge: output ``index`` of its node, with a shape and a dtype. A Tensor's operators and
+methods look their function up by name in FUNCTIONS, which the ops fill, so that this module need not know any operation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from types import CodeType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import ArgumentError, GraphError
+from .context import Context
+from .location import Location, resolve
+from .spec import Shape, format_shape, format_spec, is_known
+
+if TYPE_CHECKING:
+    from .graph import Graph
+    from .op import Op
+
+# The public functions by NumPy's name: operators, methods and NumPy's dispatch protocols find them here. Filled at import by `ops`.
+FUNCTIONS: dict[str, Callable[..., Any]] = {}
+
+# NumPy's older names for functions whose array-API name is the one we carry.
+_OTHER_NAMES = {
+    "absolute": "abs",
+    "amax": "max",
+    "amin": "min",
+    "concatenate": "concat",
+    "power": "pow",
+    "transpose": "permute_dims",
+    "true_divide": "divide",
+    "arcsin": "asin",
+    "arccos": "acos",
+    "arctan": "atan",
+    "left_shift": "bitwise_left_shift",
+    "right_shift": "bitwise_right_shift",
+    "invert": "bitwise_invert",
+}
+
+
+class Node:
+    """One use of an op in a graph. Made by calling ops, never directly.
+
+    id        its place in the graph, a small int; inputs have smaller ids
+    op        what it computes
+    inputs    the tensors it reads, as a tuple
+    attrs     the op's parameters; not to be changed
+    outputs   the tensors it makes, as a tuple
+    """
+
+    __slots__ = ("_code", "_context", "_label", "_offset", "attrs", "graph", "id", "inputs", "op", "outputs")
+
+    # Assigned by Graph.append, which is the only place that makes nodes; an __init__ would cost 0.3 us a node.
+    id: int
+    graph: Graph
+    op: Op
+    inputs: tuple[Tensor, ...]
+    attrs: dict[str, Any]
+    outputs: tuple[Tensor, ...]
+    _context: Context
+    _label: str | None
+    _code: CodeType | Location
+    _offset: int
+
+    @property
+    def name(self) -> str:
+        """Its unique name: scope, then label or op, then a number where needed: ``layer1/matmul_2``."""
+        return self.graph.name_of(self)
+
+    @property
+    def scope(self) -> str:
+        """The scope that it was built in; empty at the top."""
+        return self._context.scope
+
+    @property
+    def device(self) -> str | None:
+        """The device that was asked for, or None."""
+        return self._context.device
+
+    @property
+    def control(self) -> tuple[Node, ...]:
+        """Nodes that must have run before this one, although it does not read them."""
+        return self._context.control
+
+    @property
+    def forward(self) -> Node | None:
+        """For a node that a gradient added: the node that it is the gradient of."""
+        return self._context.forward
+
+    @property
+    def location(self) -> Location:
+        """The user's line that made it."""
+        return resolve(self._code, self._offset)
+
+    def __repr__(self) -> str:
+        shapes = ", ".join(format_spec(t.shape, t.dtype) for t in self.outputs)
+        return f"<Node {self.name}: {self.op.name} -> {shapes or 'nothing'}>"
+
+
+class Tensor:
+    """An edge of the graph: output ``index`` of ``node``. It has no value until a session runs it.
+
+    shape  a tuple of int, str (symbolic size) or None (unknown)
+    dtype  a NumPy dtype
+
+    It has NumPy's operators and the common methods, and NumPy's functions applied to it build nodes: ``np.tanh(x @ w)``.
+    """
+
+    __slots__ = ("dtype", "index", "node", "shape")
+
+    def __init__(self, node: Node, index: int, shape: Shape, dtype: np.dtype[Any]) -> None:
+        self.node = node
+        self.index = index
+        self.shape = shape
+        self.dtype = dtype
+
+    # --- what it is
+
+    @property
+    def graph(self) -> Graph:
+        return self.node.graph
+
+    @property
+    def name(self) -> str:
+        """Its node's name, with ``:1`` and so on behind it for outputs after the first."""
+        return f"{self.node.name}:{self.index}" if self.index else self.node.name
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of elements. raises ArgumentError when a size is not known before a run."""
+        result = 1
+        for dim in self.shape:
+            if not isinstance(dim, int):
+                raise ArgumentError(
+                    f"the size of {self.name} {format_shape(self.shape)} is not known before a run",
+                    help="fg.size(x) is a tensor that holds it during a run",
+                )
+            result *= dim
+        return result
+
+    @property
+    def nbytes(self) -> int:
+        return self.size * self.dtype.itemsize
+
+    @property
+    def is_known(self) -> bool:
+        """Whether every size is a number."""
+        return is_known(self.shape)
+
+    def __repr__(self) -> str:
+        return f"<Tensor {self.name}: {format_spec(self.shape, self.dtype)}>"
+
+    def _repr_svg_(self) -> str:
+        """What a notebook shows: the graph that this tensor needs."""
+        return str(FUNCTIONS["draw"]([self]))
+
+    # --- what it is not: an array
+
+    def __bool__(self) -> bool:
+        raise GraphError(
+            f"{self.name} has no truth value while the graph is built",
+            help="fg.where(condition, a, b) chooses between values; fetch it with session.run to branch in Python",
+        )
+
+    def __array__(self, *args: Any, **kwargs: Any) -> Any:
+        raise GraphError(
+            f"{self.name} is a node of a graph, not an array",
+            help="session.run(tensor, feeds) gives its value; np.tanh(tensor) and the like build nodes",
+        )
+
+    def __float__(self) -> float:
+        self.__array__()
+        raise AssertionError
+
+    __int__ = __index__ = __float__
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("len() of a tensor without dimensions")
+        if not isinstance(self.shape[0], int):
+            raise GraphError(f"the first size of {self.name} {format_shape(self.shape)} is not known before a run")
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[i] for i in range(len(self)))
+
+    def __copy__(self) -> Tensor:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        return self
+
+    # --- NumPy's dispatch protocols
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        if method == "__call__" and not kwargs:
+            name = ufunc.__name__
+            function = FUNCTIONS.get(_OTHER_NAMES.get(name, name))
+            if function is not None:
+                return function(*inputs)
+        what = ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}"
+        options = f" with {', '.join(kwargs)}=" if kwargs else ""
+        raise GraphError(f"np.{what}{options} has no node in flowgraph", help="see the list of operations in the reference")
+
+    def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        name = func.__name__
+        function = FUNCTIONS.get(_OTHER_NAMES.get(name, name))
+        if function is None or not func.__module__.startswith("numpy"):
+            raise GraphError(f"np.{name} has no node in flowgraph", help="see the list of operations in the reference")
+        try:
+            return function(*args, **kwargs)
+        except TypeError as error:
+            raise ArgumentError(f"np.{name} on a tensor: {error}", help="see its arguments in the reference") from error
+
+    # --- operators
+
+    def __add__(self, other: Any) -> Tensor:
+        return FUNCTIONS["add"](self, other)  # type: ignore[no-any-return]
+
+    def __radd__(self, other: Any) -> Tensor:
+        return FUNCTIONS["add"](other, self)  # type: ignore[no-any-return]
+
+    def __sub__(self, other: Any) -> Tensor:
+        return FUNCTIONS["subtract"](self, other)  # type: ignore[no-any-return]
+
+    def __rsub__(self, other: Any) -> Tensor:
+        return FUNCTIONS["subtract"](other, self)  # type: ignore[no-any-return]
+
+    def __mul__(self, other: Any) -> Tensor:
+        return FUNCTIONS["multiply"](self, other)  # type: ignore[no-any-return]
+
+    def __rmul__(self, other: Any) -> Tensor:
+        return FUNCTIONS["multiply"](other, self)  # type: ignore[no-any-return]
+
+    def __truediv__(self, other: Any) -> Tensor:
+        return FUNCTIONS["divide"](self, other)  # type: ignore[no-any-return]
+
+    def __rtruediv__(self, other: Any) -> Tensor:
+        return FUNCTIONS["divide"](other, self)  # type: ignore[no-any-return]
+
+    def __floordiv__(self, other: Any) -> Tensor:
+        return FUNCTIONS["floor_divide"](self, other)  # type: ignore[no-any-return]
+
+    def __rfloordiv__(self, other: Any) -> Tensor:
+        return FUNCTIONS["floor_divide"](other, self)  # type: ignore[no-any-return]
+
+    def __mod__(self, other: Any) -> Tensor:
+        return FUNCTIONS["remainder"](self, other)  # type: ignore[no-any-return]
+
+    def __rmod__(self, other: Any) -> Tensor:
+        return FUNCTIONS["remainder"](other, self)  # type: ignore[no-any-return]
+
+    def __pow__(self, other: Any) -> Tensor:
+        return FUNCTIONS["pow"](self, other)  # type: ignore[no-any-return]
+
+    def __rpow__(self, other: Any) -> Tensor:
+        return FUNCTIONS["pow"](other, self)  # type: ignore[no-any-return]
+
+    def __matmul__(self, other: Any) -> Tensor:
+        return FUNCTIONS["matmul"](self, other)  # type: ignore[no-any-return]
+
+    def __rmatmul__(self, other: Any) -> Tensor:
+        return FUNCTIONS["matmul"](other, self)  # type: ignore[no-any-return]
+
+    def __neg__(self) -> Tensor:
+        return FUNCTIONS["negative"](self)  # type: ignore[no-any-return]
+
+    def __pos__(self) -> Tensor:
+        return self
+
+    def __abs__(self) -> Tensor:
+        return FUNCTIONS["abs"](self)  # type: ignore[no-any-return]
+
+    def __and__(self, other: Any) -> Tensor:
+        return FUNCTIONS["logical_and" if self.dtype == bool else "bitwise_and"](self, other)  # type: ignore[no-any-return]
+
+    def __or__(self, other: Any) -> Tensor:
+        return FUNCTIONS["logical_or" if self.dtype == bool else "bitwise_or"](self, other)  # type: ignore[no-any-return]
+
+    def __invert__(self) -> Tensor:
+        return FUNCTIONS["logical_not" if self.dtype == bool else "bitwise_invert"](self)  # type: ignore[no-any-return]
+
+    # Comparison is element by element, as in NumPy. The hash stays the identity's, so that tensors are keys of feeds;
+    # Python's dict compares only keys of equal hash, and two tensors never have one.
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> Any:
+        return FUNCTIONS["equal"](self, other)
+
+    def __ne__(self, other: object) -> Any:
+        return FUNCTIONS["not_equal"](self, other)
+
+    def __lt__(self, other: Any) -> Tensor:
+        return FUNCTIONS["less"](self, other)  # type: ignore[no-any-return]
+
+    def __le__(self, other: Any) -> Tensor:
+        return FUNCTIONS["less_equal"](self, other)  # type: ignore[no-any-return]
+
+    def __gt__(self, other: Any) -> Tensor:
+        return FUNCTIONS["greater"](self, other)  # type: ignore[no-any-return]
+
+    def __ge__(self, other: Any) -> Tensor:
+        return FUNCTIONS["greater_equal"](self, other)  # type: ignore[no-any-return]
+
+    def __getitem__(self, index: Any) -> Tensor:
+        return FUNCTIONS["getitem"](self, index)  # type: ignore[no-any-return]
+
+    # --- methods that an ndarray has
+
+    @property
+    def T(self) -> Tensor:
+        """The matrix transposed: axes in reverse order."""
+        return FUNCTIONS["permute_dims"](self, None)  # type: ignore[no-any-return]
+
+    def reshape(self, *shape: Any) -> Tensor:
+        return FUNCTIONS["reshape"](self, shape[0] if len(shape) == 1 else shape)  # type: ignore[no-any-return]
+
+    def transpose(self, *axes: Any) -> Tensor:
+        order = axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes
+        return FUNCTIONS["permute_dims"](self, order or None)  # type: ignore[no-any-return]
+
+    def astype(self, dtype: Any) -> Tensor:
+        return FUNCTIONS["astype"](self, dtype)  # type: ignore[no-any-return]
+
+    def sum(self, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Tensor:
+        return FUNCTIONS["sum"](self, axis=axis, keepdims=keepdims)  # type: ignore[no-any-return]
+
+    def mean(self, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Tensor:
+        return FUNCTIONS["mean"](self, axis=axis, keepdims=keepdims)  # type: ignore[no-any-return]
+
+    def max(self, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Tensor:
+        return FUNCTIONS["max"](self, axis=axis, keepdims=keepdims)  # type: ignore[no-any-return]
+
+    def min(self, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Tensor:
+        return FUNCTIONS["min"](self, axis=axis, keepdims=keepdims)  # type: ignore[no-any-return]
+
+    def argmax(self, axis: int | None = None, keepdims: bool = False) -> Tensor:
+        return FUNCTIONS["argmax"](self, axis=axis, keepdims=keepdims)  # type: ignore[no-any-return]

@@ -1,0 +1,279 @@
+"""Op: what an operation is. One definition holds its inference, kernel, gradient, work and samples.
+
+Calling an op adds a node to the graph. Nothing here computes.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar, NamedTuple, TypeVar
+
+import numpy as np
+
+from ..errors import ArgumentError, DtypeError, FlowgraphError, GraphError
+from .context import CURRENT, Context, current
+from .location import resolve, user_frame
+from .node import FUNCTIONS, Node, Tensor
+from .report import explain, where
+from .spec import Spec
+
+# Every op by name. Filled at import by `op`, in the order of the definitions.
+OPS: dict[str, Op] = {}
+
+Array = Any  # whatever the device computes with: numpy.ndarray or cupy.ndarray
+Namespace = Any  # numpy or cupy
+Inferred = Any  # Spec or Tensor (anything with shape and dtype), or a list of them for an op with several outputs
+
+_NO_ATTRS: dict[str, Any] = {}
+
+
+class Work(NamedTuple):
+    """What a kernel costs: arithmetic operations, and bytes read and written."""
+
+    flops: float = 0.0
+    bytes: float = 0.0
+
+
+class Slicing(NamedTuple):
+    """How a kernel splits along the first axis: which inputs are cut with the output, and how the parts become one.
+
+    inputs  for each input whether it is cut along its axis 0 (else every part reads the whole)
+    length  the size of the axis that is cut
+    join    "concat": each part writes its rows of the output; "sum": parts are added up in their order
+    """
+
+    inputs: tuple[bool, ...]
+    length: int
+    join: str = "concat"
+
+
+class NoGradient:
+    """Stands where a VJP would: says why there is none."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        raise AssertionError(f"no gradient: {self.reason}")
+
+
+def no_gradient(reason: str) -> Any:
+    """Marks an op as without gradient: ``vjp = no_gradient("argmax is constant between its jumps")``."""
+    return NoGradient(reason)
+
+
+class Op:
+    """Base of all operations.
+
+    A subclass says:
+
+    infer(self, *inputs, **attrs) -> Spec
+        Shape and dtype of the output (a list of Specs for several). Inputs have ``shape`` and ``dtype``; sizes may be unknown.
+    kernel(self, xp, *inputs, **attrs) -> Array
+        The computation over NumPy or CuPy. With ``out`` among its parameters it must write there when given an array.
+    vjp(self, g, out, *inputs, **attrs) -> Tensor | tuple | None
+        The cotangents of the inputs from the output's, built of ops. In a tuple each entry is a Tensor, None (no gradient), or a
+        function without arguments, called only when that input's gradient is wanted. An op without gradient sets
+        ``vjp = no_gradient("reason")``. For several outputs, ``g`` and ``out`` are tuples (g's entries may be None).
+    work(self, *inputs, **attrs) -> Work
+        Estimated flops and bytes, for inputs of known shapes.
+    slicing(self, out, *inputs, **attrs) -> Slicing | None
+        How a big kernel may be cut, from shapes alone; None when it may not.
+    samples
+        Inputs for the tests that every op must pass; see `flowgraph.ops.samples`.
+    """
+
+    name: str = ""
+    vjp: Any
+    samples: ClassVar[Any] = ()
+
+    is_view = False  # the output may share the first input's memory
+    in_place = False  # the kernel may be given an input's array as `out`
+    is_stateful = False  # two nodes with equal inputs may differ (placeholders, variables, random draws): never merged
+    shape_inputs: tuple[int, ...] = ()  # inputs of which only shape and dtype are used: the plan needs no value for them
+    promotes = False  # Python numbers among the inputs take the dtype of the arrays beside them, as in NumPy 2
+    promotes_from = 0  # the first input that takes part in that
+    takes_out = False  # the kernel can write into a given array; set by `op` from the kernel's signature
+
+    def infer(self, *inputs: Any, **attrs: Any) -> Inferred:
+        raise NotImplementedError(f"{self.name} has no inference")
+
+    def kernel(self, xp: Namespace, *inputs: Array, **attrs: Any) -> Any:
+        raise NotImplementedError(f"{self.name} has no kernel")
+
+    def bind(self, xp: Namespace, attrs: dict[str, Any]) -> Callable[..., Any]:
+        """The kernel as a function of arrays alone (and of ``out=`` where `takes_out`)."""
+        kernel = self.kernel
+        if attrs:
+            return lambda *inputs, **out: kernel(xp, *inputs, **attrs, **out)
+        return lambda *inputs, **out: kernel(xp, *inputs, **out)
+
+    def work(self, *inputs: Any, **attrs: Any) -> Work:
+        inferred = self.infer(*inputs, **attrs)
+        specs = inferred if isinstance(inferred, list) else [inferred]
+        size = sum(Spec(s.shape, s.dtype).size for s in specs)
+        moved = sum(Spec(s.shape, s.dtype).nbytes for s in [*specs, *inputs])
+        return Work(flops=size, bytes=moved)
+
+    def slicing(self, out: Any, *inputs: Any, **attrs: Any) -> Slicing | None:
+        return None
+
+    def passes(self, out: Any, *inputs: Any) -> bool:
+        """Whether, for these specs, the output is the first input itself: then no kernel runs."""
+        return False
+
+    @property
+    def parameters(self) -> list[str]:
+        """The names of the inputs, for messages and drawings."""
+        names = []
+        for parameter in inspect.signature(self.infer).parameters.values():
+            if parameter.kind is parameter.VAR_POSITIONAL:
+                names += [f"{parameter.name}[{i}]" for i in range(64)]
+            elif parameter.kind is not parameter.KEYWORD_ONLY:
+                names.append(parameter.name)
+        return names
+
+    def __call__(self, *inputs: Any, name: str | None = None, **attrs: Any) -> Tensor:
+        """Adds a node and gives its output."""
+        return self.node(inputs, attrs, name).outputs[0]
+
+    def node(self, inputs: Sequence[Any], attrs: dict[str, Any], name: str | None = None) -> Node:
+        """Adds a node to the inputs' graph (or, without inputs, to the current one).
+
+        raises  GraphError for tensors of two graphs, and whatever ``infer`` says is wrong, with the user's line
+        """
+        context = CURRENT.get() or current()
+        graph = context.graph
+        for value in inputs:
+            if value.__class__ is not Tensor or value.node.graph is not graph:
+                inputs, context = self._settle(inputs, context)
+                graph = context.graph
+                break
+        try:
+            inferred = self.infer(*inputs, **attrs)
+        except (FlowgraphError, TypeError) as error:
+            raise self._refused(error, context, inputs, attrs, name) from error.__cause__
+        frame = user_frame(sys._getframe(1))
+        return graph.append(self, tuple(inputs), attrs or _NO_ATTRS, inferred, context, name, frame.f_code, frame.f_lasti)
+
+    def _settle(self, inputs: Sequence[Any], context: Context) -> tuple[tuple[Tensor, ...], Context]:
+        """The inputs as tensors, and the context in which a node of their graph is made, which need not be the current one."""
+        tensors = self.lift(inputs)
+        graph = tensors[0].node.graph
+        for tensor in tensors:
+            if tensor.node.graph is not graph:
+                raise self._mixed(tensor, tensors)
+        return tensors, context if context.graph is graph else graph.root
+
+    def lift(self, inputs: Iterable[Any]) -> tuple[Tensor, ...]:
+        """``inputs`` with arrays, lists and numbers made constants of the graph that the tensors among them belong to."""
+        inputs = tuple(inputs)
+        tensors = [value for value in inputs if isinstance(value, Tensor)]
+        graph = tensors[0].node.graph if tensors else current().graph
+        partner: np.dtype[Any] | None = None
+        if self.promotes:
+            weighty = inputs[self.promotes_from :]
+            dtypes = [value.dtype for value in weighty if isinstance(value, Tensor | np.ndarray | np.generic)]
+            partner = np.result_type(*dtypes) if dtypes else None
+        return tuple(
+            value if isinstance(value, Tensor) else self._constant(graph, value, partner if i >= self.promotes_from else None)
+            for i, value in enumerate(inputs)
+        )
+
+    def _constant(self, graph: Any, value: Any, partner: np.dtype[Any] | None) -> Tensor:
+        if partner is not None and type(value) in (bool, int, float, complex):
+            dtype = np.result_type(partner, value)
+            try:
+                array = np.asarray(value, dtype)
+            except OverflowError as error:
+                raise DtypeError(f"{self.name}: {value} does not fit into {dtype}", help="cast the tensor first") from error
+        else:
+            array = as_array(value, self.name)
+        return graph.constant(array)  # type: ignore[no-any-return]
+
+    def _mixed(self, tensor: Tensor, inputs: Sequence[Tensor]) -> GraphError:
+        first = inputs[0]
+        return GraphError(
+            f"{self.name}: its inputs belong to two graphs",
+            rows=[
+                (label, f"{t.name}, graph {id(t.graph):#x}, made at {where(t.node.location)}")
+                for label, t in (("one", first), ("other", tensor))
+            ],
+            help="build both in one `with fg.Graph() as graph:` block; fetch a value from one graph and feed it to the other",
+        )
+
+    def _refused(self, error: Exception, context: Context, inputs: Any, attrs: Any, name: str | None) -> Exception:
+        if not isinstance(error, FlowgraphError):
+            try:
+                inspect.signature(self.infer).bind(*inputs, **attrs)
+            except TypeError as mismatch:
+                error = ArgumentError(str(mismatch), help=f"{self.name}{inspect.signature(self.infer)}")
+            else:
+                return error
+        frame = user_frame(sys._getframe(2))
+        label = name or self.name
+        return explain(
+            error,
+            op=self.name,
+            name=f"{context.scope}/{label}" if context.scope else label,
+            location=resolve(frame.f_code, frame.f_lasti),
+            inputs=list(zip(self.parameters, inputs, strict=False)),
+            forward=context.forward,
+        )
+
+    def __repr__(self) -> str:
+        return f"<op {self.name}>"
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def __name__(self) -> str:
+        return self.name
+
+
+def as_array(value: Any, what: str) -> np.ndarray[Any, Any]:
+    """``value`` (a number, array or nesting of lists) as a NumPy array of numbers. raises DtypeError for anything else."""
+    if callable(getattr(value, "__array__", None)) or isinstance(value, bool | int | float | complex | list | tuple):
+        try:
+            array = np.asarray(value)
+        except (ValueError, TypeError) as error:
+            raise DtypeError(f"{what}: {type(value).__name__} cannot be made an array: {error}") from error
+        if array.dtype.kind in "biufcV":
+            return array
+    raise DtypeError(
+        f"{what}: cannot compute with {value!r:.80}",
+        help="a tensor, an array, a number or a list of numbers is expected",
+    )
+
+
+O = TypeVar("O", bound=Op)  # noqa: E741
+
+
+def op(cls: type[O], *, name: str | None = None) -> O:
+    """Registers an operation: ``cumsum = op(CumSum)``. Its name is the class's, in snake case, unless given."""
+    instance = cls()
+    class_name: str = type.__getattribute__(cls, "__name__")  # (an instance's __name__ is the op's name)
+    instance.name = name or re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", class_name).lower()
+    if instance.name in OPS:
+        raise AssertionError(f"two ops are named {instance.name}")
+    if not hasattr(cls, "vjp"):
+        raise AssertionError(f"{instance.name} has neither a VJP nor a reason for having none")
+    instance.__doc__ = cls.__doc__
+    instance.takes_out = "out" in inspect.signature(cls.kernel).parameters
+    OPS[instance.name] = instance
+    return instance
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def public(function: F, *names: str) -> F:
+    """Lets NumPy's protocols and tensors' operators find ``function`` under its own name or ``names``."""
+    for name in names or (function.__name__,):
+        # A bound method is called 0.2 us faster than an object with __call__.
+        FUNCTIONS[name] = function.__call__ if isinstance(function, Op) else function
+    return function

@@ -1,0 +1,5 @@
+"""Files: weights as safetensors. What is loaded is data, and never runs as code."""
+
+from .weights import WeightsError, WeightsReport, load_weights, save_weights
+
+__all__ = ["save_weights", "load_weights", "WeightsReport", "WeightsError"]

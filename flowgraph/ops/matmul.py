@@ -1,0 +1,107 @@
+"""Matrix products."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ..errors import DtypeError, ShapeError
+from ..graph import Op, Spec, Tensor, Work, op
+from ..graph.op import Slicing, public
+from ..graph.spec import broadcast_shapes
+from .elementwise import like
+from .samples import Over
+from .shape import expand_dims, permute_dims, squeeze
+
+
+class Matmul(Op):
+    """Matrix product of ``x`` (..., n, k) and ``y`` (..., k, m); leading axes broadcast, and a vector counts as one row or column.
+
+    returns  (..., n, m) in the promoted dtype
+    raises   ShapeError when the inner sizes differ or an input has no dimensions
+
+    >>> session.run(fg.matmul([[1.0, 2.0]], [[3.0], [4.0]]))
+    array([[11.]])
+    """
+
+    promotes = True
+
+    def infer(self, x: Any, y: Any) -> Spec:
+        if not x.shape or not y.shape:
+            raise ShapeError("a scalar has no matrix product", help="use x * y")
+        inner = x.shape[-1], y.shape[-2] if len(y.shape) > 1 else y.shape[0]
+        if inner[0] != inner[1] and isinstance(inner[0], int) and isinstance(inner[1], int):
+            raise ShapeError(
+                f"the inner sizes differ, {inner[0]} and {inner[1]}",
+                help="x @ y needs the last size of x to equal the "
+                + ("size of y" if len(y.shape) == 1 else "first size of y" if len(y.shape) == 2 else "last size but one of y"),
+            )
+        if x.dtype.kind == "b" and y.dtype.kind == "b":
+            raise DtypeError("not defined for booleans", help="cast with fg.astype(x, dtype)")
+        lead = broadcast_shapes(x.shape[:-2], y.shape[:-2])
+        rows = x.shape[-2:-1]
+        columns = y.shape[-1:] if len(y.shape) > 1 else ()
+        return Spec((*lead, *rows, *columns), x.dtype if x.dtype is y.dtype else np.result_type(x.dtype, y.dtype))
+
+    def bind(self, xp: Any, attrs: dict[str, Any]) -> Any:
+        return xp.matmul
+
+    def kernel(self, xp: Any, x: Any, y: Any, *, out: Any = None) -> Any:
+        return xp.matmul(x, y, out=out)
+
+    def vjp(self, g: Tensor, out: Tensor, x: Tensor, y: Tensor) -> Any:
+        if x.ndim == 1:
+            g = expand_dims(g, -1 if y.ndim == 1 else -2)
+        if y.ndim == 1:
+            g = expand_dims(g, -1)
+        rows, columns = (expand_dims(x, 0) if x.ndim == 1 else x), (expand_dims(y, 1) if y.ndim == 1 else y)
+
+        def by_x() -> Tensor:
+            full = matmul(g, transposed(columns))
+            return like(squeeze(full, -2) if x.ndim == 1 else full, x)
+
+        def by_y() -> Tensor:
+            full = matmul(transposed(rows), g)
+            return like(squeeze(full, -1) if y.ndim == 1 else full, y)
+
+        return by_x, by_y
+
+    def work(self, x: Any, y: Any) -> Work:
+        out = self.infer(x, y)
+        moved = out.nbytes + math.prod(x.shape) * x.dtype.itemsize + math.prod(y.shape) * y.dtype.itemsize
+        return Work(2.0 * out.size * x.shape[-1], moved)
+
+    def slicing(self, out: Any, x: Any, y: Any) -> Slicing | None:
+        # Rows of x make rows of the product; with leading axes, those are cut where both have them alike.
+        if len(x.shape) < 2 or len(out.shape) != len(x.shape) or x.shape[0] < 2:
+            return None
+        together = len(y.shape) == len(x.shape) and len(x.shape) > 2
+        if together and x.shape[0] != y.shape[0]:
+            return None
+        return Slicing((True, together), x.shape[0])
+
+    samples = Over(
+        [((2, 3), (3, 4)), ((3,), (3,)), ((2, 3), (3,)), ((3,), (3, 2)), ((0, 3), (3, 2)), ((2, 0), (0, 3)), ((5, 2, 3), (3, 2)),
+         ((2, 1, 2, 3), (4, 3, 2)), ((3,), (2, 3, 2)), ((2, 2, 3), (3,))]
+    )  # fmt: skip
+
+
+def transposed(x: Tensor) -> Tensor:
+    """The last two axes exchanged."""
+    return permute_dims(x, (*range(x.ndim - 2), x.ndim - 1, x.ndim - 2))
+
+
+matmul = public(op(Matmul))
+
+
+def matrix_transpose(x: Any) -> Tensor:
+    """``x`` (..., n, m) with its last two axes exchanged. raises ShapeError for fewer than two dimensions."""
+    (x,) = matmul.lift((x,))
+    if x.ndim < 2:
+        raise ShapeError(f"matrix_transpose: {x!r} has fewer than two dimensions")
+    return transposed(x)
+
+
+public(matrix_transpose)

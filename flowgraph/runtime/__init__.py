@@ -1,0 +1,8 @@
+"""Runs a plan. `schedule` decides what may run next, `pool` owns the threads, `memory` the kept buffers, `run` puts them together."""
+
+from .memory import BufferPool
+from .pool import Pool
+from .run import Program, Run, RunReport
+from .schedule import RunState, Schedule
+
+__all__ = ["BufferPool", "Pool", "Program", "Run", "RunReport", "RunState", "Schedule"]

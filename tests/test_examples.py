@@ -1,0 +1,51 @@
+"""Each example runs as its user would run it, on less data, and reaches what it promises."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+
+
+def run(name, *arguments, cwd):
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / name), *arguments], capture_output=True, text=True, timeout=110, cwd=cwd, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def number(pattern, text):
+    found = re.search(pattern, text)
+    assert found, text
+    return float(found.group(1))
+
+
+def test_the_toy_prints_and_draws_values_and_gradients(tmp_path):
+    text = run("toy.py", "--out", "here", cwd=tmp_path)
+    assert "f = -12" in text
+    assert "df/dz = 3" in text
+    assert (tmp_path / "here" / "toy.png").stat().st_size > 1000
+
+
+def test_linear_regression_finds_the_slope(tmp_path):
+    assert abs(number(r"w = ([\d.]+)", run("linear_regression.py", cwd=tmp_path)) - 2) < 0.2
+
+
+def test_logistic_regression_learns_digits(tmp_path):
+    text = run("logistic_regression.py", "--epochs", "1", "--limit", "12800", cwd=tmp_path)
+    assert number(r"images ([\d.]+)%", text) > 86
+
+
+def test_a_multilayer_perceptron_learns_digits_better(tmp_path):
+    text = run("mlp_mnist.py", "--epochs", "1", "--limit", "12800", cwd=tmp_path)
+    assert number(r"images ([\d.]+)%", text) > 91
+
+
+def test_lenet_trains_and_a_fresh_process_classifies_with_its_weights(tmp_path):
+    text = run("lenet_mnist.py", "--epochs", "1", "--limit", "19200", "--out", "out", cwd=tmp_path)
+    assert number(r"test images: ([\d.]+)%", text) > 90
+    assert re.findall(r"digit_\d\.npy: (\d)", text)[0] == "7"
+    for name in ("lenet.safetensors", "filters.png", "training.png", "confusion.png", "graph.svg", "forward.svg"):
+        assert (tmp_path / "out" / name).stat().st_size > 500

@@ -1,0 +1,125 @@
+"""What every operation must satisfy, tested from the registry: a new op cannot be left out."""
+
+import numpy as np
+import pytest
+
+import flowgraph as fg
+from flowgraph.errors import GradientError
+from flowgraph.graph import OPS, Spec
+from flowgraph.graph.op import NoGradient
+from flowgraph.graph.spec import is_known
+
+# Ops whose values come from or go to the session, and the random ones: they have tests of their own.
+SPECIAL = {"placeholder", "constant", "variable", "run_key", "assign", "group", "random_uniform", "random_normal", "custom_gradient"}
+TRIED = [op for name, op in OPS.items() if name not in SPECIAL]
+PAIRS = [(op, sample) for op in TRIED for sample in op.samples]
+
+
+def cases(keep=lambda op, sample: True):
+    return [pytest.param(op, sample, id=f"{op}-{i}-{sample}") for i, (op, sample) in enumerate(PAIRS) if keep(op, sample)]
+
+
+CASES = cases()
+SMOOTH = cases(lambda op, sample: not isinstance(op.vjp, NoGradient) and not sample.edges)
+
+
+def test_every_operation_has_samples():
+    assert [op.name for op in TRIED if not list(op.samples)] == []
+
+
+def run_kernel(op, sample, **out):
+    with np.errstate(all="ignore"):
+        return op.kernel(np, *sample.inputs, **sample.attrs, **out)
+
+
+@pytest.mark.parametrize(("op", "sample"), CASES)
+def test_inference_says_what_the_kernel_gives(op, sample):
+    spec = op.infer(*[Spec(x.shape, x.dtype) for x in sample.inputs], **sample.attrs)
+    result = run_kernel(op, sample)
+    assert (np.shape(result), np.asarray(result).dtype) == (spec.shape, spec.dtype)
+
+
+@pytest.mark.parametrize(("op", "sample"), CASES)
+def test_inference_holds_with_unknown_sizes(op, sample):
+    inputs = [Spec((None,) * x.ndim, x.dtype) for x in sample.inputs]
+    try:
+        spec = op.infer(*inputs, **sample.attrs)
+    except AssertionError:
+        raise
+    result = np.shape(run_kernel(op, sample))
+    assert len(spec.shape) == len(result)
+    assert all(have in (want, None) for have, want in zip(spec.shape, result, strict=True))
+
+
+@pytest.mark.parametrize(("op", "sample"), cases(lambda op, sample: op.takes_out))
+def test_writing_into_a_given_array_gives_the_same_bits(op, sample):
+    fresh = np.asarray(run_kernel(op, sample))
+    out = np.full(fresh.shape, 7, fresh.dtype)
+    run_kernel(op, sample, out=out)
+    np.testing.assert_array_equal(out, fresh)
+
+
+@pytest.mark.parametrize(("op", "sample"), cases(lambda op, sample: op.in_place))
+def test_working_in_place_gives_the_same_bits(op, sample):
+    fresh = np.asarray(run_kernel(op, sample))
+    for position, x in enumerate(sample.inputs):
+        if x.shape == fresh.shape and x.dtype == fresh.dtype:
+            inputs = [np.array(y) for y in sample.inputs]
+            with np.errstate(all="ignore"):
+                op.kernel(np, *inputs, **sample.attrs, out=inputs[position])
+            np.testing.assert_array_equal(inputs[position], fresh)
+
+
+@pytest.mark.parametrize(("op", "sample"), CASES)
+def test_cutting_into_slices_gives_the_whole(op, sample):
+    specs = [Spec(x.shape, x.dtype) for x in sample.inputs]
+    out = op.infer(*specs, **sample.attrs)
+    slicing = op.slicing(out, *specs, **sample.attrs) if out.shape or sample.inputs[0].ndim else None
+    if slicing is None or slicing.length < 2 or not op.takes_out:
+        pytest.skip("not cut")
+    whole = np.asarray(run_kernel(op, sample))
+    middle = slicing.length // 2
+    parts = []
+    with np.errstate(all="ignore"):
+        for rows in (slice(0, middle), slice(middle, None)):
+            inputs = [x[rows] if cut else x for x, cut in zip(sample.inputs, slicing.inputs, strict=True)]
+            parts.append(np.asarray(op.kernel(np, *inputs, **sample.attrs)))
+    joined = np.concatenate(parts) if slicing.join == "concat" else parts[0] + parts[1]
+    np.testing.assert_allclose(joined, whole, rtol=1e-12)
+
+
+@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize(("op", "sample"), SMOOTH)
+def test_gradient_agrees_with_finite_differences(op, sample, order):
+    floats = [i for i, x in enumerate(sample.inputs) if x.dtype.kind == "f" and i not in op.shape_inputs]
+    # y of the pooling gradients is a function of x, which a difference in x alone would not know.
+    floats = floats[:1] if op.name.startswith("max_pool2d_") else floats
+    if op.name == "relu_grad":
+        floats = [0]
+    if op.name in ("zeros_like", "ones_like"):
+        floats = []
+    if not floats:
+        pytest.skip("nothing to differentiate by")
+    fg.check_gradient(lambda *x: op(*x, **sample.attrs), *sample.inputs, order=order, wrt=floats, tolerance=2e-5)
+
+
+@pytest.mark.parametrize("factor", [1.001, 0.999])
+def test_a_gradient_that_is_off_by_a_thousandth_is_caught(factor):
+    @fg.custom_gradient
+    def wrong(x):
+        return fg.sin(x), lambda g: g * fg.cos(x) * factor
+
+    with pytest.raises(GradientError, match="differ by"):
+        fg.check_gradient(wrong, np.linspace(0.1, 1.0, 4))
+
+
+def test_operations_run_through_a_session_agree_with_their_kernels():
+    for op in TRIED:
+        sample = next(iter(op.samples))
+        with fg.Graph() as graph:
+            inputs = [fg.placeholder(f"x{i}", (None,) * x.ndim, x.dtype) for i, x in enumerate(sample.inputs)]
+            y = op(*inputs, **sample.attrs)
+        with fg.Session(graph, threads=1) as session:
+            result = session.run(y, dict(zip(inputs, sample.inputs, strict=True)))
+        np.testing.assert_array_equal(result, run_kernel(op, sample), err_msg=op.name)
+        assert is_known(np.shape(result))

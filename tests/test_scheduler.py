@@ -1,0 +1,289 @@
+"""Deciding what runs next, and running it: each race is forced with gates, never with sleeps."""
+
+import asyncio
+import gc
+import threading
+import weakref
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import flowgraph as fg
+from flowgraph.compile.plan import Plan, Task, Unit
+from flowgraph.errors import ExecutionError, RunCancelledError, RunTimeoutError, SessionClosedError
+from flowgraph.graph import OPS, Op, Work, op
+from flowgraph.graph.op import no_gradient
+from flowgraph.runtime import RunState, Schedule
+
+GATES: dict[int, tuple[threading.Event, threading.Event]] = {}
+
+
+class Gated(Op):
+    """Passes ``x`` on once its gate opens; says when it has been entered. Claims to be expensive, so that it is a task."""
+
+    vjp = no_gradient("for tests")
+    is_stateful = True
+    samples = ()
+
+    def infer(self, x, *, gate, fails):
+        return x
+
+    def kernel(self, xp, x, *, gate, fails):
+        entered, opened = GATES[gate]
+        entered.set()
+        assert opened.wait(60)
+        if fails:
+            raise ValueError("planted")
+        return x + 1
+
+    def work(self, x, **attrs):
+        return Work(flops=1e9)
+
+
+_gated = op(Gated)
+OPS.pop("gated")
+
+
+def gated(x, gate, fails=False):
+    GATES[gate] = (threading.Event(), threading.Event())
+    return _gated(x, gate=gate, fails=fails)
+
+
+def test_a_join_is_ready_only_when_both_inputs_have_arrived():
+    r"""
+    a   b
+     \ /
+      c
+    """
+    run = RunState(Schedule({"a": [], "b": [], "c": ["a", "b"]}))
+    assert run.start() == ["a", "b"]
+    assert run.finish("a") == []
+    assert run.finish("b") == ["c"]
+
+
+def test_the_task_with_the_longest_remaining_path_leaves_first():
+    run = RunState(Schedule({"short": [], "long": [], "next": ["long"]}))
+    assert run.start() == ["long", "short"]
+
+
+def test_after_a_stop_nothing_more_is_handed_out():
+    run = RunState(Schedule({"a": [], "b": ["a"]}))
+    run.start()
+    run.stop()
+    assert run.finish("a") == []
+    assert run.is_over
+
+
+def test_a_cycle_is_an_error_that_names_a_task():
+    with pytest.raises(ValueError, match="'a' waits for itself"):
+        Schedule({"a": ["b"], "b": ["a"]})
+
+
+def two_branches(fails=False):
+    with fg.Graph() as graph:
+        x = fg.placeholder("x", (), "float64")
+        a, b = gated(x, 0, fails=fails), gated(x, 1)
+        y = a + b
+    return graph, x, a, b, y
+
+
+def test_independent_nodes_run_at_the_same_time():
+    graph, x, _, _, y = two_branches()
+    with fg.Session(graph, threads=2) as session:
+        future = session.run_async(y, {x: 1.0})
+        assert GATES[0][0].wait(60)
+        assert GATES[1][0].wait(60)  # both have been entered although neither gate is open
+        GATES[0][1].set()
+        assert not future.done()
+        GATES[1][1].set()
+        assert future.result(60) == 4.0
+
+
+def test_a_failing_branch_ends_the_run_after_the_other_kernel_and_the_session_stays_usable():
+    graph, x, _, b, y = two_branches(fails=True)
+    with fg.Session(graph, threads=2) as session:
+        future = session.run_async(y, {x: 1.0})
+        assert GATES[1][0].wait(60)
+        GATES[0][1].set()
+        GATES[1][1].set()
+        with pytest.raises(ExecutionError, match=r"gated: planted \(ValueError\)") as caught:
+            future.result(60)
+        assert "test_scheduler.py" in str(caught.value)
+        assert "() float64" in str(caught.value)
+        assert isinstance(caught.value.__cause__, ValueError)
+        assert session.run(b, {x: 2.0}) == 3.0
+
+
+def test_cancelling_ends_the_run_within_the_kernel_that_runs():
+    graph, x, *_, y = two_branches()
+    with fg.Session(graph, threads=2) as session:
+        future = session.run_async(y, {x: 1.0})
+        assert GATES[0][0].wait(60)
+        assert GATES[1][0].wait(60)
+        future.cancel()
+        for _, opened in (GATES[0], GATES[1]):
+            opened.set()
+        with pytest.raises(RunCancelledError):
+            future.result(60)
+
+
+def test_a_timeout_ends_the_run():
+    with fg.Graph() as graph:
+        x = fg.placeholder("x", (), "float64")
+        y = gated(x, 0) * 2
+    with fg.Session(graph, threads=1) as session:
+        opener = threading.Timer(0.2, GATES[0][1].set)  # long after the limit; the run must end by then and not before
+        opener.start()
+        with pytest.raises(RunTimeoutError, match=r"longer than 0.01 s"):
+            session.run(y, {x: 1.0}, timeout=0.01)
+        opener.join()
+        assert session.run(y, {x: 1.0}, timeout=60) == 4.0
+
+
+def test_closing_a_session_ends_its_runs():
+    graph, x, *_, y = two_branches()
+    session = fg.Session(graph, threads=2)
+    future = session.run_async(y, {x: 1.0})
+    assert GATES[0][0].wait(60)
+    assert GATES[1][0].wait(60)
+    closer = threading.Thread(target=session.close)
+    closer.start()
+    for _, opened in (GATES[0], GATES[1]):
+        opened.set()
+    closer.join(60)
+    with pytest.raises((SessionClosedError, RuntimeError)):
+        future.result(60)
+    with pytest.raises(SessionClosedError):
+        session.run(y, {x: 1.0})
+
+
+def test_a_run_can_be_awaited():
+    with fg.Graph() as graph:
+        x = fg.placeholder("x", (), "float64")
+        y = x + 1
+
+    async def both(session):
+        return await asyncio.gather(session.run_async(y, {x: 1.0}).__await__.__self__, session.run_async(y, {x: 2.0}))
+
+    async def one_by_one(session):
+        return [await session.run_async(y, {x: 1.0}), await session.run_async([y], {x: 2.0})]
+
+    with fg.Session(graph, threads=2) as session:
+        assert asyncio.run(one_by_one(session)) == [2.0, [3.0]]
+
+
+def test_updates_of_concurrent_runs_are_not_lost():
+    with fg.Graph() as graph:
+        count = fg.variable(np.zeros(3), name="count")
+        add_one = fg.assign(count, count + 1)
+    with fg.Session(graph, threads=2) as session:
+        start = threading.Barrier(4)
+
+        def work():
+            start.wait()
+            for _ in range(50):
+                session.run(add_one)
+
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        np.testing.assert_array_equal(session.variables["count"], 200)
+
+
+def test_a_thousand_runs_leave_no_thread_buffer_or_reference():
+    class Watched(np.ndarray):
+        pass
+
+    with fg.Graph() as graph:
+        x = fg.placeholder("x", (100, 100), "float64")
+        y = fg.sum(fg.tanh(x @ x) + x)
+    before = threading.active_count()
+    with fg.Session(graph, threads=2) as session:
+        fed = np.ones((100, 100)).view(Watched)
+        gone = weakref.ref(fed)
+        for _ in range(1000):
+            session.run(y, {x: fed})
+        idle = session.memory.idle_bytes
+        session.run(y, {x: fed})
+        assert session.memory.idle_bytes == idle
+        assert threading.active_count() <= before + 2
+        del fed
+        gc.collect()
+        assert gone() is None
+    assert threading.active_count() == before
+
+
+def test_variables_are_read_at_the_start_and_written_at_the_end():
+    with fg.Graph() as graph:
+        a, b = fg.variable(1.0, name="a"), fg.variable(2.0, name="b")
+        swap = fg.group([fg.assign(a, b), fg.assign(b, a)])
+    with fg.Session(graph) as session:
+        session.run(swap)
+        assert session.run([a, b]) == [2.0, 1.0]
+
+
+def test_a_run_that_fails_writes_nothing():
+    with fg.Graph() as graph:
+        x = fg.placeholder("x", (), "float64")
+        a = fg.variable(1.0, name="a")
+        update = fg.assign(a, a + 1)
+        bad = gated(x, 0, fails=True)
+    GATES[0][1].set()
+    with fg.Session(graph) as session:
+        with pytest.raises(ExecutionError):
+            session.run([update, bad], {x: 1.0})
+        assert session.run(a) == 1.0
+
+
+def test_a_plan_prints_its_tasks_and_kernels():
+    with fg.Graph() as graph:
+        x = fg.placeholder("x", (None, 3))
+        y = fg.exp(x) * 2
+    with fg.Session(graph) as session:
+        text = str(session.plan(y, {x: (4, 3)}))
+    assert "plan of 2 kernels in 1 task" in text
+    assert "exp: (4, 3) float32" in text
+    assert {Plan, Task, Unit}
+
+
+BINARY = [fg.add, fg.subtract, fg.multiply, fg.maximum]
+NUMPY = [np.add, np.subtract, np.multiply, np.maximum]
+
+
+@st.composite
+def programs(draw):
+    """A list of (operation, input, input), on values made so far."""
+    count = draw(st.integers(1, 25))
+    return [(draw(st.integers(0, 5)), draw(st.integers(0, 2 + i)), draw(st.integers(0, 2 + i))) for i in range(count)]
+
+
+@settings(max_examples=25, deadline=None)
+@given(programs(), st.sampled_from([3, 300]))
+def test_random_graphs_have_the_bits_of_plain_numpy_with_any_number_of_threads(program, size):
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal((size, size)) / size for _ in range(3)]
+    with fg.Graph() as graph:
+        inputs = [fg.placeholder(f"x{i}", (None, size), "float64") for i in range(3)]
+        nodes = list(inputs)
+        expected = list(arrays)
+        for kind, left, right in program:
+            if kind < 4:
+                nodes.append(BINARY[kind](nodes[left], nodes[right]))
+                expected.append(NUMPY[kind](expected[left], expected[right]))
+            elif kind == 4:
+                nodes.append(fg.tanh(nodes[left]))
+                expected.append(np.tanh(expected[left]))
+            else:
+                nodes.append(fg.permute_dims(nodes[left]))
+                expected.append(expected[left].T)
+    wanted = nodes[-3:]
+    for threads in (1, 2, 4, 8):
+        with fg.Session(graph, threads=threads) as session:
+            for _ in range(2):
+                results = session.run(wanted, dict(zip(inputs, arrays, strict=True)))
+                for result, truth in zip(results, expected[-3:], strict=True):
+                    np.testing.assert_array_equal(result, truth)
