@@ -1,0 +1,204 @@
+"""What a user reads after a mistake. The texts are part of the product."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import flowgraph as fg
+
+
+@pytest.fixture
+def small():
+    with fg.Graph() as graph:
+        x = fg.placeholder("x", ("batch", 3), "float32")
+        w = fg.variable(np.ones((3, 2), np.float32), name="w")
+        with fg.scope("layer1"):
+            y = x @ w
+    with fg.Session(graph) as session:
+        yield graph, session, x, w, y
+
+
+def test_a_shape_that_does_not_fit_is_named_while_building_with_the_line(small):
+    graph, _, x, _, _ = small
+    with pytest.raises(fg.ShapeError) as caught, graph, fg.scope("mlp"):
+        x @ np.ones((4, 2), np.float32)
+    text = str(caught.value)
+    assert text.splitlines()[0] == "matmul: the inner sizes differ, 3 and 4"
+    assert "mlp/matmul, made at test_errors.py:" in text
+    assert "x @ np.ones((4, 2), np.float32)" in text
+    assert "x      (batch, 3) float32   placeholder x, made at test_errors.py" in text
+    assert "help   x @ y needs the last size of x to equal the first size of y" in text
+
+
+def test_shapes_that_only_the_feeds_reveal_are_named_before_anything_runs():
+    with fg.Graph() as graph:
+        a, b = fg.placeholder("a", (None,)), fg.placeholder("b", (None,))
+        total = a + b
+    with fg.Session(graph) as session, pytest.raises(fg.ShapeError, match=r"add: shapes \(2,\) and \(3,\) do not broadcast"):
+        session.run(total, {a: np.ones(2, np.float32), b: np.ones(3, np.float32)})
+
+
+def test_a_missing_feed_is_named(small):
+    _, session, _, _, y = small
+    with pytest.raises(fg.FeedError, match=r"placeholder x \(batch, 3\) float32 is not fed"):
+        session.run(y)
+
+
+def test_a_feed_of_another_shape_or_dtype_is_named(small):
+    _, session, x, _, y = small
+    with pytest.raises(fg.FeedError, match=r"x is fed shape \(2, 4\), but it is \(batch, 3\)"):
+        session.run(y, {x: np.ones((2, 4), np.float32)})
+    with pytest.raises(fg.FeedError, match=r"x is fed float64, but it is float32"):
+        session.run(y, {x: np.ones((2, 3))})
+    with pytest.raises(fg.FeedError, match="cannot be made an array"):
+        session.run(y, {x: [[1, 2, 3], [4]]})
+
+
+def test_the_keys_of_feeds_are_tensors(small):
+    graph, session, x, _, y = small
+    with pytest.raises(fg.FeedError, match="got the text 'x'"):
+        session.run(y, {"x": np.ones((1, 3), np.float32)})
+    with fg.Graph():
+        other = fg.placeholder("other", ())
+    with pytest.raises(fg.FeedError, match="belongs to another graph"):
+        session.run(y, {other: 1})
+    assert graph["x"] is x
+
+
+def test_what_is_no_tensor_cannot_be_fetched(small):
+    _, session, _, _, y = small
+    with pytest.raises(fg.FetchError, match="got float"):
+        session.run([y, 1.0])
+    with pytest.raises(fg.FetchError, match="got the text 'layer1/matmul'"):
+        session.run("layer1/matmul")
+
+
+def test_tensors_of_two_graphs_do_not_mix(small):
+    _, _, x, _, _ = small
+    with fg.Graph(), pytest.raises(fg.GraphError, match="its inputs belong to two graphs"):
+        fg.placeholder("z", (3,)) + x
+
+
+def test_equal_names_of_sizes_stand_for_equal_sizes():
+    with fg.Graph() as graph:
+        a, b = fg.placeholder("a", ("batch",)), fg.placeholder("b", ("batch",))
+        total = a + b
+    with fg.Session(graph) as session, pytest.raises(fg.FeedError, match="the size 'batch' is 2 in the feed of a and 3 in that of b"):
+        session.run(total, {a: np.ones(2, np.float32), b: np.ones(3, np.float32)})
+
+
+def test_an_unknown_name_lists_near_ones(small):
+    with pytest.raises(fg.GraphError, match=r"no node is called 'layer1/matmull'\n  help   near: layer1/matmul"):
+        small[0]["layer1/matmull"]
+
+
+def test_a_tensor_has_no_truth_value_and_is_no_array(small):
+    _, _, x, _, y = small
+    with pytest.raises(fg.GraphError, match="has no truth value"):
+        bool(y > 0)
+    with pytest.raises(fg.GraphError, match="not an array"):
+        np.asarray(x)
+
+
+def test_a_variable_without_a_value_says_how_to_give_it_one():
+    with fg.Graph() as graph:
+        w = fg.variable(shape=(2,), name="w")
+    with fg.Session(graph) as session:
+        with pytest.raises(fg.UninitializedError, match=r"variable w \(2,\) float32 is read but has no value"):
+            session.run(w)
+        session.variables["w"] = np.ones(2, np.float32)
+        np.testing.assert_array_equal(session.run(w), [1, 1])
+
+
+def test_a_gradient_of_many_numbers_needs_grad_ys(small):
+    _, _, x, _, y = small
+    with pytest.raises(fg.GradientError, match=r"layer1/matmul has shape \(batch, 2\), and only a scalar"):
+        fg.gradients(y, x)
+
+
+def test_a_path_without_gradient_names_the_operation_where_it_stops(small):
+    graph, _, x, w, y = small
+    with graph:
+        loss = fg.mean(fg.astype(fg.argmax(y, axis=1), "float32"))
+    with pytest.raises(fg.GradientError, match=r"the path from mean to w stops at argmax") as caught:
+        fg.gradients(loss, w, unconnected="error")
+    assert "argmax" in str(caught.value)
+    assert "test_errors.py" in str(caught.value)
+    assert fg.gradients(loss, w, unconnected="none") == [None]
+    with pytest.raises(fg.GradientError, match="does not depend on"):
+        fg.gradients(fg.mean(x), w, unconnected="error")
+
+
+def test_two_writes_of_one_variable_in_a_run_are_an_error_with_both_lines(small):
+    graph, session, _, w, _ = small
+    with graph:
+        one, two = fg.assign(w, w + 1), fg.assign(w, w + 2)
+    with pytest.raises(fg.GraphError, match="w is written twice in one run"):
+        session.run([one, two])
+
+
+def test_a_read_that_no_edge_orders_with_the_write_is_reported_with_both_lines():
+    with fg.Graph() as graph:
+        w = fg.variable(1.0, name="w")
+        update = fg.assign(w, 2.0)
+        reading = w * 3
+    with fg.Session(graph) as session:
+        with pytest.warns(fg.VariableOrderWarning, match="w is read by multiply and written in the same run"):
+            assert session.run([reading, update]) == [3.0, None]
+        assert session.run(reading) == 6.0
+
+
+def test_building_in_a_loop_warns_once_with_the_line():
+    with fg.Graph() as graph:
+        x = fg.placeholder("x", ())
+
+    def loop(session):
+        for _ in range(30):
+            y = x + 1
+            session.run(y, {x: 1.0})
+
+    with fg.Session(graph) as session, pytest.warns(fg.GraphGrowthWarning, match=r"grows by \d nodes with every run") as caught:
+        loop(session)
+    assert len(caught) == 1
+
+
+def test_a_missing_library_names_the_pip_line(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(fg.MissingExtraError, match=r'pip install "flowgraph\[plot\]"'):
+        fg.viz.filters(np.ones((1, 1, 2, 2)), tmp_path / "x.png")
+
+
+def test_without_a_dot_program_the_error_says_how_to_get_one(monkeypatch, small):
+    monkeypatch.setattr("shutil.which", lambda *a, **k: None)
+    with pytest.raises(fg.DrawingError, match=r'pip install "flowgraph\[dot\]"'):
+        fg.draw(small[0])
+
+
+def test_numpy_functions_build_nodes_and_unknown_ones_say_so(small):
+    _, session, x, _, y = small
+    z = np.tanh(y) + np.sum(y, axis=0)
+    np.testing.assert_allclose(session.run(z, {x: [[0, 0, 1]]}), [[np.tanh(1) + 1] * 2], rtol=1e-6)
+    with pytest.raises(fg.GraphError, match=r"np\.kron has no node"):
+        np.kron(y, y)
+
+
+def test_the_command_line_runs_draws_and_tells_versions(tmp_path):
+    file = tmp_path / "toy.py"
+    file.write_text("import flowgraph as fg\nwith fg.Graph() as graph:\n    y = fg.exp(fg.placeholder('x', ()))\nprint('built')\n")
+
+    def flowgraph(*arguments):
+        command = [sys.executable, "-c", "import sys; from flowgraph.cli import main; sys.exit(main())", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=tmp_path, check=False)
+
+    assert "built" in flowgraph("run", "toy.py").stdout
+    assert flowgraph("draw", "toy.py", "-o", "toy.dot").returncode == 0
+    assert "exp" in (tmp_path / "toy.dot").read_text()
+    told = flowgraph("info").stdout
+    assert "numpy" in told
+    assert "cpu:0" in told
+    (tmp_path / "empty.py").write_text("x = 1\n")
+    wrong = flowgraph("draw", "empty.py")
+    assert wrong.returncode == 1
+    assert "has no graph among its names" in wrong.stderr
