@@ -44,7 +44,7 @@ def test_a_multilayer_perceptron_learns_digits_better(tmp_path):
 
 
 def test_lenet_trains_and_a_fresh_process_classifies_with_its_weights(tmp_path):
-    text = run("lenet_mnist.py", "--epochs", "1", "--limit", "19200", "--out", "out", cwd=tmp_path)
+    text = run("lenet_mnist.py", "--epochs", "1", "--limit", "19200", "--peak", "0.03", "--out", "out", cwd=tmp_path)
     assert number(r"test images: ([\d.]+)%", text) > 90
     assert re.findall(r"digit_\d\.npy: (\d)", text)[0] == "7"
     for name in ("lenet.safetensors", "filters.png", "training.png", "confusion.png", "graph.svg", "forward.svg"):

@@ -1,5 +1,6 @@
-"""Files: weights as safetensors. What is loaded is data, and never runs as code."""
+"""Files: graphs, and weights as safetensors. What is loaded is data, and never runs as code."""
 
+from .graphs import load_graph, save_graph
 from .weights import WeightsError, WeightsReport, load_weights, save_weights
 
-__all__ = ["save_weights", "load_weights", "WeightsReport", "WeightsError"]
+__all__ = ["save_weights", "load_weights", "WeightsReport", "WeightsError", "save_graph", "load_graph"]

@@ -20,8 +20,13 @@ from .shape import View
 class Initializer(Protocol):
     """What makes a variable's first value: its shape and dtype, and a draw from a generator. `flowgraph.init` has the usual ones."""
 
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the value."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Dtype of the value."""
 
     def __call__(self, generator: np.random.Generator) -> np.ndarray[Any, Any]: ...
 

@@ -1,6 +1,12 @@
-"""Optimisers: nodes that update variables against their gradients, and schedules of the learning rate."""
+"""Optimisers: updates of variables as nodes of the graph; and learning rates that change with the steps."""
 
-from .optimizers import SGD, Adam, Optimizer
-from .schedules import cosine, exponential, one_cycle, step_decay
+from .optimizer import Optimizer, matrices
+from .rules import SGD, Adam
+from .schedules import Schedule, cosine, exponential, one_cycle, step_decay
 
-__all__ = ["SGD", "Adam", "Optimizer", "cosine", "exponential", "one_cycle", "step_decay"]
+__all__ = [
+    # optimisers
+    "SGD", "Adam", "Optimizer", "matrices",
+    # learning rates
+    "one_cycle", "cosine", "exponential", "step_decay",
+]  # fmt: skip

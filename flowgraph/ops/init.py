@@ -1,0 +1,228 @@
+"""Initialisers: what a variable's first value is drawn from. Each is plain data, so that a graph file can hold it.
+
+The named ones (``he_normal`` and so on) are functions of the shape that choose the numbers of one of three
+distributions: ``Constant``, ``Normal``, ``Uniform``. What they give shows the numbers that were chosen.
+
+Fan-in and fan-out, how many numbers meet in an output and how many outputs an input reaches, are read from the shape:
+(in, out) for a matrix, (out, in, *window) for a convolution's filters.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..errors import ArgumentError, DtypeError
+from ..graph.spec import as_dtype, as_shape, format_shape, is_known
+
+Array = np.ndarray[Any, Any]
+Generator = np.random.Generator
+
+FLOAT32: np.dtype[Any] = np.dtype("float32")
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """Base of the three: a shape and a dtype. Called with a NumPy generator it gives a new array of these.
+
+    shape   ints
+    dtype   a dtype of numbers, floats unless the value is constant
+    raises  ArgumentError for a size that is not known, DtypeError for a dtype that cannot hold the values
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any] = FLOAT32
+
+    def __post_init__(self) -> None:
+        shape = as_shape(self.shape)
+        if not is_known(shape):
+            raise ArgumentError(f"{type(self).__name__}: every size of a variable must be known, got {format_shape(shape)}")
+        object.__setattr__(self, "shape", shape)
+        object.__setattr__(self, "dtype", as_dtype(self.dtype))
+
+    def __call__(self, generator: Generator) -> Array:
+        raise NotImplementedError
+
+    def _check(self, **numbers: Any) -> None:
+        for name, number in numbers.items():
+            is_number = isinstance(number, int | float | np.integer | np.floating) and not isinstance(number, bool)
+            if not is_number or not math.isfinite(number):
+                raise ArgumentError(f"{type(self).__name__}: {name} is a finite number, got {number!r}")
+            object.__setattr__(self, name, float(number))
+        if self.dtype.kind not in "fV":
+            raise DtypeError(f"{type(self).__name__}: draws are floats, not {self.dtype}")
+
+    @property
+    def _drawn(self) -> Any:
+        """The dtype to draw in: NumPy draws two, and narrower ones are rounded from the smaller of them."""
+        return np.float64 if self.dtype.itemsize >= 8 else np.float32
+
+
+@dataclass(frozen=True)
+class Constant(Distribution):
+    """``value`` everywhere."""
+
+    value: Any = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.value, bool | int | float | complex | np.generic):
+            raise ArgumentError(f"Constant: the value is one number, got {self.value!r:.80}", help="fg.variable takes an array as it is")
+        value = self.value.item() if isinstance(self.value, np.generic) else self.value
+        object.__setattr__(self, "value", value)
+        if not np.can_cast(np.min_scalar_type(value), self.dtype, "same_kind"):
+            raise DtypeError(f"Constant: {self.dtype} cannot hold {value!r}")
+
+    def __call__(self, generator: Generator) -> Array:
+        return np.full(self.shape, self.value, self.dtype)
+
+
+@dataclass(frozen=True)
+class Normal(Distribution):
+    """Normal draws around ``mean`` with standard deviation ``std``."""
+
+    std: float = 1.0
+    mean: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check(std=self.std, mean=self.mean)
+        if self.std < 0:
+            raise ArgumentError(f"Normal: std cannot be negative, got {self.std}")
+
+    def __call__(self, generator: Generator) -> Array:
+        drawn = generator.standard_normal(self.shape, self._drawn)
+        return np.asarray(drawn * drawn.dtype.type(self.std) + drawn.dtype.type(self.mean), self.dtype)
+
+
+@dataclass(frozen=True)
+class Uniform(Distribution):
+    """Uniform draws from [``low``, ``high``)."""
+
+    low: float = 0.0
+    high: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check(low=self.low, high=self.high)
+        if self.low > self.high:
+            raise ArgumentError(f"Uniform: low is above high, {self.low} > {self.high}")
+
+    def __call__(self, generator: Generator) -> Array:
+        drawn = generator.random(self.shape, self._drawn)
+        width = self.high - self.low
+        return np.asarray(drawn * drawn.dtype.type(width) + drawn.dtype.type(self.low), self.dtype)
+
+
+def zeros(shape: Any, dtype: Any = "float32") -> Constant:
+    """Zeros: the usual start of a bias.
+
+    >>> fg.variable(fg.init.zeros((2,)), name="b")
+    <Tensor b: (2,) float32>
+    >>> session.run(graph["b"])
+    array([0., 0.], dtype=float32)
+    """
+    return Constant(shape, dtype, 0)
+
+
+def ones(shape: Any, dtype: Any = "float32") -> Constant:
+    """Ones: the usual start of a scale."""
+    return Constant(shape, dtype, 1)
+
+
+def constant(value: Any, shape: Any, dtype: Any = "float32") -> Constant:
+    """``value``, one number, everywhere. raises DtypeError when the dtype cannot hold it."""
+    return Constant(shape, dtype, value)
+
+
+def normal(shape: Any, std: float = 1.0, mean: float = 0.0, dtype: Any = "float32") -> Normal:
+    """Normal draws. Their values depend on the session's seed and on the variable alone.
+
+    >>> fg.init.normal((784, 10), std=0.01)
+    Normal(shape=(784, 10), dtype=dtype('float32'), std=0.01, mean=0.0)
+    """
+    return Normal(shape, dtype, std, mean)
+
+
+def uniform(shape: Any, low: float = 0.0, high: float = 1.0, dtype: Any = "float32") -> Uniform:
+    """Uniform draws from [low, high)."""
+    return Uniform(shape, dtype, low, high)
+
+
+def glorot_normal(shape: Any, dtype: Any = "float32") -> Normal:
+    """Normal draws of variance ``2 / (fan_in + fan_out)``, for sigmoid, tanh and softmax.
+
+    Glorot and Bengio, Understanding the difficulty of training deep feedforward neural networks (AISTATS 2010), eq. 12.
+    """
+    fan_in, fan_out = fans(shape, "glorot_normal")
+    return Normal(shape, dtype, math.sqrt(2 / (fan_in + fan_out)))
+
+
+def glorot_uniform(shape: Any, dtype: Any = "float32") -> Uniform:
+    """Uniform draws within ``sqrt(6 / (fan_in + fan_out))`` of 0, for sigmoid, tanh and softmax.
+
+    Glorot and Bengio, Understanding the difficulty of training deep feedforward neural networks (AISTATS 2010), eq. 16.
+
+    >>> fg.init.glorot_uniform((100, 50))
+    Uniform(shape=(100, 50), dtype=dtype('float32'), low=-0.2, high=0.2)
+    """
+    fan_in, fan_out = fans(shape, "glorot_uniform")
+    return _within(shape, dtype, math.sqrt(6 / (fan_in + fan_out)))
+
+
+def he_normal(shape: Any, dtype: Any = "float32") -> Normal:
+    """Normal draws of variance ``2 / fan_in``, for ReLU.
+
+    He, Zhang, Ren and Sun, Delving Deep into Rectifiers (2015, arXiv:1502.01852), eq. 10.
+
+    >>> fg.init.he_normal((20, 2, 5, 5)).std            # filters: 2 * 5 * 5 numbers meet in each output
+    0.2
+    """
+    fan_in, _ = fans(shape, "he_normal")
+    return Normal(shape, dtype, math.sqrt(2 / fan_in))
+
+
+def he_uniform(shape: Any, dtype: Any = "float32") -> Uniform:
+    """Uniform draws within ``sqrt(6 / fan_in)`` of 0, for ReLU: of the variance of ``he_normal``.
+
+    He, Zhang, Ren and Sun, Delving Deep into Rectifiers (2015, arXiv:1502.01852), eq. 10.
+    """
+    fan_in, _ = fans(shape, "he_uniform")
+    return _within(shape, dtype, math.sqrt(6 / fan_in))
+
+
+def lecun_normal(shape: Any, dtype: Any = "float32") -> Normal:
+    """Normal draws of variance ``1 / fan_in``, which keep the variance of a linear layer.
+
+    LeCun, Bottou, Orr and Müller, Efficient BackProp (1998), section 4.6.
+    """
+    fan_in, _ = fans(shape, "lecun_normal")
+    return Normal(shape, dtype, math.sqrt(1 / fan_in))
+
+
+def _within(shape: Any, dtype: Any, limit: float) -> Uniform:
+    return Uniform(shape, dtype, -limit, limit)
+
+
+def fans(shape: Any, what: str = "fans") -> tuple[int, int]:
+    """Fan-in and fan-out of weights of ``shape``, at least 1 each; ArgumentError for fewer than two dimensions."""
+    dims = as_shape(shape)
+    if len(dims) < 2 or not is_known(dims):
+        raise ArgumentError(
+            f"{what}: fan-in and fan-out are not defined for {format_shape(dims)}",
+            help="weights are (in, out), filters (out, in, height, width); for others take fg.init.normal or uniform",
+        )
+    sizes: list[int] = [int(d) for d in dims]  # type: ignore[arg-type]
+    window = math.prod(sizes[2:])
+    fan_in, fan_out = (sizes[0], sizes[1]) if len(sizes) == 2 else (sizes[1] * window, sizes[0] * window)
+    return max(fan_in, 1), max(fan_out, 1)
+
+
+__all__ = [
+    "zeros", "ones", "constant", "normal", "uniform",
+    "glorot_normal", "glorot_uniform", "he_normal", "he_uniform", "lecun_normal",
+    "Constant", "Normal", "Uniform",
+]  # fmt: skip

@@ -1,0 +1,258 @@
+"""Layers and initialisers: what they own, where it stands in the graph, what they compute and what they refuse."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import flowgraph as fg
+
+
+@pytest.fixture
+def graph():
+    with fg.Graph() as graph:
+        yield graph
+
+
+def values(fetches, feeds=None, **options):
+    with fg.Session(fg.get_default_graph(), threads=1, **options) as session:
+        return session.run(fetches, feeds)
+
+
+def wrong(value: Any) -> Any:
+    """A value of a type that the annotations do not allow."""
+    return value
+
+
+def names(tensors):
+    return [tensor.name for tensor in tensors]
+
+
+# Initialisers
+
+NAMED = ["glorot_normal", "glorot_uniform", "he_normal", "he_uniform", "lecun_normal"]
+SHAPES = [(300, 200), (40, 30, 5, 5)]
+
+
+def fans(shape):
+    window = int(np.prod(shape[2:]))
+    return (shape[0], shape[1]) if len(shape) == 2 else (shape[1] * window, shape[0] * window)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("name", NAMED)
+def test_weights_have_the_variance_that_the_source_asks_for(name, shape):
+    fan_in, fan_out = fans(shape)
+    expected = {"glorot": 2 / (fan_in + fan_out), "he": 2 / fan_in, "lecun": 1 / fan_in}[name.split("_")[0]]
+    drawn = getattr(fg.init, name)(shape)(np.random.default_rng(0))
+    assert drawn.shape == shape
+    assert drawn.dtype == np.float32
+    # 30,000 draws or more: the variance is known to about a hundredth.
+    assert drawn.var() == pytest.approx(expected, rel=0.05)
+    assert abs(drawn.mean()) < 5 * np.sqrt(expected / drawn.size)
+
+
+def test_uniform_draws_stay_within_the_bounds_that_the_initialiser_shows():
+    initial = fg.init.glorot_uniform((100, 50))
+    drawn = initial(np.random.default_rng(1))
+    assert initial.high == -initial.low == pytest.approx(0.2)
+    assert initial.low <= drawn.min() < -0.19
+    assert 0.19 < drawn.max() <= initial.high
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("make", [fg.init.normal, fg.init.uniform, fg.init.zeros, fg.init.ones])
+def test_an_initialiser_keeps_its_dtype_and_a_scalar_its_shape(make, dtype):
+    for shape in [(), (0, 3), (2, 3)]:
+        made = make(shape, dtype=dtype)(np.random.default_rng(0))
+        assert (made.shape, made.dtype) == (shape, np.dtype(dtype))
+
+
+def test_constants_hold_numbers_of_any_kind():
+    generator = np.random.default_rng(0)
+    assert fg.init.constant(7, (2,), "int64")(generator).tolist() == [7, 7]
+    assert fg.init.constant(True, (), "bool")(generator) == np.True_
+    assert fg.init.constant(1e300, (), "float64")(generator) == 1e300
+
+
+def test_the_first_value_depends_on_the_seed_and_the_variable_alone(graph):
+    a = fg.variable(fg.init.normal((3,)), name="a")
+    b = fg.variable(fg.init.normal((3,)), name="b")
+    first, again, other = values([a, b], seed=1), values([b, a], seed=1), values([a, b], seed=2)
+    np.testing.assert_array_equal(first, again[::-1])
+    assert not np.array_equal(first[0], first[1])
+    assert not np.array_equal(first[0], other[0])
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "text"),
+    [
+        (lambda: fg.init.he_normal((3,)), fg.ArgumentError, "he_normal: fan-in and fan-out are not defined for (3,)"),
+        (lambda: fg.init.zeros((None, 3)), fg.ArgumentError, "every size of a variable must be known, got (?, 3)"),
+        (lambda: fg.init.normal((3,), dtype="int64"), fg.DtypeError, "draws are floats, not int64"),
+        (lambda: fg.init.normal((3,), std=-1), fg.ArgumentError, "std cannot be negative"),
+        (lambda: fg.init.normal((3,), std=float("nan")), fg.ArgumentError, "std is a finite number, got nan"),
+        (lambda: fg.init.uniform((3,), 2, 1), fg.ArgumentError, "low is above high"),
+        (lambda: fg.init.constant([1, 2], (2,)), fg.ArgumentError, "the value is one number"),
+        (lambda: fg.init.constant(1.5, (2,), "int64"), fg.DtypeError, "int64 cannot hold 1.5"),
+    ],
+)
+def test_an_initialiser_that_cannot_be_says_why(make, error, text):
+    with pytest.raises(error) as caught:
+        make()
+    assert text in str(caught.value)
+
+
+# Layers
+
+
+def test_dense_is_a_product_and_a_sum(graph):
+    dense = fg.nn.Dense(3, 2, bias=fg.init.ones)
+    x = np.array([[1, 2, 3], [4, 5, 6]], np.float32)
+    y, w = values([dense(x), dense.w])
+    np.testing.assert_allclose(y, x @ w + 1, rtol=1e-6)
+    assert y.dtype == np.float32
+
+
+def test_a_convolution_adds_one_bias_for_each_channel_of_its_result(graph):
+    conv = fg.nn.Conv2d(4, 6, (3, 2), stride=2, padding=1, groups=2, bias=np.arange(6, dtype=np.float32))
+    x = np.random.default_rng(0).standard_normal((2, 4, 5, 6), dtype=np.float32)
+    assert conv.w.shape == (6, 2, 3, 2)
+    y, plain = values([conv(x), fg.nn.conv2d(x, conv.w, stride=2, padding=1, groups=2)])
+    np.testing.assert_array_equal(y, plain + np.arange(6, dtype=np.float32)[:, None, None])
+
+
+@pytest.mark.parametrize("bias", [None, fg.init.zeros])
+def test_the_variables_of_a_layer_are_its_weights_and_its_bias_if_it_has_one(graph, bias):
+    dense = fg.nn.Dense(3, 2, bias=bias, name="out")
+    assert names(dense.variables) == (["out/w"] if bias is None else ["out/w", "out/b"])
+    assert dense(np.ones((1, 3))).shape == (1, 2)
+    assert (dense.b is None) == (bias is None)
+
+
+def test_weights_may_be_given_as_a_function_an_initialiser_or_an_array(graph):
+    array = np.arange(6, dtype=np.float32).reshape(3, 2)
+    layers = [
+        fg.nn.Dense(3, 2, weights=lambda shape: fg.init.constant(4, shape)),
+        fg.nn.Dense(3, 2, weights=fg.init.constant(5, (3, 2))),
+        fg.nn.Dense(3, 2, weights=array),
+    ]
+    four, five, given = values([layer.w for layer in layers])
+    assert (four == 4).all()
+    assert (five == 5).all()
+    np.testing.assert_array_equal(given, array)
+
+
+def test_operations_and_variables_of_a_layer_stand_in_one_scope(graph):
+    with fg.scope("net"):
+        dense = fg.nn.Dense(3, 2, name="dense1")
+        y = dense(fg.placeholder("x", (None, 3)))
+    assert names(dense.variables) == ["net/dense1/w", "net/dense1/b"]
+    assert y.name == "net/dense1/add"
+
+
+def test_two_layers_of_one_name_get_scopes_of_their_own(graph):
+    first, second = fg.nn.Dense(3, 3), fg.nn.Dense(3, 3)
+    x = fg.placeholder("x", (None, 3))
+    assert [first(x).name, second(x).name] == ["dense/add", "dense_1/add"]
+    with fg.scope("other"):
+        assert fg.nn.Dense(3, 3).w.name == "other/dense/w"
+
+
+def test_a_layer_called_twice_uses_its_weights_twice(graph):
+    dense = fg.nn.Dense(3, 3, name="tied")
+    y = dense(dense(np.ones((1, 3))))
+    assert names(graph.variables) == ["tied/w", "tied/b"]
+    got, w = values([y, dense.w])
+    np.testing.assert_allclose(got, np.ones((1, 3)) @ w @ w, rtol=1e-5)
+
+
+def test_sequential_applies_its_layers_in_order_and_names_each_variable_once(graph):
+    dense = fg.nn.Dense(3, 3)
+    net = fg.nn.Sequential(dense, fg.nn.relu, dense, lambda x: x * 2)
+    x = np.random.default_rng(0).standard_normal((4, 3), dtype=np.float32)
+    y, w = values([net(x), dense.w])
+    np.testing.assert_allclose(y, np.maximum(x @ w, 0) @ w * 2, rtol=1e-5)
+    assert names(net.variables) == ["dense/w", "dense/b"]
+    assert (len(net), net[0], list(net)[2]) == (4, dense, dense)
+
+
+def test_sequentials_nest(graph):
+    inner = fg.nn.Sequential(fg.nn.Dense(2, 2, name="a"), fg.nn.relu)
+    net = fg.nn.Sequential(inner, fg.nn.Dense(2, 1, name="b"))
+    assert net(np.ones((5, 2))).shape == (5, 1)
+    assert names(net.variables) == ["a/w", "a/b", "b/w", "b/b"]
+
+
+def test_the_simplified_lenet_has_the_known_number_of_parameters(graph):
+    net = fg.nn.Sequential(
+        *(fg.nn.Conv2d(1, 20, 5), fg.nn.relu, fg.nn.max_pool2d),
+        *(fg.nn.Conv2d(20, 50, 5), fg.nn.relu, fg.nn.max_pool2d),
+        *(fg.nn.flatten, fg.nn.Dense(800, 256), fg.nn.relu, fg.nn.Dense(256, 10)),
+    )
+    assert net(fg.placeholder("images", ("batch", 1, 28, 28))).shape == ("batch", 10)
+    assert sum(w.size for w in net.variables) == 233_196
+
+
+# Flatten
+
+
+@pytest.mark.parametrize(
+    ("shape", "flat"),
+    [
+        (("batch", 50, 4, 4), ("batch", 800)),
+        ((None, 3, 2), (None, 6)),
+        ((7, 3, 2), (7, 6)),
+        ((0, 3, 2), (0, 6)),
+        ((None,), (None, 1)),
+        ((5, None, 2), (5, None)),
+    ],
+)
+def test_flatten_keeps_the_batch(graph, shape, flat):
+    x = fg.placeholder("x", shape)
+    y = fg.nn.flatten(x)
+    assert y.shape == flat
+    sizes = tuple(dim if isinstance(dim, int) else 3 for dim in shape)
+    fed = np.arange(np.prod(sizes), dtype=np.float32).reshape(sizes)
+    np.testing.assert_array_equal(values(y, {x: fed}), fed.reshape(sizes[0], int(np.prod(sizes[1:]))))
+
+
+@pytest.mark.parametrize(("shape", "text"), [((), "is a scalar"), ((None, None, 3), "more is unknown than the batch")])
+def test_flatten_refuses_what_has_no_batch_or_no_known_features(graph, shape, text):
+    with pytest.raises(fg.ShapeError, match=text):
+        fg.nn.flatten(fg.placeholder("x", shape))
+
+
+# What is refused
+
+
+def test_a_dense_layer_given_rows_of_another_size_names_the_layer_and_the_sizes(graph):
+    dense = fg.nn.Dense(784, 10, name="dense1")
+    with pytest.raises(fg.ShapeError) as caught:
+        dense(fg.placeholder("x", (None, 748)))
+    text = str(caught.value)
+    assert text.startswith("matmul: the inner sizes differ, 748 and 784")
+    assert "dense1/matmul, made at test_nn.py" in text
+    assert "variable dense1/w" in text
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "text"),
+    [
+        (lambda: fg.nn.Dense(0, 3), fg.ArgumentError, "inputs: a positive number is expected, got 0"),
+        (lambda: fg.nn.Dense(3, wrong(2.0)), fg.ArgumentError, "outputs: a positive number is expected, got 2.0"),
+        (lambda: fg.nn.Conv2d(3, 4, 3, groups=2), fg.ArgumentError, "2 groups do not divide 3 and 4 channels"),
+        (lambda: fg.nn.Dense(3, 2, weights=np.zeros((2, 3))), fg.ShapeError, "has shape (2, 3), not (3, 2)"),
+        (lambda: fg.nn.Dense(3, 2, name="a//b"), fg.ArgumentError, "a scope's name"),
+        (
+            lambda: fg.nn.Sequential(fg.nn.relu, wrong(3)),
+            fg.ArgumentError,
+            "3 at position 1 is no layer and no function",
+        ),
+        (lambda: fg.nn.Layer("bare")(1), NotImplementedError, "Layer needs a method apply"),
+    ],
+)
+def test_a_layer_that_cannot_be_says_why(graph, make, error, text):
+    with pytest.raises(error) as caught:
+        make()
+    assert text in str(caught.value)

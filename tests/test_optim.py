@@ -1,0 +1,371 @@
+"""Optimisers: their numbers against NumPy, their place in the graph, their schedules, and what they refuse."""
+
+import math
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+
+import flowgraph as fg
+from flowgraph.optim import SGD, Adam, cosine, exponential, one_cycle, step_decay
+
+STEPS = 50
+
+
+@pytest.fixture
+def graph():
+    with fg.Graph() as graph:
+        yield graph
+
+
+@pytest.fixture
+def session(graph):
+    with fg.Session(graph, threads=1) as session:
+        yield session
+
+
+def wrong(value: Any) -> Any:
+    """A value of a type that the annotations do not allow."""
+    return value
+
+
+def names(nodes):
+    return [node.name for node in nodes]
+
+
+# The rules, against the published formulas written in NumPy
+
+A = np.random.default_rng(0).standard_normal((6, 4))
+TARGET = np.random.default_rng(1).standard_normal((6, 3))
+
+
+def trained(optimizer, dtype="float64"):
+    """The matrix and the bias after STEPS steps on a least-squares problem."""
+    with fg.Graph() as graph:
+        w = fg.variable(np.ones((4, 3), dtype), name="w")
+        b = fg.variable(np.zeros(3, dtype), name="b")
+        loss = fg.mean(fg.square(A.astype(dtype) @ w + b - TARGET.astype(dtype)))
+        train = optimizer.minimize(loss)
+    with fg.Session(graph, threads=1) as session:
+        for _ in range(STEPS):
+            session.run(train)
+        return session.variables["w"], session.variables["b"]
+
+
+def transcribed(rule):
+    """The same by ``rule(t, i, parameter, gradient) -> parameter``, with gradients by hand."""
+    parameters = [np.ones((4, 3)), np.zeros(3)]
+    for t in range(1, STEPS + 1):
+        residual = 2 / TARGET.size * (A @ parameters[0] + parameters[1] - TARGET)
+        gradients = [A.T @ residual, residual.sum(axis=0)]
+        parameters = [rule(t, i, p, g) for i, (p, g) in enumerate(zip(parameters, gradients, strict=True))]
+    return parameters
+
+
+def torch_sgd(rate, momentum=0.0, nesterov=False, weight_decay=0.0):
+    # https://docs.pytorch.org/docs/stable/generated/torch.optim.SGD.html, with dampening 0
+    buffers: dict[int, Any] = {}
+
+    def rule(t, i, p, g):
+        g = g + weight_decay * p
+        if momentum:
+            buffers[i] = momentum * buffers[i] + g if i in buffers else g
+            g = g + momentum * buffers[i] if nesterov else buffers[i]
+        return p - (rate(t - 1) if callable(rate) else rate) * g
+
+    return rule
+
+
+SETTINGS = [
+    {},
+    {"momentum": 0.9},
+    {"momentum": 0.9, "nesterov": True},
+    {"weight_decay": 0.1},
+    {"momentum": 0.9, "weight_decay": 0.1},
+    {"momentum": 0.8, "nesterov": True, "weight_decay": 0.05},
+]
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_fifty_steps_of_sgd_are_those_of_pytorchs_formula(settings):
+    ours = trained(SGD(0.1, **settings, decays=lambda w: True))
+    theirs = transcribed(torch_sgd(0.1, **settings))
+    for have, want in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(have, want, rtol=1e-12, atol=1e-14)
+
+
+def adam(rate, beta1, beta2, epsilon):
+    # Kingma and Ba, algorithm 1
+    m, v = [0.0, 0.0], [0.0, 0.0]
+
+    def rule(t, i, p, g):
+        m[i] = beta1 * m[i] + (1 - beta1) * g
+        v[i] = beta2 * v[i] + (1 - beta2) * g**2
+        return p - rate * (m[i] / (1 - beta1**t)) / (np.sqrt(v[i] / (1 - beta2**t)) + epsilon)
+
+    return rule
+
+
+@pytest.mark.parametrize("settings", [(0.1, 0.9, 0.999, 1e-8), (0.01, 0.5, 0.9, 0.1), (0.1, 0.0, 0.0, 1e-8)], ids=str)
+def test_fifty_steps_of_adam_are_those_of_the_published_algorithm(settings):
+    for have, want in zip(trained(Adam(*settings)), transcribed(adam(*settings)), strict=True):
+        np.testing.assert_allclose(have, want, rtol=1e-10, atol=1e-13)
+
+
+def test_a_schedule_counts_the_steps_that_were_made():
+    def rate(step):
+        return 0.1 * 0.9**step
+
+    ours = trained(SGD(exponential(0.1, 0.9), momentum=0.9))
+    for have, want in zip(ours, transcribed(torch_sgd(rate, momentum=0.9)), strict=True):
+        np.testing.assert_allclose(have, want, rtol=1e-12)
+
+
+def test_only_tensors_of_two_dimensions_decay_unless_told_otherwise():
+    decayed, plain = trained(SGD(0.1, weight_decay=0.1)), trained(SGD(0.1))
+    everything = trained(SGD(0.1, weight_decay=0.1, decays=lambda w: True))
+    assert not np.allclose(decayed[0], plain[0])
+    assert not np.allclose(decayed[1], everything[1])
+    nothing = trained(SGD(0.1, weight_decay=0.1, decays=lambda w: False))
+    np.testing.assert_array_equal(nothing[0], plain[0])
+
+
+@pytest.mark.parametrize("make", [lambda: SGD(one_cycle(0.1, 50), momentum=0.9, weight_decay=1e-4), Adam], ids=["SGD", "Adam"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_all_that_has_the_shape_of_a_variable_keeps_its_dtype(graph, make, dtype):
+    w = fg.variable(fg.init.he_normal((4, 3), dtype), name="w")
+    make().minimize(fg.sum(w * w))
+    shaped = [t for node in graph for t in node.outputs if t.shape == (4, 3)]
+    assert len(shaped) > 8
+    assert {t.dtype for t in shaped} == {np.dtype(dtype)}
+
+
+@pytest.mark.parametrize(("settings", "arrays"), [({}, 2), ({"momentum": 0.9}, 4), ({"momentum": 0.9, "nesterov": True}, 6)])
+def test_an_update_of_sgd_is_a_handful_of_operations(graph, settings, arrays):
+    w = fg.variable(np.ones((4, 3)), name="w")
+    loss = fg.sum(w * w)
+    fg.gradients(loss, [w])
+    before = len(graph)
+    SGD(0.1, **settings).minimize(loss)
+    made = [node for node in graph.nodes[before:] if node.op.name in ("add", "subtract", "multiply")]
+    assert len(made) == arrays
+
+
+# Where an update stands
+
+
+def test_updates_stand_in_a_scope_of_the_optimiser_under_the_name_of_their_variable(graph):
+    with fg.scope("dense"):
+        w = fg.variable(np.ones(3), name="w")
+    train = SGD(one_cycle(0.1, 10), momentum=0.9).minimize(fg.sum(w * w), name="fit")
+    assert train.name == "fit/update"
+    assert graph.node("fit/update") is train
+    assert names(graph.variables) == ["dense/w", "fit/step", "fit/dense/w/velocity"]
+    assert graph["fit/rate"].shape == ()
+    updates = [node for node in graph if node.op.name == "assign"]
+    assert train.control == tuple(updates)
+    assert {node.scope for node in updates} == {"fit", "fit/dense/w"}
+
+
+def test_what_the_optimiser_keeps_is_not_trained(graph):
+    w = fg.variable(np.ones(3), name="w")
+    Adam().minimize(fg.sum(w * w))
+    assert [v.name for v in graph.variables if v.node.attrs["trainable"]] == ["w"]
+
+
+def test_a_rate_that_is_a_number_needs_no_count_of_steps(graph):
+    w = fg.variable(np.ones(3), name="w")
+    SGD(0.1).minimize(fg.sum(w * w))
+    assert names(graph.variables) == ["w"]
+
+
+def test_each_minimize_has_state_and_a_scope_of_its_own(graph, session):
+    a, b = fg.variable(1.0, name="a"), fg.variable(1.0, name="b")
+    optimizer = SGD(exponential(1.0, 0.5), momentum=0.5)
+    first, second = optimizer.minimize(a * a), optimizer.minimize(b * b)
+    assert (first.name, second.name) == ("train/update", "train_1/update")
+    session.run(first)
+    assert session.variables["train/step"] == 1
+    assert session.variables["train_1/step"] == 0
+
+
+def test_an_update_built_outside_the_block_lands_in_the_graph_of_the_loss():
+    with fg.Graph() as graph:
+        w = fg.variable(2.0, name="w")
+        loss = w * w
+    train = SGD(0.25, momentum=0.5).minimize(loss)
+    assert train.graph is graph
+    assert train.name == "train/update"
+
+
+def test_training_with_a_schedule_warns_of_nothing(graph, session):
+    w = fg.variable(np.ones((2, 2)), name="w")
+    loss = fg.sum(w * w)
+    train = [Adam(cosine(0.1, 10)).minimize(loss)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        session.run([loss, train, graph["train/rate"]])
+    assert session.variables["train/step"] == 1
+
+
+# Which variables
+
+
+def test_all_trainable_variables_that_the_loss_depends_on_are_updated_and_no_others(graph, session):
+    used, still, unused = (
+        fg.variable(1.0, name="used"),
+        fg.variable(1.0, name="still", trainable=False),
+        fg.variable(1.0, name="unused"),
+    )
+    count = fg.variable(3, name="count")  # an integer
+    train = SGD(0.5).minimize(used * still * used + fg.astype(count, "float64"))
+    session.run(train)
+    got = [session.variables[v.name] for v in (used, still, unused, count)]
+    assert got == [0.0, 1.0, 1.0, 3]
+
+
+def test_a_subset_may_be_chosen_even_of_what_is_not_trainable(graph, session):
+    a, b = fg.variable(1.0, name="a"), fg.variable(1.0, name="b", trainable=False)
+    session.run(SGD(0.5).minimize(a * a + b * b, variables=[b]))
+    assert (session.variables["a"], session.variables["b"]) == (1.0, 0.0)
+
+
+def test_gradients_may_be_changed_between_the_two_halves(graph, session):
+    w = fg.variable(np.array([3.0, -4.0]), name="w")
+    (g,) = fg.gradients(fg.sum(w * w) / 2, [w])
+    norm = fg.sqrt(fg.sum(g * g))
+    session.run(SGD(1.0).apply([(g / norm, w)]))
+    np.testing.assert_allclose(session.variables["w"], [3 - 0.6, -4 + 0.8])
+
+
+# Rates
+
+
+def test_the_rate_may_be_fed(graph, session):
+    rate = fg.placeholder("rate", (), "float64")
+    w = fg.variable(np.float32(1.0), name="w")
+    train = SGD(rate).minimize(w * w)
+    session.run(train, {rate: 0.25})
+    session.run(train, {rate: 0.0})
+    assert session.variables["w"] == np.float32(0.5)
+    assert session.variables["w"].dtype == np.float32
+
+
+def rates(schedule, steps):
+    with fg.Graph() as graph:
+        step = fg.placeholder("step", (None,), "int64")
+        rate = schedule(step)
+    with fg.Session(graph, threads=1) as session:
+        return session.run(rate, {step: np.asarray(steps, np.int64)})
+
+
+def test_one_cycle_goes_up_in_a_straight_line_and_down_in_another():
+    steps = np.arange(0, 140)
+    got = rates(one_cycle(0.5, 100, warmup=0.25, first=0.1, last=0.02), steps)
+    np.testing.assert_allclose(got, np.interp(steps, [0, 25, 100], [0.05, 0.5, 0.01]), rtol=1e-12)
+
+
+def test_one_cycle_trains_in_its_last_step_and_never_again_after():
+    got = rates(one_cycle(1.0, 10), [9, 10, 11])
+    assert got[0] == pytest.approx(1 / 7)
+    assert got[1:].tolist() == [0, 0]
+
+
+def test_one_cycle_without_warmup_only_falls():
+    np.testing.assert_allclose(rates(one_cycle(0.4, 4, warmup=0), range(6)), [0.4, 0.3, 0.2, 0.1, 0, 0], atol=1e-15)
+
+
+def test_cosine_falls_along_half_a_wave():
+    steps = range(120)
+    wave = [0.01 + 0.09 * (1 + math.cos(math.pi * min(k, 100) / 100)) / 2 for k in steps]
+    np.testing.assert_allclose(rates(cosine(0.1, 100, last=0.1), steps), wave, rtol=1e-12)
+    risen = rates(cosine(0.1, 100, warmup=0.1, first=0.0), [0, 5, 10, 55, 100])
+    np.testing.assert_allclose(risen, [0, 0.05, 0.1, 0.05, 0], atol=1e-15)
+
+
+def test_exponential_and_step_decay_meet_at_the_ends_of_their_periods():
+    np.testing.assert_allclose(rates(exponential(1.0, 0.25, every=2), [0, 1, 2, 4]), [1, 0.5, 0.25, 0.0625])
+    np.testing.assert_allclose(rates(step_decay(1.0, 0.25, every=2), [0, 1, 2, 3, 4]), [1, 1, 0.25, 0.25, 0.0625])
+
+
+def test_steps_beyond_float32s_integers_are_told_apart():
+    got = rates(step_decay(1.0, 0.5, every=2**24 + 1), [2**24, 2**24 + 1])
+    assert got.tolist() == [1, 0.5]
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: SGD(-0.1), "SGD: rate is a number, at least 0, got -0.1"),
+        (lambda: SGD(wrong("fast")), "SGD: rate is a number"),
+        (lambda: SGD(float("nan")), "SGD: rate is a number"),
+        (lambda: SGD(0.1, momentum=1), "SGD: momentum is a number, at least 0 and less than 1, got 1"),
+        (lambda: SGD(0.1, nesterov=True), "SGD: Nesterov's rule needs a momentum above 0"),
+        (lambda: SGD(0.1, weight_decay=-1), "SGD: weight_decay is a number, at least 0, got -1"),
+        (lambda: SGD(0.1, decays=wrong(0.5)), "SGD: decays is a function of a variable"),
+        (lambda: SGD(fg.placeholder("rate", (3,))), "SGD: the rate is one number, rate is (3,) float32"),
+        (lambda: Adam(beta2=1.5), "Adam: beta2 is a number, at least 0 and less than 1, got 1.5"),
+        (lambda: one_cycle(0.1, 0), "steps is a whole number, at least 1, got 0"),
+        (lambda: one_cycle(0.1, 10, warmup=1), "warmup is a part of the steps"),
+        (lambda: step_decay(0.1, 0.5, every=wrong(2.5)), "every is a whole number"),
+        (lambda: SGD(0.1).minimize(wrong(3.0)), "minimize: the loss is a tensor, got 3.0"),
+        (lambda: SGD(0.1).apply([]), "apply: there are no gradients and variables"),
+        (lambda: SGD(0.1).apply(wrong([3])), "apply: takes pairs of a gradient and a variable"),
+        (
+            lambda: SGD(wrong(lambda step: 0.1)).minimize(fg.square(fg.variable(1.0))),
+            "SGD: a schedule makes a scalar tensor",
+        ),
+    ],
+)
+def test_an_optimiser_that_cannot_be_says_why(graph, make, text):
+    with pytest.raises(fg.ArgumentError) as caught:
+        make()
+    assert text in str(caught.value)
+
+
+def test_a_loss_without_trainable_variables_is_named(graph):
+    loss = fg.sum(fg.placeholder("x", (3,)))
+    with pytest.raises(fg.ArgumentError) as caught:
+        SGD(0.1).minimize(loss)
+    assert "minimize: sum depends on no trainable variable" in str(caught.value)
+    assert "sum, made at test_optim.py" in str(caught.value)
+
+
+def test_a_variable_that_no_gradient_reaches_is_named_with_the_place_where_the_path_stops(graph):
+    w = fg.variable(np.ones(3), name="w")
+    b = fg.variable(1.0, name="b")
+    loss = fg.sum(fg.floor(w)) * b
+    with pytest.raises(fg.GradientError, match="the path from multiply to w stops at floor"):
+        SGD(0.1).minimize(loss)
+    with pytest.raises(fg.GradientError, match="multiply does not depend on v"):
+        SGD(0.1).minimize(loss, variables=[fg.variable(1.0, name="v")])
+
+
+def test_only_variables_are_updated(graph):
+    w = fg.variable(1.0, name="w")
+    with pytest.raises(fg.ArgumentError, match="minimize: only variables are updated, got <Tensor multiply"):
+        SGD(0.1).minimize(w * w, variables=[w * 2])
+
+
+def test_a_gradient_that_is_missing_foreign_or_for_a_variable_seen_before_is_refused(graph):
+    w = fg.variable(1.0, name="w")
+    with fg.Graph():
+        foreign = fg.placeholder("g", (), "float64")
+    with pytest.raises(fg.GradientError, match="there is no gradient for w"):
+        SGD(0.1).apply([(None, w)])
+    with pytest.raises(fg.GraphError, match="g and w belong to two graphs"):
+        SGD(0.1).apply([(foreign, w)])
+    with pytest.raises(fg.ArgumentError, match="w is updated twice"):
+        SGD(0.1).apply([(w, w), (w, w)])
+    with pytest.raises(fg.GraphError, match="the rate g belongs to another graph than w"):
+        SGD(foreign).apply([(w, w)])
+
+
+def test_minimising_something_that_is_no_scalar_says_how_to_make_it_one(graph):
+    w = fg.variable(np.ones(3), name="w")
+    with pytest.raises(fg.GradientError, match=r"take fg\.sum or fg\.mean"):
+        SGD(0.1).minimize(w * w)
