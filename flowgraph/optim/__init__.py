@@ -2,7 +2,7 @@
 
 from .optimizer import Optimizer, matrices
 from .rules import SGD, Adam
-from .schedules import Schedule, cosine, exponential, one_cycle, step_decay
+from .schedules import cosine, exponential, one_cycle, step_decay
 
 __all__ = [
     # optimisers
