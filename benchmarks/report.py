@@ -19,6 +19,7 @@ OURS = "flowgraph"
 
 def write(rows: list[Row], environment: dict[str, str], folder: Path) -> None:
     """``RESULTS.md`` and ``results.json`` in ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "RESULTS.md").write_text(markdown(rows, environment))
     results = {"environment": environment, "rows": [asdict(row) for row in rows]}
     (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n")
