@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 import flowgraph as fg
+from flowgraph.autodiff.forward import push_forward
+from flowgraph.autodiff.vmap import vmap
 from flowgraph.errors import GradientError
 from flowgraph.graph import OPS, Spec
-from flowgraph.graph.op import NoGradient
+from flowgraph.graph.op import ByLoop, NoGradient
 from flowgraph.graph.spec import is_known
 
 # Ops whose values come from or go to the session, and the random ones: they have tests of their own.
@@ -88,16 +90,18 @@ def test_cutting_into_slices_gives_the_whole(op, sample):
     np.testing.assert_allclose(joined, whole, rtol=1e-12)
 
 
+def differentiated(op, sample):
+    """The inputs by which the op is differentiated."""
+    # (y of the gradients of pooling and relu is a function of x, which a difference in x alone would not know.)
+    floats = [i for i, x in enumerate(sample.inputs) if x.dtype.kind == "f" and i not in op.shape_inputs]
+    floats = floats[:1] if op.name.startswith("max_pool2d_") or op.name == "relu_grad" else floats
+    return [] if op.name in ("zeros_like", "ones_like") else floats
+
+
 @pytest.mark.parametrize("order", [1, 2])
 @pytest.mark.parametrize(("op", "sample"), SMOOTH)
 def test_gradient_agrees_with_finite_differences(op, sample, order):
-    floats = [i for i, x in enumerate(sample.inputs) if x.dtype.kind == "f" and i not in op.shape_inputs]
-    # y of the pooling gradients is a function of x, which a difference in x alone would not know.
-    floats = floats[:1] if op.name.startswith("max_pool2d_") else floats
-    if op.name == "relu_grad":
-        floats = [0]
-    if op.name in ("zeros_like", "ones_like"):
-        floats = []
+    floats = differentiated(op, sample)
     if not floats:
         pytest.skip("nothing to differentiate by")
     fg.check_gradient(lambda *x: op(*x, **sample.attrs), *sample.inputs, order=order, wrt=floats, tolerance=2e-5)
@@ -123,3 +127,61 @@ def test_operations_run_through_a_session_agree_with_their_kernels():
             result = session.run(y, dict(zip(inputs, sample.inputs, strict=True)))
         np.testing.assert_array_equal(result, run_kernel(op, sample), err_msg=op.name)
         assert is_known(np.shape(result))
+
+
+@pytest.mark.parametrize(("op", "sample"), SMOOTH)
+def test_jvp_agrees_with_finite_differences(op, sample):
+    moving = differentiated(op, sample)
+    if not moving:
+        pytest.skip("nothing to differentiate by")
+    rng = np.random.default_rng(7)
+    step = 1e-6
+    directions = [rng.standard_normal(sample.inputs[i].shape) for i in moving]
+    with fg.Graph() as graph:
+        inputs = [fg.placeholder(f"x{i}", x.shape, x.dtype) for i, x in enumerate(sample.inputs)]
+        outputs = op.node(inputs, sample.attrs).outputs
+        tangents = push_forward(outputs, [inputs[i] for i in moving], [fg.constant(d) for d in directions])
+    ends = []
+    for sign in (1, -1):
+        arrays = list(sample.inputs)
+        for i, direction in zip(moving, directions, strict=True):
+            arrays[i] = arrays[i] + sign * step * direction
+        result = op.kernel(np, *arrays, **sample.attrs)
+        ends.append(result if isinstance(result, tuple | list) else (result,))
+    with fg.Session(graph, threads=1) as session:
+        for tangent, high, low in zip(tangents, *ends, strict=True):
+            if tangent is not None:
+                measured = (np.asarray(high, "float64") - np.asarray(low, "float64")) / (2 * step)
+                np.testing.assert_allclose(session.run(tangent, dict(zip(inputs, sample.inputs, strict=True))), measured, 1e-4, 1e-5)
+
+
+def entries_of(x, count):
+    """``count`` arrays like ``x`` that differ a little, each still within the op's domain."""
+    if x.dtype.kind in "fc":
+        with np.errstate(invalid="ignore"):
+            return [x * (1 - 0.01 * k) for k in range(count)]
+    return [np.roll(x.ravel(), k).reshape(x.shape) for k in range(count)]
+
+
+@pytest.mark.parametrize(("op", "sample"), cases(lambda op, sample: not isinstance(op.vmap, ByLoop)))
+def test_batching_rule_agrees_with_a_loop_over_the_entries(op, sample):
+    if op.vmap is None:
+        pytest.skip("no batching rule yet")
+    count = 3
+    many = [entries_of(x, count) for x in sample.inputs]
+    arity = len(sample.inputs)
+    subsets = dict.fromkeys([tuple(range(arity)), *((i,) for i in range(arity))])
+    for subset in subsets:
+        arrays = [np.stack(many[i]) if i in subset else x for i, x in enumerate(sample.inputs)]
+        with fg.Graph() as graph:
+            inputs = [fg.placeholder(f"x{i}", x.shape, x.dtype) for i, x in enumerate(arrays)]
+            one = vmap(lambda *xs: op.node(xs, sample.attrs).outputs, in_axes=[0 if i in subset else None for i in range(arity)])
+            outputs = one(*inputs)
+        with fg.Session(graph, threads=1) as session:
+            batched = session.run(outputs, dict(zip(inputs, arrays, strict=True)))
+        for k in range(count):
+            with np.errstate(all="ignore"):
+                alone = op.kernel(np, *[many[i][k] if i in subset else x for i, x in enumerate(sample.inputs)], **sample.attrs)
+            for have, want in zip(batched, alone if isinstance(alone, tuple | list) else (alone,), strict=True):
+                assert have[k].dtype == np.asarray(want).dtype
+                np.testing.assert_allclose(have[k], want, rtol=1e-9, atol=1e-12, err_msg=f"{op} batched over inputs {subset}")

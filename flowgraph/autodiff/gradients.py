@@ -55,7 +55,9 @@ def gradients(
     stops = _as_tensors(stop_gradients, "stop_gradients") if len(stop_gradients) else ()
     if unconnected not in ("zero", "none", "error"):
         raise ArgumentError(f'gradients: unconnected is "zero", "none" or "error", got {unconnected!r}')
-    graph = ys[0].graph
+    graph: Any = ys[0].graph
+    if graph.is_sub:  # a tensor of the graphs around is known here by its capture
+        xs, stops = (tuple(graph.capture(t) if graph.is_inside(t.graph) else t for t in given) for given in (xs, stops))
     for tensor in (*ys, *xs, *stops):
         if tensor.graph is not graph:
             raise GradientError(f"gradients: {tensor.name} belongs to another graph than {ys[0].name}")
@@ -74,17 +76,17 @@ def gradients(
     )
     reverse = graph.memo.get(key)
     if reverse is None:
-        reverse = graph.memo[key] = _Reverse(ys, seeds, stops)
+        reverse = graph.memo[key] = Reverse(ys, seeds, stops)
     results = reverse.by(xs)
     return [_connected(result, ys, x, stops, unconnected) for result, x in zip(results, xs, strict=True)]
 
 
-class _Reverse:
+class Reverse:
     """The cotangents of one set of ys, made as they are asked for."""
 
     def __init__(self, ys: Sequence[Tensor], seeds: Sequence[Any], stops: Sequence[Tensor]) -> None:
         self.ys, self.stops = ys, set(stops)
-        self.nodes = _ancestors([y.node for y in ys], self.stops)  # ids in creation order
+        self.nodes = ancestors([y.node for y in ys], self.stops)  # ids in creation order
         self.seeds = seeds
         self.cotangents: dict[Tensor, Tensor | None] = {}
         self.vjps: dict[int, tuple[Any, ...]] = {}
@@ -116,9 +118,9 @@ class _Reverse:
         cotangents = [self._total(out, arriving) for out in node.outputs]
         if all(g is None for g in cotangents) or isinstance(node.op.vjp, NoGradient):
             return
-        with entered(_beside(node)):
+        with entered(beside(node)):
             if node.id not in self.vjps:
-                self.vjps[node.id] = _vjp(node, cotangents)
+                self.vjps[node.id] = vjp_entries(node, cotangents)
             entries = list(self.vjps[node.id])
             for i, tensor in enumerate(node.inputs):
                 wanted = tensor in xs or tensor.node.id in on_path
@@ -134,14 +136,14 @@ class _Reverse:
         """The sum of all that arrives at ``tensor``; complete once every consumer with a larger id has sent."""
         if tensor not in self.cotangents:
             total: Tensor | None = None
-            with entered(_beside(tensor.node)):
+            with entered(beside(tensor.node)):
                 for part in arriving.pop(tensor, []):
                     total = part if total is None else add(total, part)
             self.cotangents[tensor] = total
         return self.cotangents[tensor]
 
 
-def _vjp(node: Node, cotangents: list[Tensor | None]) -> tuple[Any, ...]:
+def vjp_entries(node: Node, cotangents: list[Tensor | None]) -> tuple[Any, ...]:
     """What the op's rule gives, one entry for each input: a tensor, None, or a function that makes the tensor."""
     if len(node.outputs) == 1:
         result = node.op.vjp(cotangents[0], node.outputs[0], *node.inputs, **node.attrs)
@@ -152,18 +154,18 @@ def _vjp(node: Node, cotangents: list[Tensor | None]) -> tuple[Any, ...]:
     return entries
 
 
-def _beside(node: Node) -> Any:
-    """The context in which the gradient of ``node`` is built: a scope of its name, on its device."""
+def beside(node: Node, what: str = "gradients") -> Any:
+    """The context in which the derivative of ``node`` is built: a scope of its name, on its device."""
     here = current()
-    return here.replace(graph=node.graph, scope=f"gradients/{node.name}", device=node.device, control=(), forward=node)
+    return here.replace(graph=node.graph, scope=f"{what}/{node.name}", device=node.device, control=(), forward=node)
 
 
 def _ones(y: Tensor) -> Tensor:
-    with entered(_beside(y.node)):
+    with entered(beside(y.node)):
         return identity.lift((y.dtype.type(1),))[0] if y.shape == () else ones_like(y)
 
 
-def _ancestors(nodes: Sequence[Node], stops: set[Tensor]) -> list[int]:
+def ancestors(nodes: Sequence[Node], stops: set[Tensor]) -> list[int]:
     """The ids of ``nodes`` and of all that they depend on, in creation order, not looking behind ``stops``."""
     seen = {node.id for node in nodes}
     stack = list(nodes)
@@ -224,7 +226,7 @@ def _connected(result: Tensor | None, ys: Sequence[Tensor], x: Tensor, stops: Se
     if result is not None or unconnected == "none":
         return result
     if unconnected == "zero":
-        with entered(_beside(x.node)):
+        with entered(beside(x.node)):
             if is_known(x.shape) and x.shape == ():
                 return identity.lift((x.dtype.type(0),))[0]
             return zeros_like(x)
@@ -235,7 +237,7 @@ def _no_path(ys: Sequence[Tensor], x: Tensor, stops: set[Tensor]) -> GradientErr
     """Says why no gradient reaches ``x``: the op where the path stops, or that there is no path at all."""
     names = ", ".join(y.name for y in ys)
     graph = x.graph
-    nodes = _ancestors([y.node for y in ys], stops)
+    nodes = ancestors([y.node for y in ys], stops)
     below = {x}
     for node_id in nodes:
         node = graph.nodes[node_id]

@@ -6,6 +6,7 @@ from .location import Location
 from .node import Node, Tensor
 from .op import OPS, Op, Work, no_gradient, op
 from .spec import Dim, Shape, Spec
+from .subgraph import SubGraph
 
 __all__ = [
     "OPS",
@@ -16,6 +17,7 @@ __all__ = [
     "Op",
     "Shape",
     "Spec",
+    "SubGraph",
     "Tensor",
     "Work",
     "control_dependencies",

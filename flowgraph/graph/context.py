@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class Context:
     """What a new node takes from its surroundings. Never changed once made; nodes made in one place share one."""
 
-    __slots__ = ("control", "device", "forward", "graph", "scope")
+    __slots__ = ("control", "device", "forward", "graph", "origin", "scope")
 
     def __init__(
         self,
@@ -29,12 +29,14 @@ class Context:
         device: str | None = None,
         control: tuple[Node, ...] = (),
         forward: Node | None = None,
+        origin: Node | None = None,
     ) -> None:
         self.graph = graph
         self.scope = scope
         self.device = device
         self.control = control
         self.forward = forward
+        self.origin = origin  # the node whose line in the user's code new ones take over, as they are made from it
 
     def replace(self, **changes: Any) -> Context:
         fields = {name: getattr(self, name) for name in Context.__slots__}

@@ -64,6 +64,8 @@ class Graph:
     <Tensor multiply: (3,) float32>
     """
 
+    is_sub = False  # whether it lives in another graph: see SubGraph
+
     def __init__(self) -> None:
         self.nodes: list[Node] = []
         self.root = Context(self)

@@ -50,6 +50,18 @@ class Slicing(NamedTuple):
     join: str = "concat"
 
 
+class Batch(NamedTuple):
+    """What a batching rule is told: ``inputs`` says for each input whether it carries the batch, as an additional first axis.
+
+    size  length of that axis; None while it is not known
+    like  a tensor whose first axis is the batch
+    """
+
+    inputs: tuple[bool, ...]
+    size: int | str | None
+    like: Tensor
+
+
 class NoGradient:
     """Stands where a VJP would: says why there is none."""
 
@@ -65,6 +77,21 @@ def no_gradient(reason: str) -> Any:
     return NoGradient(reason)
 
 
+class ByLoop:
+    """Stands where a batching rule would: the op runs once for each entry, in a loop."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        raise AssertionError(f"no batching rule: {self.reason}")
+
+
+def by_loop(reason: str) -> Any:
+    """Marks an op that `vmap` runs entry by entry: ``vmap = by_loop("each entry searches in an array of its own")``."""
+    return ByLoop(reason)
+
+
 class Op:
     """Base of all operations.
 
@@ -78,6 +105,11 @@ class Op:
         The cotangents of the inputs from the output's, built of ops. In a tuple each entry is a Tensor, None (no gradient), or a
         function without arguments, called only when that input's gradient is wanted. An op without gradient sets
         ``vjp = no_gradient("reason")``. For several outputs, ``g`` and ``out`` are tuples (g's entries may be None).
+    jvp(self, tangents, out, *inputs, **attrs) -> Tensor | tuple
+        The tangent of the output from those of the inputs (None where an input has none). Left out, it is the VJP transposed.
+    vmap(self, batch, *inputs, **attrs) -> Tensor | tuple
+        The op on each entry of a batch: `batch.inputs` says which inputs carry one more axis in front, and the outputs all carry it. Called
+        only when at least one does. ``vmap = by_loop("reason")`` where nothing beats a loop over the entries.
     work(self, *inputs, **attrs) -> Work
         Estimated flops and bytes, for inputs of known shapes.
     slicing(self, out, *inputs, **attrs) -> Slicing | None
@@ -88,6 +120,8 @@ class Op:
 
     name: str = ""
     vjp: Any
+    jvp: Any = None
+    vmap: Any = None
     samples: ClassVar[Any] = ()
 
     is_view = False  # the output may share the first input's memory
@@ -156,6 +190,9 @@ class Op:
             inferred = self.infer(*inputs, **attrs)
         except (FlowgraphError, TypeError) as error:
             raise self._refused(error, context, inputs, attrs, name) from error.__cause__
+        origin = context.origin
+        if origin is not None:
+            return graph.append(self, tuple(inputs), attrs or _NO_ATTRS, inferred, context, name, origin._code, origin._offset)
         frame = user_frame(sys._getframe(1))
         return graph.append(self, tuple(inputs), attrs or _NO_ATTRS, inferred, context, name, frame.f_code, frame.f_lasti)
 
@@ -169,15 +206,22 @@ class Op:
         return tensors, context if context.graph is graph else graph.root
 
     def lift(self, inputs: Iterable[Any]) -> tuple[Tensor, ...]:
-        """``inputs`` with arrays, lists and numbers made constants of the graph that the tensors among them belong to."""
+        """``inputs`` with arrays, lists and numbers made constants of the graph that the tensors among them belong to.
+
+        In a sub-graph, tensors of the graphs around it are captured.
+        """
         inputs = tuple(inputs)
         tensors = [value for value in inputs if isinstance(value, Tensor)]
-        graph = tensors[0].node.graph if tensors else current().graph
+        graph = current().graph
+        if tensors and not (graph.is_sub and all(graph.is_inside(tensor.graph) for tensor in tensors)):  # type: ignore[attr-defined]
+            graph = tensors[0].node.graph
         partner: np.dtype[Any] | None = None
         if self.promotes:
             weighty = inputs[self.promotes_from :]
             dtypes = [value.dtype for value in weighty if isinstance(value, Tensor | np.ndarray | np.generic)]
             partner = np.result_type(*dtypes) if dtypes else None
+        if graph.is_sub:
+            inputs = tuple([graph.capture(value) if isinstance(value, Tensor) else value for value in inputs])  # type: ignore[attr-defined]
         return tuple(
             value if isinstance(value, Tensor) else self._constant(graph, value, partner if i >= self.promotes_from else None)
             for i, value in enumerate(inputs)

@@ -12,9 +12,10 @@ import numpy as np
 
 from ..errors import ArgumentError, ShapeError
 from ..graph import Dim, Op, Shape, Spec, Tensor, Work, op
-from ..graph.op import public
+from ..graph.op import Batch, public
 from ..graph.spec import as_shape, broadcast_shapes, format_shape, is_known, normalize_axes, normalize_axis
-from .elementwise import like
+from .batching import full, moved
+from .elementwise import like, sum_like
 from .samples import MATRIX_SHAPES, UNARY_SHAPES, Over
 
 
@@ -147,6 +148,28 @@ class BroadcastTo(View):
         return like(g, x)
 
     samples = Over([((3,),), ((),), ((1, 3),), ((2, 1),)], attrs=({"shape": (2, 3)}, {"shape": (4, 2, 3)}))
+
+
+class RepeatLike(View):
+    """``x`` repeated along a new first axis as long as that of ``target``, of which only the shape is used."""
+
+    shape_inputs = (1,)
+
+    def infer(self, x: Any, target: Any) -> Spec:
+        return Spec((target.shape[0], *x.shape), x.dtype)
+
+    def kernel(self, xp: Any, x: Any, target: Any) -> Any:
+        return xp.broadcast_to(x, (target.shape[0], *x.shape))
+
+    def vjp(self, g: Tensor, out: Tensor, x: Tensor, target: Tensor) -> Any:
+        return sum_like(g, x), None
+
+    def vmap(self, batch: Batch, x: Tensor, target: Tensor) -> Tensor:
+        # Repeated in front of the batch, then moved behind it.
+        repeated = repeat_like(full(batch, x, 0), target[0] if batch.inputs[1] else target)
+        return moved(repeated, 0, 1)
+
+    samples = Over([((2, 3), (4, 1)), ((), (2,)), ((0, 3), (2, 2)), ((3,), (0, 2))])
 
 
 class Flip(View):
@@ -319,6 +342,7 @@ _permute_dims = op(PermuteDims)
 _expand_dims = op(ExpandDims)
 _squeeze = op(Squeeze)
 _broadcast_to = op(BroadcastTo)
+repeat_like = public(op(RepeatLike))
 _flip = op(Flip)
 _concat = op(Concat)
 concat_part = op(ConcatPart)

@@ -292,3 +292,5 @@ def custom_gradient(function: Callable[..., tuple[Tensor, Callable[[Tensor], Any
 
 
 public(constant)
+public(placeholder)
+public(identity.lift)

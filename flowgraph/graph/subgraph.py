@@ -1,0 +1,97 @@
+"""SubGraph: a graph inside a node (the body of a loop, a branch), or the trace of a function of tensors.
+
+Building in it may use any tensor of the graphs around it: each becomes an input of the sub-graph, its capture, so that a sub-graph
+is closed and its node reads all that the body needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from .context import Context, current, entered
+from .graph import Graph
+from .nest import Rebuild, flatten
+from .node import FUNCTIONS, Node, Tensor
+from .spec import Spec
+
+
+class SubGraph(Graph):
+    """A graph that lives in another one.
+
+    parent    the graph around it
+    inputs    its placeholders, in the order of the function that it was traced from
+    captures  tensor of the parent -> the placeholder that stands for it here, in the order of their first use
+    outputs   what it computes
+    """
+
+    is_sub = True
+
+    def __init__(self, around: Context, label: str) -> None:
+        super().__init__()
+        self.parent = around.graph
+        scope = f"{around.scope}/{label}" if around.scope else label
+        self.root = Context(self, scope=scope, device=around.device)
+        self.inputs: list[Tensor] = []
+        self.captures: dict[Tensor, Tensor] = {}
+        self.outputs: list[Tensor] = []
+
+    def capture(self, tensor: Tensor) -> Tensor:
+        """The tensor here that stands for one of the graphs around. A constant is made again; anything else becomes an input."""
+        if tensor.graph is self:
+            return tensor
+        outer = self.parent.capture(tensor) if isinstance(self.parent, SubGraph) else tensor
+        with self._lock:
+            if outer not in self.captures:
+                with entered(self.root):
+                    if outer.node.op.name == "constant":
+                        return FUNCTIONS["constant"](outer.node.attrs["value"])  # type: ignore[no-any-return]
+                    self.captures[outer] = parameter(outer.node.name.rpartition("/")[2], outer)
+            return self.captures[outer]
+
+    def is_inside(self, graph: Graph) -> bool:
+        """Whether ``graph`` is this one or one around it."""
+        return graph is self or self.parent is graph or (isinstance(self.parent, SubGraph) and self.parent.is_inside(graph))
+
+    @property
+    def base(self) -> Graph:
+        """The outermost graph around it."""
+        return self.parent.base if isinstance(self.parent, SubGraph) else self.parent
+
+        counts = f"{len(self.inputs)} inputs, {len(self.captures)} captures, {len(self.outputs)} outputs"
+        return f"<SubGraph of {len(self.nodes)} nodes: {counts}>"
+
+
+def parameter(name: str, like: Any) -> Tensor:
+    """A placeholder of the current graph with the shape and dtype of ``like``."""
+    return FUNCTIONS["placeholder"](name, like.shape, like.dtype)  # type: ignore[no-any-return]
+
+
+def trace(
+    function: Callable[..., Any],
+    specs: Sequence[Any],
+    label: str,
+    names: Iterable[str] = (),
+) -> tuple[SubGraph, Rebuild]:
+    """The sub-graph that ``function`` builds from placeholders of ``specs``, and the way to give its results their nesting back."""
+    sub = SubGraph(current(), label)
+    given = list(names)
+    with entered(sub.root):
+        sub.inputs = [parameter(given[i] if i < len(given) else f"x{i}", spec) for i, spec in enumerate(specs)]
+        leaves, rebuild = flatten(function(*sub.inputs))
+        sub.outputs = [as_tensor(leaf) for leaf in leaves]
+    return sub, rebuild
+
+
+def as_tensor(value: Any) -> Tensor:
+    """``value`` as a tensor of the current graph: captured from the graphs around it, or made a constant."""
+    (tensor,) = FUNCTIONS["lift"]((value,))
+    return tensor  # type: ignore[no-any-return]
+
+
+def replay(node: Node, inputs: Sequence[Tensor], context: Context) -> Node:
+    """The same operation once more, on ``inputs`` and in ``context``, with the label and the user's line of ``node``."""
+    graph = context.graph
+    inferred = node.op.infer(*inputs, **node.attrs)
+    specs = inferred if isinstance(inferred, list) else Spec(inferred.shape, inferred.dtype)
+    return graph.append(node.op, tuple(inputs), node.attrs, specs, context, node._label, node._code, node._offset)
