@@ -70,8 +70,7 @@ class Session:
         threads = threads or _processors()
         if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
             raise ArgumentError(f"Session: threads is a positive number, got {threads!r}")
-        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**64:
-            raise ArgumentError(f"Session: the seed is an int from 0 to 2**64 - 1, got {seed!r}")
+        _check_seed(seed)
         self.graph = graph if graph is not None else get_default_graph()
         self.threads, self.seed = threads, seed
         self.device = open_device(device)
@@ -150,6 +149,31 @@ class Session:
             is_shape = isinstance(value, tuple) and all(isinstance(d, int) for d in value)
             shapes[tensor] = value if is_shape else self._fed(tensor, value).shape
         return self._program(flat, shapes).plan
+
+    @property
+    def random_state(self) -> tuple[int, int]:
+        """The seed and the number of runs started so far: what the draws of the next run depend on. Set it to go on where a session was.
+
+        Values that variables have already are not drawn anew. raises ArgumentError unless it is set to two ints from 0 to 2**64 - 1
+
+        >>> noise = fg.random.normal((2,))
+        >>> state = session.random_state
+        >>> first = session.run(noise)
+        >>> session.random_state = state
+        >>> bool((session.run(noise) == first).all())
+        True
+        """
+        with self._lock:
+            return self.seed, self._runs_started
+
+    @random_state.setter
+    def random_state(self, state: tuple[int, int]) -> None:
+        seed, runs = state
+        _check_seed(seed)
+        if isinstance(runs, bool) or not isinstance(runs, int) or not 0 <= runs < 2**64:
+            raise ArgumentError(f"Session: the number of runs is an int from 0 to 2**64 - 1, got {runs!r}")
+        with self._lock:
+            self.seed, self._runs_started = seed, runs
 
     # --- one run
 
@@ -473,6 +497,15 @@ class Variables(MutableMapping[str, np.ndarray[Any, Any]]):
             for node, value in checked:
                 self._session._values[node.id] = value
 
+    def copy(self) -> dict[str, np.ndarray[Any, Any]]:
+        """All values by name, of one moment: none from before an update and others from after it."""
+        session = self._session
+        with session._lock:
+            for tensor in session.graph.variables:
+                if tensor.node.id not in session._values:
+                    session._values[tensor.node.id] = session._initial(tensor.node)
+            return {tensor.name: np.array(session._values[tensor.node.id]) for tensor in session.graph.variables}
+
     def __delitem__(self, key: str) -> None:
         raise TypeError("a variable cannot be deleted: graphs only grow")
 
@@ -590,6 +623,11 @@ _BLAS = _Blas()
 def _shut(pool: Pool) -> None:
     pool.close()
     _BLAS.release()
+
+
+def _check_seed(seed: Any) -> None:
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**64:
+        raise ArgumentError(f"Session: the seed is an int from 0 to 2**64 - 1, got {seed!r}")
 
 
 def _processors() -> int:

@@ -175,7 +175,7 @@ def test_everything_that_does_not_fit_is_reported_at_once_and_nothing_is_loaded(
         "  extra        old\n"
         "  mismatched   bent: (2, 3) float64 in the file, (3, 2) float64 here\n"
         "               typed: (2,) float64 in the file, (2,) int32 here\n"
-        "  help         strict=False loads what fits; nothing has been loaded now"
+        "  help         fg.io.load_weights(session, path, strict=False) loads what fits; nothing has been loaded now"
     )
     assert misfit.variables["same"].tolist() == [0, 0]
 

@@ -79,13 +79,22 @@ def batches(
 
 
 class Batches(Iterator[Any]):
-    """The iterator that ``batches`` returns: one consumer, closable, with a length unless it is endless.
+    """The iterator that ``batches`` returns: one consumer, closable, resumable, with a length unless it is endless.
 
     per_epoch  how many batches an epoch has
+    state      where it stands, as plain data; set it to go on from there, as ``fg.io.Checkpoints`` does
 
     >>> with fg.data.batches(np.arange(10), 4, epochs=3) as numbers:
     ...     len(numbers), numbers.per_epoch
     (9, 3)
+
+    A second iterator over the same arrays goes on where the first one stood:
+
+    >>> first, second = fg.data.batches(np.arange(9), 3), fg.data.batches(np.arange(9), 3)
+    >>> skipped, state = next(first), first.state
+    >>> second.state = state
+    >>> bool((next(first) == next(second)).all())
+    True
     """
 
     # The thread holds the source and the channel and never this object: so this object is freed when the consumer drops
@@ -93,12 +102,44 @@ class Batches(Iterator[Any]):
     def __init__(self, source: _Source, prefetch: int) -> None:
         self.per_epoch = source.per_epoch
         self._epochs = source.epochs
-        self._batches: Iterator[Any] | None = source.batches()
-        self._channel = _Channel(prefetch)
-        self._threaded = prefetch > 0
-        self._thread: threading.Thread | None = None
+        self._settings = source.settings()
+        self._source: _Source | None = source
+        self._prefetch = prefetch
+        self._taken = 0
         self._over = ""  # why there is no further batch
-        weakref.finalize(self, self._channel.close)
+        self._begin()
+
+    def _begin(self) -> None:
+        assert self._source is not None
+        self._batches: Iterator[Any] | None = self._source.batches(self._taken)
+        self._channel = _Channel(self._prefetch)
+        self._thread: threading.Thread | None = None
+        self._finalizer = weakref.finalize(self, self._channel.close)
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """How many batches have been handed out, beside what the batches depend on."""
+        return {"taken": self._taken, **self._settings}
+
+    @state.setter
+    def state(self, state: dict[str, Any]) -> None:
+        """Goes on behind ``state["taken"]`` batches. raises ArgumentError for other batches than these, DataError where they are over."""
+        if self._over:
+            raise self._no_more()
+        differing = [key for key, value in self._settings.items() if state.get(key) != value]
+        if differing:
+            raise ArgumentError(
+                "batches: the state is of other batches than these",
+                rows=[(key, f"{state.get(key)!r} there, {self._settings[key]!r} here") for key in differing],
+                help="call fg.data.batches with the arguments from before",
+            )
+        taken = whole(state.get("taken"), "batches: state['taken']", at_least=0)
+        if self._epochs is not None and taken > len(self):
+            raise ArgumentError(f"batches: the state is behind {taken} batches, but there are {len(self)}", help="give more epochs")
+        self._finalizer()
+        self._join()
+        self._taken = taken
+        self._begin()
 
     def __len__(self) -> int:
         if self._epochs is None:
@@ -119,7 +160,7 @@ class Batches(Iterator[Any]):
             raise StopIteration
         if self._over:
             raise self._no_more()
-        item = self._from_thread() if self._threaded else self._made_here()
+        item = self._from_thread() if self._prefetch else self._made_here()
         if item is _CLOSED:
             raise self._no_more()
         if item is _END:
@@ -131,6 +172,7 @@ class Batches(Iterator[Any]):
                 raise item.error
             finally:
                 del item  # the error's traceback holds this frame: else the two would keep each other alive
+        self._taken += 1
         return item
 
     def close(self) -> None:
@@ -163,8 +205,11 @@ class Batches(Iterator[Any]):
 
     def _finish(self, why: str) -> None:
         self._over = why
-        self._batches = None
+        self._batches = self._source = None
         self._channel.close()
+        self._join()
+
+    def _join(self) -> None:
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join()
@@ -237,14 +282,17 @@ class _Source:
     per_epoch: int
     transform: Transform | None
 
-    def batches(self) -> Iterator[Any]:
-        epoch = 0
+    def settings(self) -> dict[str, Any]:
+        return {"rows": self.rows, "size": self.size, "shuffle": bool(self.shuffle), "seed": self.seed, "per_epoch": self.per_epoch}
+
+    def batches(self, taken: int) -> Iterator[Any]:
+        epoch, first = divmod(taken, self.per_epoch)
         while self.epochs is None or epoch < self.epochs:
             # Orders and transforms draw from streams of their own: (0, epoch) and (1, epoch, number).
             order = generator(self.seed, "batches", 0, epoch).permutation(self.rows) if self.shuffle else None
-            for number in range(self.per_epoch):
+            for number in range(first, self.per_epoch):
                 yield self._make(epoch, number, order)
-            epoch += 1
+            epoch, first = epoch + 1, 0
 
     def _make(self, epoch: int, number: int, order: NDArray[np.intp] | None) -> Any:
         span = slice(number * self.size, min((number + 1) * self.size, self.rows))

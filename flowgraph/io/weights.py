@@ -48,25 +48,7 @@ def save_weights(
     (('w',), {'trained': 'not at all'})
     """
     names = _chosen(list(session.variables), only)
-    texts: dict[Any, Any] = dict(metadata or {})
-    for key, text in texts.items():
-        if not (isinstance(key, str) and isinstance(text, str)):
-            raise ArgumentError(
-                f"save_weights: metadata has {text!r} under {key!r}, but it takes texts only",
-                help="metadata={name: str(value)}, or json.dumps(value) for what has parts",
-            )
-    if "__metadata__" in names:
-        raise ArgumentError("save_weights: safetensors keeps the name __metadata__ for itself; rename the variable")
-    # In C order, as safetensors writes memory as it lies, whatever the strides; ascontiguousarray turns () into (1,).
-    arrays = {name: np.asarray(session.variables[name], order="C") for name in names}
-    for name, array in arrays.items():
-        if array.dtype.name not in _SAVED_DTYPES:
-            raise DtypeError(f"save_weights: variable {name} is {array.dtype}, which a safetensors file cannot hold")
-
-    from safetensors.numpy import save_file
-
-    with atomic_path(path) as temporary:
-        save_file(arrays, temporary, metadata=texts or None)
+    write({name: session.variables[name] for name in names}, path, dict(metadata or {}), "save_weights")
 
 
 def load_weights(session: HasVariables, path: str | os.PathLike[str], *, strict: bool = True) -> WeightsReport:
@@ -83,34 +65,8 @@ def load_weights(session: HasVariables, path: str | os.PathLike[str], *, strict:
     >>> fg.io.load_weights(session, "w.safetensors", strict=False).missing
     ('v',)
     """
-    with _opened(path) as file:
-        entries = {name: file.entry(name) for name in file.names}
-        variables = session.variables
-        present = {name: variables[name] for name in variables}
-        shared = [name for name in present if name in entries]
-        mismatched = tuple(
-            Mismatch(name, entries[name].shape, entries[name].dtype, present[name].shape, present[name].dtype.name)
-            for name in shared
-            if not _fits(entries[name], present[name])
-        )
-        differing = {each.name for each in mismatched}
-        report = WeightsReport(
-            loaded=tuple(name for name in shared if name not in differing),
-            missing=tuple(name for name in present if name not in entries),
-            extra=tuple(name for name in entries if name not in present),
-            mismatched=mismatched,
-            metadata=file.metadata,
-        )
-        if strict and not report.fits:
-            raise WeightsError(str(path), report)
-        values = {name: file.array(name, present[name].dtype) for name in report.loaded}
-    try:
-        variables.update(values)
-    except BaseException:
-        # Each was checked above, so this is a Ctrl-C or a session that closes meanwhile.
-        variables.update({name: present[name] for name in values})
-        raise
-    return report
+    with opened(path) as file:
+        return fill(session, file, strict, "load_weights")
 
 
 class Mismatch(NamedTuple):
@@ -152,8 +108,8 @@ class WeightsReport:
 class WeightsError(FlowgraphError, ValueError):
     """A file of weights that does not fit the variables; ``missing``, ``extra``, ``mismatched`` as in WeightsReport."""
 
-    def __init__(self, path: str, report: WeightsReport) -> None:
-        self.path, self.report = path, report
+    def __init__(self, path: str, report: WeightsReport, what: str = "load_weights") -> None:
+        self.path, self.report, self.what = path, report, what
         self.missing, self.extra, self.mismatched = report.missing, report.extra, report.mismatched
         groups: list[tuple[str, tuple[object, ...]]] = [
             ("missing", self.missing),
@@ -162,13 +118,66 @@ class WeightsError(FlowgraphError, ValueError):
         ]
         counts = ", ".join(f"{len(group)} {label}" for label, group in groups if group)
         super().__init__(
-            f"load_weights: {path} does not fit the session's variables: {counts}",
+            f"{what}: {path} does not fit the session's variables: {counts}",
             rows=[(label, _listed(group)) for label, group in groups if group],
-            help="strict=False loads what fits; nothing has been loaded now",
+            help="fg.io.load_weights(session, path, strict=False) loads what fits; nothing has been loaded now",
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return WeightsError, (self.path, self.report)
+        return WeightsError, (self.path, self.report, self.what)
+
+
+def write(arrays: Mapping[str, Any], path: str | os.PathLike[str], metadata: dict[Any, Any], what: str) -> None:
+    """Write ``arrays`` to a safetensors file, complete or not at all; ``what`` names the caller's function in errors."""
+    for key, text in metadata.items():
+        if not (isinstance(key, str) and isinstance(text, str)):
+            raise ArgumentError(
+                f"{what}: metadata has {text!r} under {key!r}, but it takes texts only",
+                help="metadata={name: str(value)}, or json.dumps(value) for what has parts",
+            )
+    if "__metadata__" in arrays:
+        raise ArgumentError(f"{what}: safetensors keeps the name __metadata__ for itself; rename the variable")
+    # In C order, as safetensors writes memory as it lies, whatever the strides; ascontiguousarray turns () into (1,).
+    ordered = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    for name, array in ordered.items():
+        if array.dtype.name not in _SAVED_DTYPES:
+            raise DtypeError(f"{what}: variable {name} is {array.dtype}, which a safetensors file cannot hold")
+
+    from safetensors.numpy import save_file
+
+    with atomic_path(path) as temporary:
+        save_file(ordered, temporary, metadata=metadata or None)
+
+
+def fill(session: HasVariables, file: File, strict: bool, what: str) -> WeightsReport:
+    """Set the session's variables to the values in ``file``: all of them, or on an error none."""
+    entries = {name: file.entry(name) for name in file.names}
+    variables = session.variables
+    present = {name: variables[name] for name in variables}
+    shared = [name for name in present if name in entries]
+    mismatched = tuple(
+        Mismatch(name, entries[name].shape, entries[name].dtype, present[name].shape, present[name].dtype.name)
+        for name in shared
+        if not _fits(entries[name], present[name])
+    )
+    differing = {each.name for each in mismatched}
+    report = WeightsReport(
+        loaded=tuple(name for name in shared if name not in differing),
+        missing=tuple(name for name in present if name not in entries),
+        extra=tuple(name for name in entries if name not in present),
+        mismatched=mismatched,
+        metadata=file.metadata,
+    )
+    if strict and not report.fits:
+        raise WeightsError(file.path, report, what)
+    values = {name: file.array(name, present[name].dtype) for name in report.loaded}
+    try:
+        variables.update(values)
+    except BaseException:
+        # Each was checked above, so this is a Ctrl-C or a session that closes meanwhile.
+        variables.update({name: present[name] for name in values})
+        raise
+    return report
 
 
 def _listed(group: tuple[object, ...], most: int = 20) -> str:
@@ -223,14 +232,15 @@ def _fits(entry: _Entry, value: NDArray[Any]) -> bool:
 
 
 @contextmanager
-def _opened(path: str | os.PathLike[str]) -> Iterator[_File]:
+def opened(path: str | os.PathLike[str]) -> Iterator[File]:
+    """The file at ``path`` with its header checked. raises FileFormatError for a damaged one, also while it is read within the block."""
     from safetensors import SafetensorError, safe_open
 
     with open(path, "rb") as raw:  # a missing file, a folder or a file without permission: Python's own errors
         size = os.fstat(raw.fileno()).st_size
         try:
             with safe_open(Path(path), framework="np") as file:
-                yield _File(file, raw.fileno())
+                yield File(str(path), file, raw.fileno())
         except SafetensorError as error:
             reason = str(error).removeprefix("Error while deserializing header: ")
             raise FileFormatError(
@@ -240,10 +250,11 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[_File]:
             ) from error
 
 
-class _File:
+class File:
     """A safetensors file that is open, with its header checked by the safetensors library."""
 
-    def __init__(self, file: Any, descriptor: int) -> None:
+    def __init__(self, path: str, file: Any, descriptor: int) -> None:
+        self.path = path
         self._file = file
         self._descriptor = descriptor
         self.names: list[str] = list(file.keys())
