@@ -1,0 +1,193 @@
+"""Sums, products, quotients, signs and extremes of two."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ...graph import Tensor, no_gradient, op
+from ...graph.op import public
+from ..samples import binary, unary
+from .base import INTEGERS, Binary, Unary
+from .casts import astype, like
+from .comparison import equal, greater, less
+from .rounding import floor
+
+
+class Add(Binary):
+    """Sum ``x + y``, element by element.
+
+    >>> session.run(fg.add([1, 2], [10.0, 20.0]))
+    array([11., 22.])
+    """
+
+    ufunc = "add"
+
+    def vjp(self, g: Tensor, out: Tensor, x: Tensor, y: Tensor) -> Any:
+        return lambda: like(g, x), lambda: like(g, y)
+
+    samples = binary(edges=(-1e300, 0.0, 1e300, np.inf))
+
+
+class Subtract(Binary):
+    """Difference ``x - y``, element by element; not for booleans, as in NumPy."""
+
+    ufunc = "subtract"
+
+    def vjp(self, g: Tensor, out: Tensor, x: Tensor, y: Tensor) -> Any:
+        return lambda: like(g, x), lambda: like(-g, y)
+
+    samples = binary(edges=(-1e300, 0.0, 1e300))
+
+
+class Multiply(Binary):
+    """Product ``x * y``, element by element."""
+
+    ufunc = "multiply"
+
+    def vjp(self, g: Tensor, out: Tensor, x: Tensor, y: Tensor) -> Any:
+        return lambda: like(g * y, x), lambda: like(g * x, y)
+
+    samples = binary(edges=(-1e200, 0.0, 1e-300, np.inf))
+
+
+class Divide(Binary):
+    """Quotient ``x / y``, element by element; integers give floats."""
+
+    ufunc = "divide"
+
+    def vjp(self, g: Tensor, out: Tensor, x: Tensor, y: Tensor) -> Any:
+        return lambda: like(g / y, x), lambda: like(-g * (out / y), y)
+
+    samples = binary((-2, 2), (0.5, 2), edges=(-1.0, 0.0, 1e-300, np.inf))
+
+
+class FloorDivide(Binary):
+    """Largest integer not above ``x / y``, element by element."""
+
+    ufunc = "floor_divide"
+    vjp = no_gradient("floor_divide is constant between its jumps")
+    samples = binary((-9, 9), (1, 4), dtypes=INTEGERS)
+
+
+class Remainder(Binary):
+    """Remainder of ``x / y`` with the sign of ``y``, element by element."""
+
+    ufunc = "remainder"
+
+    def vjp(self, g: Tensor, out: Tensor, x: Tensor, y: Tensor) -> Any:
+        return lambda: like(g, x), lambda: like(-g * floor(x / y), y)
+
+    samples = binary((2.1, 2.9), (0.9, 1.0))
+
+
+class Maximum(Binary):
+    """The larger of ``x`` and ``y``, element by element; NaN where either is. A tie gives its gradient half to each."""
+
+    ufunc = "maximum"
+
+    def vjp(self, g: Tensor, out: Tensor, x: Tensor, y: Tensor) -> Any:
+        return lambda: like(g * share(x, y, greater), x), lambda: like(g * share(y, x, greater), y)
+
+    samples = binary((-2, 2), apart=0.05, edges=(-np.inf, 0.0, np.inf))
+
+
+class Minimum(Binary):
+    """The smaller of ``x`` and ``y``, element by element; NaN where either is. A tie gives its gradient half to each."""
+
+    ufunc = "minimum"
+
+    def vjp(self, g: Tensor, out: Tensor, x: Tensor, y: Tensor) -> Any:
+        return lambda: like(g * share(x, y, less), x), lambda: like(g * share(y, x, less), y)
+
+    samples = binary((-2, 2), apart=0.05, edges=(-np.inf, 0.0, np.inf))
+
+
+def share(x: Tensor, y: Tensor, wins: Any) -> Tensor:
+    """1 where x wins over y, 1/2 where they are equal, else 0."""
+    dtype = np.result_type(x.dtype, y.dtype)
+    return astype(wins(x, y), dtype) + astype(equal(x, y), dtype) * 0.5
+
+
+class Negative(Unary):
+    """``-x``, element by element."""
+
+    ufunc = "negative"
+
+    def vjp(self, g: Tensor, out: Tensor, x: Tensor) -> Any:
+        return -g
+
+    samples = unary(edges=(-np.inf, -0.0, 0.0))
+
+
+class Abs(Unary):
+    """Absolute value, element by element; the gradient at 0 is 0."""
+
+    ufunc = "absolute"
+
+    def vjp(self, g: Tensor, out: Tensor, x: Tensor) -> Any:
+        return g * sign(x)
+
+    samples = unary(apart=0.1, edges=(-np.inf, -0.0, 0.0))
+
+
+class Sign(Unary):
+    """-1, 0 or 1 as ``x`` is negative, zero or positive."""
+
+    ufunc = "sign"
+    vjp = no_gradient("sign is constant between its jumps")
+    samples = unary(edges=(-np.inf, -0.0, 0.0))
+
+
+class Square(Unary):
+    """``x * x``, element by element."""
+
+    ufunc = "square"
+
+    def vjp(self, g: Tensor, out: Tensor, x: Tensor) -> Any:
+        return g * (x * 2)
+
+    samples = unary(edges=(-1e200, 0.0, np.inf))
+
+
+class Reciprocal(Unary):
+    """``1 / x``, element by element, for floats."""
+
+    ufunc = "reciprocal"
+
+    def vjp(self, g: Tensor, out: Tensor, x: Tensor) -> Any:
+        return -g * (out * out)
+
+    samples = unary((0.5, 3.0), edges=(0.0, 1e-300, np.inf))
+
+
+add = public(op(Add))
+subtract = public(op(Subtract))
+multiply = public(op(Multiply))
+divide = public(op(Divide))
+floor_divide = public(op(FloorDivide))
+remainder = public(op(Remainder))
+maximum = public(op(Maximum))
+minimum = public(op(Minimum))
+negative = public(op(Negative))
+abs = public(op(Abs))
+sign = public(op(Sign))
+square = public(op(Square))
+reciprocal = public(op(Reciprocal))
+
+
+def clip(x: Any, min: Any = None, max: Any = None) -> Tensor:
+    """``x`` held between ``min`` and ``max``, element by element; None leaves that side open.
+
+    >>> session.run(fg.clip([-1.0, 0.5, 2.0], 0.0, 1.0))
+    array([0. , 0.5, 1. ])
+    """
+    if min is not None:
+        x = maximum(x, min)
+    if max is not None:
+        x = minimum(x, max)
+    return x if isinstance(x, Tensor) else add.lift((x,))[0]
+
+
+public(clip)
