@@ -10,11 +10,11 @@ import numpy as np
 
 from ..errors import DtypeError, ShapeError
 from ..graph import Op, Shape, Spec, Tensor, Work, no_gradient, op
-from ..graph.op import Slicing, public
+from ..graph.op import Batch, Slicing, public
 from ..graph.spec import normalize_axes, normalize_axis
 from .elementwise import astype, broadcast_like, equal, like
 from .samples import UNARY_SHAPES, Over, every_axis, every_reduction
-from .shape import reshape_like
+from .shape import repeat_like, reshape_like
 
 Axis = int | Sequence[int] | None
 
@@ -43,6 +43,9 @@ class Reduction(Op):
         if not x.shape or x.shape[0] < 2 or 0 in axis:
             return None
         return Slicing((True,), x.shape[0])
+
+    def vmap(self, batch: Batch, x: Tensor, *, axis: tuple[int, ...], keepdims: bool) -> Tensor:
+        return self(x, axis=tuple(a + 1 for a in axis), keepdims=keepdims)
 
 
 def spread(g: Tensor, x: Tensor, axis: tuple[int, ...], keepdims: bool) -> Tensor:
@@ -138,6 +141,9 @@ class Position(Op):
             raise ShapeError(f"axis {axis} of {x.shape} is empty")
         return Spec(reduced(x.shape, (axis % len(x.shape),), keepdims), np.dtype("int64"))
 
+    def vmap(self, batch: Batch, x: Tensor, *, axis: int, keepdims: bool) -> Tensor:
+        return self(x, axis=axis % (x.ndim - 1) + 1, keepdims=keepdims)
+
     samples = Over([((1,),), ((2, 3),), ((2, 1, 3),)], attrs=lambda s: [{**a, "keepdims": False} for a in every_axis(s)])
 
 
@@ -166,6 +172,9 @@ class Size(Op):
 
     def kernel(self, xp: Any, x: Any, *, axis: tuple[int, ...]) -> Any:
         return xp.asarray(math.prod(x.shape[a] for a in axis))
+
+    def vmap(self, batch: Batch, x: Tensor, *, axis: tuple[int, ...]) -> Tensor:
+        return repeat_like(_size(x, axis=tuple(a + 1 for a in axis)), batch.like)
 
     samples = Over(UNARY_SHAPES, attrs=lambda s: [{"axis": tuple(range(len(s)))}])
 

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from ...errors import DtypeError
-from ...graph import Op, Spec, Work
-from ...graph.op import Slicing
+from ...graph import Op, Spec, Tensor, Work
+from ...graph.op import Batch, Slicing
 from ...graph.spec import broadcast_shapes
+from ..batching import aligned
 
 INTEGERS = ("int64",)
 
@@ -59,6 +60,9 @@ class Elementwise(Op):
 
     def slicing(self, out: Any, *inputs: Any, **attrs: Any) -> Slicing | None:
         return rowwise(out, inputs)
+
+    def vmap(self, batch: Batch, *inputs: Tensor, **attrs: Any) -> Tensor:
+        return self(*aligned(batch, inputs), **attrs)
 
 
 class Unary(Elementwise):

@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 
 from ...graph import Op, Spec, Tensor, op
-from ...graph.op import Slicing, public
+from ...graph.node import FUNCTIONS
+from ...graph.op import Batch, Slicing, public
 from ...graph.spec import as_dtype, broadcast_shapes, is_known
+from ..batching import aligned, full
 from ..samples import Over, unary
 from .base import rowwise
 
@@ -30,6 +32,9 @@ class Astype(Op):
 
     def slicing(self, out: Any, *inputs: Any, **attrs: Any) -> Slicing | None:
         return rowwise(out, inputs)
+
+    def vmap(self, batch: Batch, x: Tensor, *, dtype: Any) -> Tensor:
+        return astype(x, dtype)
 
     samples = unary(attrs=({"dtype": np.dtype("float64")},))
 
@@ -62,6 +67,11 @@ class SumLike(Op):
     def vjp(self, g: Tensor, out: Tensor, x: Tensor, target: Tensor) -> Any:
         return broadcast_like(g, x), None
 
+    def vmap(self, batch: Batch, g: Tensor, x: Tensor) -> Tensor:
+        g, x = full(batch, g, 0), full(batch, x, 1)
+        extra = g.ndim - x.ndim  # axes that only g has; the batch stands before them
+        return sum_like(FUNCTIONS["sum"](g, axis=tuple(range(1, 1 + extra))) if extra else g, x)
+
     samples = Over([((2, 3), (3,)), ((2, 3), (2, 1)), ((2, 3), ()), ((2, 3), (2, 3)), ((0, 3), (1, 3))])
 
 
@@ -82,6 +92,9 @@ class BroadcastLike(Op):
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor, target: Tensor) -> Any:
         return like(g, x), None
+
+    def vmap(self, batch: Batch, *inputs: Tensor) -> Tensor:
+        return broadcast_like(*aligned(batch, inputs))
 
     samples = Over([((3,), (2, 3)), ((), (2, 3)), ((2, 1), (2, 3)), ((1, 3), (0, 3))])
 

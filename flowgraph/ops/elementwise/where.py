@@ -8,8 +8,9 @@ import numpy as np
 
 from ...errors import DtypeError
 from ...graph import Op, Spec, Tensor, op
-from ...graph.op import public
+from ...graph.op import Batch, public
 from ...graph.spec import broadcast_shapes
+from ..batching import aligned
 from ..samples import Over
 from .casts import like
 
@@ -37,6 +38,9 @@ class Where(Op):
 
     def vjp(self, g: Tensor, out: Tensor, condition: Tensor, x: Tensor, y: Tensor) -> Any:
         return None, lambda: like(where(condition, g, 0), x), lambda: like(where(condition, 0, g), y)
+
+    def vmap(self, batch: Batch, *inputs: Tensor) -> Tensor:
+        return where(*aligned(batch, inputs))
 
     samples = Over(
         [((), (), ()), ((2, 3), (2, 3), (2, 3)), ((3,), (2, 3), (3,)), ((2, 1), (1, 3), ()), ((0, 3), (3,), (1, 3))],
