@@ -7,19 +7,20 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DtypeError, ShapeError
+from ..errors import ShapeError
 from ..graph import Op, Spec, Tensor, Work, op
-from ..graph.op import Slicing, public
+from ..graph.op import Batch, Slicing, public
 from ..graph.spec import broadcast_shapes
+from .batching import widened
 from .elementwise import like
-from .samples import Over
+from .samples import Over, chain
 from .shape import expand_dims, permute_dims, squeeze
 
 
 class Matmul(Op):
     """Matrix product of ``x`` (..., n, k) and ``y`` (..., k, m); leading axes broadcast, and a vector counts as one row or column.
 
-    returns  (..., n, m) in the promoted dtype
+    returns  (..., n, m) in the promoted dtype; of booleans whether any product in the sum is true, as in NumPy
     raises   ShapeError when the inner sizes differ or an input has no dimensions
 
     >>> session.run(fg.matmul([[1.0, 2.0]], [[3.0], [4.0]]))
@@ -38,8 +39,6 @@ class Matmul(Op):
                 help="x @ y needs the last size of x to equal the "
                 + ("size of y" if len(y.shape) == 1 else "first size of y" if len(y.shape) == 2 else "last size but one of y"),
             )
-        if x.dtype.kind == "b" and y.dtype.kind == "b":
-            raise DtypeError("not defined for booleans", help="cast with fg.astype(x, dtype)")
         lead = broadcast_shapes(x.shape[:-2], y.shape[:-2])
         rows = x.shape[-2:-1]
         columns = y.shape[-1:] if len(y.shape) > 1 else ()
@@ -68,6 +67,26 @@ class Matmul(Op):
 
         return by_x, by_y
 
+    def vmap(self, batch: Batch, x: Tensor, y: Tensor) -> Tensor:
+        carried = batch.inputs
+        ndims = x.ndim - carried[0], y.ndim - carried[1]
+        # The vectors of a batch are the rows of a matrix where the other input is one matrix or vector for all of them,
+        # so that one product does; elsewhere a vector is made the row or the column that it stands for.
+        if carried == (True, False) and ndims[0] == 1 and ndims[1] <= 2:
+            return matmul(x, y)
+        if carried == (False, True) and ndims[1] == 1 and ndims[0] <= 2:
+            return matmul(y, transposed(x) if ndims[0] == 2 else x)
+        rows = expand_dims(x, -2) if ndims[0] == 1 else x
+        columns = expand_dims(y, -1) if ndims[1] == 1 else y
+        lead = max(*ndims, 2)
+        if carried[0]:
+            rows = widened(rows, lead + 1 - rows.ndim)
+        if carried[1]:
+            columns = widened(columns, lead + 1 - columns.ndim)
+        product = matmul(rows, columns)
+        dropped = [axis for axis, ndim in zip((-2, -1), ndims, strict=True) if ndim == 1]
+        return squeeze(product, dropped) if dropped else product
+
     def work(self, x: Any, y: Any) -> Work:
         out = self.infer(x, y)
         moved = out.nbytes + math.prod(x.shape) * x.dtype.itemsize + math.prod(y.shape) * y.dtype.itemsize
@@ -82,9 +101,15 @@ class Matmul(Op):
             return None
         return Slicing((True, together), x.shape[0])
 
-    samples = Over(
-        [((2, 3), (3, 4)), ((3,), (3,)), ((2, 3), (3,)), ((3,), (3, 2)), ((0, 3), (3, 2)), ((2, 0), (0, 3)), ((5, 2, 3), (3, 2)),
-         ((2, 1, 2, 3), (4, 3, 2)), ((3,), (2, 3, 2)), ((2, 2, 3), (3,))]
+    samples = chain(
+        Over(
+            [((2, 3), (3, 4)), ((3,), (3,)), ((2, 3), (3,)), ((3,), (3, 2)), ((0, 3), (3, 2)), ((2, 0), (0, 3)), ((5, 2, 3), (3, 2)),
+             ((2, 1, 2, 3), (4, 3, 2)), ((3,), (2, 3, 2)), ((2, 2, 3), (3,)), ((0,), (0,)), ((0, 2, 3), (3, 2))]
+        ),
+        Over([((2, 3), (3, 4)), ((3,), (3, 2))], dtypes=("bool",)),
+        Over([((2, 3), (3, 4)), ((3,), (2, 3, 2))], (-9, 9), dtypes=("int32", "int64")),
+        Over([((2, 3), (3, 4)), ((2, 3), (3,))], dtypes=("float16",)),
+        Over([((2, 3), (3, 4))], dtypes=("int16", "float32")),
     )  # fmt: skip
 
 

@@ -5,7 +5,7 @@ An op's ``samples`` is an object to iterate over; arrays are drawn only then, fr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -111,6 +111,22 @@ def _apart(rng: np.random.Generator, shape: tuple[int, ...], low: float, high: f
     assert slots > count, "the domain is too small for so many distinct values"
     chosen = rng.choice(slots, count, replace=False)
     return (low + gap * (chosen + 0.25 + 0.5 * offset)).reshape(shape)
+
+
+def chain(*parts: Iterable[Sample]) -> Chain:
+    """The samples of several sets, one after the other: for an op whose rule differs between dtypes or kinds of matrices."""
+    return Chain(parts)
+
+
+@dataclass(frozen=True)
+class Chain:
+    """What `chain` gives: like each part, made anew each time that it is read."""
+
+    parts: tuple[Iterable[Sample], ...]
+
+    def __iter__(self) -> Iterator[Sample]:
+        for part in self.parts:
+            yield from part
 
 
 def unary(domain: Domain = (-2.0, 2.0), **options: Any) -> Over:
