@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -91,6 +92,9 @@ class Over:
             grids = np.meshgrid(*[values] * count, indexing="ij")
             yield Sample(tuple(grid.ravel() for grid in grids), edges=True)
 
+    def __add__(self, other: Iterable[Sample]) -> Samples:
+        return Samples((self, other))
+
     def draw(self, rng: np.random.Generator, position: int, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
         domain: Any = self.domain[position] if isinstance(self.domain[0], tuple) else self.domain
         low, high = domain
@@ -99,9 +103,24 @@ class Over:
             return rng.random(shape) < 0.5
         if dtype.kind in "iu":
             return rng.integers(int(low), int(high) + 1, shape).astype(dtype)
+        if dtype.kind == "c":
+            return (rng.uniform(low, high, shape) + 1j * rng.uniform(low, high, shape)).astype(dtype)
         if self.apart:
             return _apart(rng, shape, low, high, self.apart, offset=position / 3).astype(dtype)
         return rng.uniform(low, high, shape).astype(dtype)
+
+
+class Samples:
+    """The samples of several, one after the other."""
+
+    def __init__(self, parts: tuple[Iterable[Sample], ...]) -> None:
+        self.parts = parts
+
+    def __iter__(self) -> Iterator[Sample]:
+        return chain.from_iterable(self.parts)
+
+    def __add__(self, other: Iterable[Sample]) -> Samples:
+        return Samples((*self.parts, other))
 
 
 def _apart(rng: np.random.Generator, shape: tuple[int, ...], low: float, high: float, gap: float, offset: float) -> np.ndarray[Any, Any]:
@@ -111,22 +130,6 @@ def _apart(rng: np.random.Generator, shape: tuple[int, ...], low: float, high: f
     assert slots > count, "the domain is too small for so many distinct values"
     chosen = rng.choice(slots, count, replace=False)
     return (low + gap * (chosen + 0.25 + 0.5 * offset)).reshape(shape)
-
-
-def chain(*parts: Iterable[Sample]) -> Chain:
-    """The samples of several sets, one after the other: for an op whose rule differs between dtypes or kinds of matrices."""
-    return Chain(parts)
-
-
-@dataclass(frozen=True)
-class Chain:
-    """What `chain` gives: like each part, made anew each time that it is read."""
-
-    parts: tuple[Iterable[Sample], ...]
-
-    def __iter__(self) -> Iterator[Sample]:
-        for part in self.parts:
-            yield from part
 
 
 def unary(domain: Domain = (-2.0, 2.0), **options: Any) -> Over:
