@@ -18,7 +18,7 @@ from .context import CURRENT, Context, current
 from .location import resolve, user_frame
 from .node import FUNCTIONS, Node, Tensor
 from .report import explain, where
-from .spec import Spec
+from .spec import Spec, promote_dtypes, weak_dtype
 
 # Every op by name. Filled at import by `op`, in the order of the definitions.
 OPS: dict[str, Op] = {}
@@ -219,7 +219,7 @@ class Op:
         if self.promotes:
             weighty = inputs[self.promotes_from :]
             dtypes = [value.dtype for value in weighty if isinstance(value, Tensor | np.ndarray | np.generic)]
-            partner = np.result_type(*dtypes) if dtypes else None
+            partner = promote_dtypes(*dtypes) if dtypes else None
         if graph.is_sub:
             inputs = tuple([graph.capture(value) if isinstance(value, Tensor) else value for value in inputs])  # type: ignore[attr-defined]
         return tuple(
@@ -229,7 +229,7 @@ class Op:
 
     def _constant(self, graph: Any, value: Any, partner: np.dtype[Any] | None) -> Tensor:
         if partner is not None and type(value) in (bool, int, float, complex):
-            dtype = np.result_type(partner, value)
+            dtype = weak_dtype(partner, value)
             try:
                 array = np.asarray(value, dtype)
             except OverflowError as error:
