@@ -36,7 +36,6 @@ from .ops.elementwise import (
     astype,
     ceil,
     clip,
-    conj,
     cos,
     divide,
     equal,
@@ -46,7 +45,6 @@ from .ops.elementwise import (
     floor_divide,
     greater,
     greater_equal,
-    imag,
     isfinite,
     less,
     less_equal,
@@ -61,7 +59,6 @@ from .ops.elementwise import (
     negative,
     not_equal,
     pow,
-    real,
     reciprocal,
     remainder,
     sign,
@@ -73,18 +70,18 @@ from .ops.elementwise import (
     where,
 )
 from .ops.gather import take
+from .ops.indexing import nonzero
+from .ops.join import concat, stack
 from .ops.matmul import matmul, matrix_transpose
 from .ops.reduce import argmax, argmin, max, mean, min, size, sum
 from .ops.shape import (
     broadcast_to,
-    concat,
     expand_dims,
     flip,
     ones_like,
     permute_dims,
     reshape,
     squeeze,
-    stack,
     zeros_like,
 )
 from .ops.state import (
@@ -114,14 +111,14 @@ __all__ = [
     # pictures
     "draw",
     # element by element
-    "abs", "add", "astype", "ceil", "clip", "conj", "cos", "divide", "equal", "exp", "expm1", "floor", "floor_divide", "greater",
-    "greater_equal", "imag", "isfinite", "less", "less_equal", "log", "log1p", "logical_and", "logical_not", "logical_or", "maximum",
-    "minimum", "multiply", "negative", "not_equal", "pow", "real", "reciprocal", "remainder", "sign", "sin", "sqrt", "square", "subtract",
+    "abs", "add", "astype", "ceil", "clip", "cos", "divide", "equal", "exp", "expm1", "floor", "floor_divide", "greater",
+    "greater_equal", "isfinite", "less", "less_equal", "log", "log1p", "logical_and", "logical_not", "logical_or", "maximum",
+    "minimum", "multiply", "negative", "not_equal", "pow", "reciprocal", "remainder", "sign", "sin", "sqrt", "square", "subtract",
     "tanh", "where",
     # reductions
     "argmax", "argmin", "max", "mean", "min", "size", "sum",
     # shapes
-    "broadcast_to", "concat", "expand_dims", "flip", "ones_like", "permute_dims", "reshape", "squeeze", "stack", "take",
+    "broadcast_to", "concat", "expand_dims", "flip", "nonzero", "ones_like", "permute_dims", "reshape", "squeeze", "stack", "take",
     "zeros_like",
     # matrices
     "matmul", "matrix_transpose",

@@ -18,7 +18,7 @@ from .context import CURRENT, Context, current
 from .location import resolve, user_frame
 from .node import FUNCTIONS, Node, Tensor
 from .report import explain, where
-from .spec import Spec, promote_dtypes, weak_dtype
+from .spec import Spec, is_known
 
 # Every op by name. Filled at import by `op`, in the order of the definitions.
 OPS: dict[str, Op] = {}
@@ -148,8 +148,9 @@ class Op:
     def work(self, *inputs: Any, **attrs: Any) -> Work:
         inferred = self.infer(*inputs, **attrs)
         specs = inferred if isinstance(inferred, list) else [inferred]
-        size = sum(Spec(s.shape, s.dtype).size for s in specs)
-        moved = sum(Spec(s.shape, s.dtype).nbytes for s in [*specs, *inputs])
+        # (A size that only values decide counts as nothing.)
+        size = sum(Spec(s.shape, s.dtype).size for s in specs if is_known(s.shape))
+        moved = sum(Spec(s.shape, s.dtype).nbytes for s in [*specs, *inputs] if is_known(s.shape))
         return Work(flops=size, bytes=moved)
 
     def slicing(self, out: Any, *inputs: Any, **attrs: Any) -> Slicing | None:
@@ -219,7 +220,7 @@ class Op:
         if self.promotes:
             weighty = inputs[self.promotes_from :]
             dtypes = [value.dtype for value in weighty if isinstance(value, Tensor | np.ndarray | np.generic)]
-            partner = promote_dtypes(*dtypes) if dtypes else None
+            partner = np.result_type(*dtypes) if dtypes else None
         if graph.is_sub:
             inputs = tuple([graph.capture(value) if isinstance(value, Tensor) else value for value in inputs])  # type: ignore[attr-defined]
         return tuple(
@@ -229,7 +230,7 @@ class Op:
 
     def _constant(self, graph: Any, value: Any, partner: np.dtype[Any] | None) -> Tensor:
         if partner is not None and type(value) in (bool, int, float, complex):
-            dtype = weak_dtype(partner, value)
+            dtype = np.result_type(partner, value)
             try:
                 array = np.asarray(value, dtype)
             except OverflowError as error:

@@ -1,5 +1,7 @@
-"""Every operation, one place each. Modules: elementwise, reduce, shape, gather, matmul, neural, conv, pool, random, state."""
+"""Every operation, one place each. The modules:
+elementwise, reduce, shape, join, indexing, gather, matmul, neural, conv, pool, random, state.
+"""
 
-from . import conv, elementwise, gather, matmul, neural, pool, random, reduce, shape, state
+from . import conv, elementwise, gather, indexing, join, matmul, neural, pool, random, reduce, shape, state
 
-__all__ = ["conv", "elementwise", "gather", "matmul", "neural", "pool", "random", "reduce", "shape", "state"]
+__all__ = ["conv", "elementwise", "gather", "indexing", "join", "matmul", "neural", "pool", "random", "reduce", "shape", "state"]

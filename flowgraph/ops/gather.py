@@ -1,4 +1,4 @@
-"""Picking elements by position, and adding into positions: each is the other's transpose."""
+"""Picking elements by position along an axis."""
 
 from __future__ import annotations
 
@@ -6,62 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DtypeError
-from ..graph import Op, Spec, Tensor, op
+from ..graph import Tensor
 from ..graph.op import public
 from ..graph.spec import normalize_axis
 from .elementwise import astype, equal
-from .samples import Over
-
-
-class Take(Op):
-    """The slices of ``x`` at ``indices`` along ``axis``."""
-
-    def infer(self, x: Any, indices: Any, *, axis: int) -> Spec:
-        if indices.dtype.kind not in "iu":
-            raise DtypeError(f"indices must be integers, got {indices.dtype}")
-        return Spec((*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]), x.dtype)
-
-    def kernel(self, xp: Any, x: Any, indices: Any, *, axis: int) -> Any:
-        return xp.take(x, indices, axis=axis)
-
-    def vjp(self, g: Tensor, out: Tensor, x: Tensor, indices: Tensor, *, axis: int) -> Any:
-        return take_grad(g, indices, x, axis=axis), None
-
-    samples = Over(
-        [((4, 3), (5,)), ((4,), ()), ((4, 3), (2, 2))],
-        [(-2, 2), (0, 3)],
-        attrs=({"axis": 0},),
-        dtypes=("float64", "int64"),
-    )
-
-
-class TakeGrad(Op):
-    """Zeros in the shape of ``target``, with the slices of ``g`` added at ``indices`` along ``axis``; repeats add up."""
-
-    shape_inputs = (2,)
-
-    def infer(self, g: Any, indices: Any, target: Any, *, axis: int) -> Spec:
-        return Spec(target.shape, g.dtype)
-
-    def kernel(self, xp: Any, g: Any, indices: Any, target: Any, *, axis: int) -> Any:
-        out = xp.zeros(target.shape, g.dtype)
-        xp.add.at(out, (slice(None),) * axis + (indices,), g)
-        return out
-
-    def vjp(self, g: Tensor, out: Tensor, part: Tensor, indices: Tensor, target: Tensor, *, axis: int) -> Any:
-        return _take(g, indices, axis=axis), None, None
-
-    samples = Over(
-        [((5, 3), (5,), (4, 3))],
-        [(-2, 2), (0, 3), (0, 1)],
-        attrs=({"axis": 0},),
-        dtypes=("float64", "int64", "float64"),
-    )
-
-
-_take = op(Take)
-take_grad = op(TakeGrad)
+from .indexing import FULL, gather, pick
 
 
 def take(x: Any, indices: Any, axis: int | None = None) -> Tensor:
@@ -73,10 +22,10 @@ def take(x: Any, indices: Any, axis: int | None = None) -> Tensor:
     >>> session.run(fg.take([10, 20, 30], [2, 0, 0]))
     array([30, 10, 10])
     """
-    x, indices = _take.lift((x, indices))
+    x, indices = gather.lift((x, indices))
     if axis is None:
-        return _take(x.reshape(-1), indices, axis=0)
-    return _take(x, indices, axis=normalize_axis(axis, x.ndim))
+        x, axis = x.reshape(-1), 0
+    return pick(x, (indices,), (*(FULL,) * normalize_axis(axis, x.ndim), "i"))
 
 
 def one_hot(x: Any, num_classes: int, dtype: Any = "float32") -> Tensor:
@@ -86,7 +35,7 @@ def one_hot(x: Any, num_classes: int, dtype: Any = "float32") -> Tensor:
     array([[0., 0., 1.],
            [1., 0., 0.]], dtype=float32)
     """
-    (x,) = _take.lift((x,))
+    (x,) = gather.lift((x,))
     return astype(equal(x[(..., None)], np.arange(num_classes, dtype=x.dtype)), dtype)
 
 

@@ -1,11 +1,10 @@
-"""Operations that move, repeat, cut or join elements without changing them."""
+"""Views: the same elements in another shape, order of axes or direction; and zeros or ones in the shape of something."""
 
 from __future__ import annotations
 
 import builtins
 import math
 from collections.abc import Sequence
-from types import EllipsisType
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from ..errors import ArgumentError, ShapeError
 from ..graph import Dim, Op, Shape, Spec, Tensor, Work, op
 from ..graph.op import Batch, public
 from ..graph.spec import as_shape, broadcast_shapes, format_shape, is_known, normalize_axes, normalize_axis
-from .batching import full, moved
+from .batching import full, moved, widened
 from .elementwise import like, sum_like
 from .samples import MATRIX_SHAPES, UNARY_SHAPES, Over
 
@@ -28,10 +27,18 @@ class View(Op):
         return Work()
 
 
-class Reshape(View):
-    """The same elements in another shape; -1 in ``shape`` stands for what is left."""
+def behind(axes: Sequence[int]) -> tuple[int, ...]:
+    """``axes`` where they are once the batch stands in front."""
+    return tuple(axis + 1 for axis in axes)
 
-    def infer(self, x: Any, *, shape: tuple[Any, ...]) -> Spec:
+
+class Reshape(View):
+    """The same elements in another shape, behind the first ``keep`` axes, which stay; -1 in ``shape`` stands for what is left."""
+
+    def infer(self, x: Any, *, shape: tuple[Any, ...], keep: int = 0) -> Spec:
+        if keep:
+            rest_of = self.infer(Spec(x.shape[keep:], x.dtype), shape=shape)
+            return Spec((*x.shape[:keep], *rest_of.shape), x.dtype)
         known = is_known(x.shape)
         dims: list[Dim] = [None if d == -1 else d for d in shape]
         rest = [i for i, d in enumerate(shape) if d == -1]
@@ -54,17 +61,26 @@ class Reshape(View):
                 dims[rest[0]] = fixed_in // fixed_out
         return Spec(tuple(dims), x.dtype)
 
-    def kernel(self, xp: Any, x: Any, *, shape: tuple[Any, ...]) -> Any:
+    def kernel(self, xp: Any, x: Any, *, shape: tuple[Any, ...], keep: int = 0) -> Any:
         if any(isinstance(d, str) for d in shape):
             raise ShapeError(f"the symbolic size in {format_shape(shape)} is not known here", help="use -1 for one unknown size")
-        return xp.reshape(x, shape)
+        if keep and -1 in shape and not math.prod(x.shape[:keep]):  # NumPy cannot tell what is left of nothing
+            shape = self.infer(Spec(x.shape[keep:], x.dtype), shape=shape).shape
+        return xp.reshape(x, (*x.shape[:keep], *shape))
 
-    def vjp(self, g: Tensor, out: Tensor, x: Tensor, *, shape: tuple[Any, ...]) -> Any:
+    def vjp(self, g: Tensor, out: Tensor, x: Tensor, *, shape: tuple[Any, ...], keep: int = 0) -> Any:
         return reshape(g, x.shape) if is_known(x.shape) else reshape_like(g, x, axis=None)
+
+    def vmap(self, batch: Batch, x: Tensor, *, shape: tuple[Any, ...], keep: int = 0) -> Tensor:
+        return _reshape(x, shape=shape, keep=keep + 1)
 
     samples = Over(
         [((2, 3),), ((0, 3),), ((),), ((2, 3, 4),)],
-        attrs=lambda s: [{"shape": (-1,)}] if 0 not in s else [{"shape": (3, 0)}],
+        attrs=lambda s: (
+            ([{"shape": (-1,)}] if 0 not in s else [{"shape": (3, 0)}])
+            + ([{"shape": (1, -1), "keep": 1}] if len(s) > 1 else [])
+            + ([{"shape": (2, -1, 2), "keep": 2}] if len(s) > 2 else [])
+        ),
     )
 
 
@@ -82,6 +98,9 @@ class ReshapeLike(View):
     def vjp(self, g: Tensor, out: Tensor, x: Tensor, target: Tensor, *, axis: tuple[int, ...] | None) -> Any:
         return reshape_like(g, x, axis=None), None
 
+    def vmap(self, batch: Batch, x: Tensor, target: Tensor, *, axis: tuple[int, ...] | None) -> Tensor:
+        return reshape_like(full(batch, x, 0), full(batch, target, 1), axis=None if axis is None else behind(axis))
+
     samples = Over([((6,), (2, 3)), ((0,), (0, 3)), ((), (1, 1))], attrs=({"axis": None},))
 
 
@@ -97,6 +116,9 @@ class PermuteDims(View):
     def vjp(self, g: Tensor, out: Tensor, x: Tensor, *, axes: tuple[int, ...]) -> Any:
         return _permute_dims(g, axes=tuple(int(a) for a in np.argsort(axes)))
 
+    def vmap(self, batch: Batch, x: Tensor, *, axes: tuple[int, ...]) -> Tensor:
+        return _permute_dims(x, axes=(0, *behind(axes)))
+
     samples = Over(UNARY_SHAPES, attrs=lambda s: [{"axes": tuple(range(len(s)))[::-1]}, {"axes": tuple(range(len(s)))}])
 
 
@@ -111,6 +133,9 @@ class ExpandDims(View):
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor, *, axis: int) -> Any:
         return squeeze(g, axis)
+
+    def vmap(self, batch: Batch, x: Tensor, *, axis: int) -> Tensor:
+        return _expand_dims(x, axis=axis + 1)
 
     samples = Over(UNARY_SHAPES, attrs=lambda s: [{"axis": a} for a in range(len(s) + 1)])
 
@@ -130,22 +155,29 @@ class Squeeze(View):
     def vjp(self, g: Tensor, out: Tensor, x: Tensor, *, axis: tuple[int, ...]) -> Any:
         return reshape_like(g, x, axis=None)
 
+    def vmap(self, batch: Batch, x: Tensor, *, axis: tuple[int, ...]) -> Tensor:
+        return _squeeze(x, axis=behind(axis))
+
     samples = Over([((1, 3),), ((2, 1, 3, 1),), ((1,),)], attrs=lambda s: [{"axis": tuple(i for i, d in enumerate(s) if d == 1)}])
 
 
 class BroadcastTo(View):
-    """``x`` repeated to ``shape`` by NumPy's rules."""
+    """``x`` repeated to ``shape`` by NumPy's rules, behind its first ``keep`` axes, which stay."""
 
-    def infer(self, x: Any, *, shape: Shape) -> Spec:
-        if broadcast_shapes(x.shape, shape) != shape:
-            raise ShapeError(f"{format_shape(x.shape)} does not broadcast to {format_shape(shape)}")
-        return Spec(shape, x.dtype)
+    def infer(self, x: Any, *, shape: Shape, keep: int = 0) -> Spec:
+        if broadcast_shapes(x.shape[keep:], shape) != shape:
+            raise ShapeError(f"{format_shape(x.shape[keep:])} does not broadcast to {format_shape(shape)}")
+        return Spec((*x.shape[:keep], *shape), x.dtype)
 
-    def kernel(self, xp: Any, x: Any, *, shape: tuple[int, ...]) -> Any:
-        return xp.broadcast_to(x, shape)
+    def kernel(self, xp: Any, x: Any, *, shape: tuple[int, ...], keep: int = 0) -> Any:
+        return xp.broadcast_to(x, (*x.shape[:keep], *shape))
 
-    def vjp(self, g: Tensor, out: Tensor, x: Tensor, *, shape: Shape) -> Any:
+    def vjp(self, g: Tensor, out: Tensor, x: Tensor, *, shape: Shape, keep: int = 0) -> Any:
         return like(g, x)
+
+    def vmap(self, batch: Batch, x: Tensor, *, shape: Shape, keep: int = 0) -> Tensor:
+        missing = keep + len(shape) - (x.ndim - 1)
+        return _broadcast_to(widened(x, missing), shape=shape, keep=keep + 1)
 
     samples = Over([((3,),), ((),), ((1, 3),), ((2, 1),)], attrs=({"shape": (2, 3)}, {"shape": (4, 2, 3)}))
 
@@ -184,125 +216,10 @@ class Flip(View):
     def vjp(self, g: Tensor, out: Tensor, x: Tensor, *, axis: tuple[int, ...]) -> Any:
         return _flip(g, axis=axis)
 
+    def vmap(self, batch: Batch, x: Tensor, *, axis: tuple[int, ...]) -> Tensor:
+        return _flip(x, axis=behind(axis))
+
     samples = Over(MATRIX_SHAPES, attrs=({"axis": (0,)}, {"axis": (0, 1)}))
-
-
-class Concat(Op):
-    """Tensors joined along an axis that they have."""
-
-    def infer(self, *parts: Any, axis: int) -> Spec:
-        first = parts[0]
-        total: Dim = 0
-        rest = list(first.shape)
-        for part in parts:
-            if len(part.shape) != len(first.shape):
-                raise ShapeError(f"{format_shape(first.shape)} and {format_shape(part.shape)} have different numbers of dimensions")
-            for i, dim in enumerate(part.shape):
-                if i == axis:
-                    continue
-                if isinstance(dim, int) and isinstance(rest[i], int) and dim != rest[i]:
-                    shapes = f"{format_shape(first.shape)} and {format_shape(part.shape)}"
-                    raise ShapeError(f"{shapes} differ on axis {i}, only axis {axis} may differ")
-                rest[i] = dim if isinstance(dim, int) else rest[i]
-            here = part.shape[axis]
-            total = total + here if isinstance(total, int) and isinstance(here, int) else None
-        rest[axis] = total
-        return Spec(tuple(rest), np.result_type(*[part.dtype for part in parts]))
-
-    def kernel(self, xp: Any, *parts: Any, axis: int, out: Any = None) -> Any:
-        return xp.concatenate(parts, axis=axis, out=out)
-
-    def vjp(self, g: Tensor, out: Tensor, *parts: Tensor, axis: int) -> Any:
-        return tuple((lambda i=i, part=part: like(concat_part(g, *parts, axis=axis, position=i), part)) for i, part in enumerate(parts))
-
-    samples = Over([((2, 3), (1, 3)), ((2, 3), (0, 3)), ((1, 3), (1, 3), (2, 3))], attrs=({"axis": 0},))
-
-
-class ConcatPart(View):
-    """The stretch of ``g`` that the part at ``position`` has in the concatenation of ``parts``; of these only the shapes are used."""
-
-    # The number of parts differs from node to node; every input behind the first is a shape.
-    shape_inputs = tuple(range(1, 65))
-
-    def infer(self, g: Any, *parts: Any, axis: int, position: int) -> Spec:
-        return Spec((*g.shape[:axis], parts[position].shape[axis], *g.shape[axis + 1 :]), g.dtype)
-
-    def kernel(self, xp: Any, g: Any, *parts: Any, axis: int, position: int) -> Any:
-        start = builtins.sum(part.shape[axis] for part in parts[:position])
-        return g[(slice(None),) * axis + (slice(start, start + parts[position].shape[axis]),)]
-
-    def vjp(self, g: Tensor, out: Tensor, whole: Tensor, *parts: Tensor, axis: int, position: int) -> Any:
-        pieces = [g if i == position else zeros_like(part) for i, part in enumerate(parts)]
-        return (_concat(*pieces, axis=axis), *(None for _ in parts))
-
-    samples = Over([((3, 3), (2, 3), (1, 3))], attrs=({"axis": 0, "position": 0}, {"axis": 0, "position": 1}))
-
-
-class Getitem(View):
-    """Basic indexing: integers, slices, ``None`` and ``...``."""
-
-    def infer(self, x: Any, *, index: tuple[Any, ...]) -> Spec:
-        dims: list[Dim] = []
-        axis = 0
-        taken = builtins.sum(1 for item in index if item is not None and item is not Ellipsis)
-        if taken > len(x.shape):
-            raise ShapeError(f"{taken} indices for {len(x.shape)} dimension{'s' * (len(x.shape) != 1)}")
-        for item in index if Ellipsis in index else (*index, Ellipsis):
-            if item is None:
-                dims.append(1)
-                continue
-            if item is Ellipsis:
-                rest = len(x.shape) - taken
-                dims += x.shape[axis : axis + rest]
-                axis += rest
-                continue
-            dim = x.shape[axis]
-            if isinstance(item, int):
-                if isinstance(dim, int) and not -dim <= item < dim:
-                    raise ShapeError(f"index {item} is out of range for axis {axis} of size {dim}")
-            elif item == slice(None):
-                dims.append(dim)
-            else:
-                dims.append(len(range(*item.indices(dim))) if isinstance(dim, int) else None)
-            axis += 1
-        return Spec(tuple(dims), x.dtype)
-
-    def kernel(self, xp: Any, x: Any, *, index: tuple[Any, ...]) -> Any:
-        return x[index]
-
-    def vjp(self, g: Tensor, out: Tensor, x: Tensor, *, index: tuple[Any, ...]) -> Any:
-        return setitem_zeros(g, x, index=index)
-
-    samples = Over(
-        [((3, 4),), ((0, 4),)],
-        attrs=lambda s: [
-            {"index": (slice(None, None, -1), slice(1, 3))},
-            {"index": (Ellipsis, -1)},
-            {"index": (slice(0, 2), None)},
-            *([{"index": (1,)}] if s[0] else []),
-        ],
-    )
-
-
-class SetitemZeros(Op):
-    """Zeros in the shape of ``target`` with ``g`` at ``index``: the transpose of indexing."""
-
-    shape_inputs = (1,)
-
-    def infer(self, g: Any, target: Any, *, index: tuple[Any, ...]) -> Spec:
-        return Spec(target.shape, g.dtype)
-
-    def kernel(self, xp: Any, g: Any, target: Any, *, index: tuple[Any, ...], out: Any = None) -> Any:
-        if out is None:
-            out = xp.empty(target.shape, g.dtype)
-        out[...] = 0
-        out[index] = g
-        return out
-
-    def vjp(self, g: Tensor, out: Tensor, part: Tensor, target: Tensor, *, index: tuple[Any, ...]) -> Any:
-        return _getitem(g, index=index), None
-
-    samples = Over([((3, 2), (3, 4))], attrs=({"index": (slice(None, None, -1), slice(1, 3))},))
 
 
 class ZerosLike(Op):
@@ -322,6 +239,9 @@ class ZerosLike(Op):
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor) -> Any:
         return None  # constant: it does not depend on the values of x
+
+    def vmap(self, batch: Batch, x: Tensor) -> Tensor:
+        return self(x)
 
     samples = Over(UNARY_SHAPES)
 
@@ -344,10 +264,6 @@ _squeeze = op(Squeeze)
 _broadcast_to = op(BroadcastTo)
 repeat_like = public(op(RepeatLike))
 _flip = op(Flip)
-_concat = op(Concat)
-concat_part = op(ConcatPart)
-_getitem = op(Getitem)
-setitem_zeros = op(SetitemZeros)
 zeros_like = public(op(ZerosLike))
 ones_like = public(op(OnesLike))
 
@@ -419,54 +335,5 @@ def flip(x: Any, axis: int | Sequence[int] | None = None) -> Tensor:
     return _flip(x, axis=normalize_axes(axis, x.ndim))
 
 
-def concat(tensors: Sequence[Any], axis: int = 0) -> Tensor:
-    """The ``tensors`` joined along ``axis``; on the others they must agree.
-
-    raises  ShapeError when they do not, ArgumentError for none
-
-    >>> session.run(fg.concat([[1, 2], [3]]))
-    array([1, 2, 3])
-    """
-    parts = _concat.lift(tensors)
-    if not parts:
-        raise ArgumentError("concat: no tensors to join")
-    return _concat(*parts, axis=normalize_axis(axis, parts[0].ndim))
-
-
-def stack(tensors: Sequence[Any], axis: int = 0) -> Tensor:
-    """The ``tensors``, all of one shape, along a new axis ``axis``.
-
-    >>> session.run(fg.stack([[1, 2], [3, 4]], axis=1))
-    array([[1, 3],
-           [2, 4]])
-    """
-    parts = _concat.lift(tensors)
-    if not parts:
-        raise ArgumentError("stack: no tensors to join")
-    return concat(
-        [expand_dims(part, normalize_axis(axis, part.ndim + 1)) for part in parts],
-        normalize_axis(axis, parts[0].ndim + 1),
-    )
-
-
-def getitem(x: Any, index: Any) -> Tensor:
-    """``x[index]`` for integers, slices, None and ``...``, as a view; a tensor's ``[]`` builds it.
-
-    raises  ArgumentError for an index of another kind, ShapeError for one out of range
-    """
-    (x,) = _getitem.lift((x,))
-    items = index if isinstance(index, tuple) else (index,)
-    checked = tuple(int(item) if isinstance(item, np.integer) else item for item in items)
-    for item in checked:
-        if isinstance(item, bool) or not (item is None or isinstance(item, int | slice | EllipsisType)):
-            raise ArgumentError(
-                f"a tensor is indexed by integers, slices, None and ..., got {type(item).__name__}",
-                help="fg.where chooses by a mask; fg.take picks by positions",
-            )
-    if builtins.sum(1 for item in checked if item is Ellipsis) > 1:
-        raise ArgumentError("an index may hold only one ...")
-    return _getitem(x, index=checked)
-
-
-for _function in (reshape, permute_dims, expand_dims, squeeze, broadcast_to, flip, concat, stack, getitem):
+for _function in (reshape, permute_dims, expand_dims, squeeze, broadcast_to, flip):
     public(_function)

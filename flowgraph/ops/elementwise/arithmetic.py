@@ -8,13 +8,11 @@ import numpy as np
 
 from ...graph import Tensor, no_gradient, op
 from ...graph.op import public
-from ...graph.spec import promote_dtypes
-from ..samples import COMPLEX, LOW, binary, unary
+from ..samples import binary, unary
 from .base import INTEGERS, Binary, Unary
-from .casts import astype, conj, like, real
+from .casts import astype, like
 from .comparison import equal, greater, less
 from .rounding import floor
-from .where import where
 
 
 class Add(Binary):
@@ -29,7 +27,7 @@ class Add(Binary):
     def vjp(self, g: Tensor, out: Tensor, x: Tensor, y: Tensor) -> Any:
         return lambda: like(g, x), lambda: like(g, y)
 
-    samples = binary(edges=(-1e300, 0.0, 1e300, np.inf), also=COMPLEX + LOW)
+    samples = binary(edges=(-1e300, 0.0, 1e300, np.inf))
 
 
 class Subtract(Binary):
@@ -40,7 +38,7 @@ class Subtract(Binary):
     def vjp(self, g: Tensor, out: Tensor, x: Tensor, y: Tensor) -> Any:
         return lambda: like(g, x), lambda: like(-g, y)
 
-    samples = binary(edges=(-1e300, 0.0, 1e300), also=COMPLEX + LOW)
+    samples = binary(edges=(-1e300, 0.0, 1e300))
 
 
 class Multiply(Binary):
@@ -49,9 +47,9 @@ class Multiply(Binary):
     ufunc = "multiply"
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor, y: Tensor) -> Any:
-        return lambda: like(g * conj(y), x), lambda: like(g * conj(x), y)
+        return lambda: like(g * y, x), lambda: like(g * x, y)
 
-    samples = binary(edges=(-1e200, 0.0, 1e-300, np.inf), also=COMPLEX + LOW)
+    samples = binary(edges=(-1e200, 0.0, 1e-300, np.inf))
 
 
 class Divide(Binary):
@@ -60,9 +58,9 @@ class Divide(Binary):
     ufunc = "divide"
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor, y: Tensor) -> Any:
-        return lambda: like(g / conj(y), x), lambda: like(-g * conj(out / y), y)
+        return lambda: like(g / y, x), lambda: like(-g * (out / y), y)
 
-    samples = binary((-2, 2), (0.5, 2), edges=(-1.0, 0.0, 1e-300, np.inf), also=COMPLEX + LOW)
+    samples = binary((-2, 2), (0.5, 2), edges=(-1.0, 0.0, 1e-300, np.inf))
 
 
 class FloorDivide(Binary):
@@ -81,36 +79,34 @@ class Remainder(Binary):
     def vjp(self, g: Tensor, out: Tensor, x: Tensor, y: Tensor) -> Any:
         return lambda: like(g, x), lambda: like(-g * floor(x / y), y)
 
-    samples = binary((2.1, 2.9), (0.9, 1.0), also=LOW)
+    samples = binary((2.1, 2.9), (0.9, 1.0))
 
 
 class Maximum(Binary):
     """The larger of ``x`` and ``y``, element by element; NaN where either is. A tie gives its gradient half to each."""
 
     ufunc = "maximum"
-    ordered = True
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor, y: Tensor) -> Any:
         return lambda: like(g * share(x, y, greater), x), lambda: like(g * share(y, x, greater), y)
 
-    samples = binary((-2, 2), apart=0.05, edges=(-np.inf, 0.0, np.inf), also=LOW)
+    samples = binary((-2, 2), apart=0.05, edges=(-np.inf, 0.0, np.inf))
 
 
 class Minimum(Binary):
     """The smaller of ``x`` and ``y``, element by element; NaN where either is. A tie gives its gradient half to each."""
 
     ufunc = "minimum"
-    ordered = True
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor, y: Tensor) -> Any:
         return lambda: like(g * share(x, y, less), x), lambda: like(g * share(y, x, less), y)
 
-    samples = binary((-2, 2), apart=0.05, edges=(-np.inf, 0.0, np.inf), also=LOW)
+    samples = binary((-2, 2), apart=0.05, edges=(-np.inf, 0.0, np.inf))
 
 
 def share(x: Tensor, y: Tensor, wins: Any) -> Tensor:
     """1 where x wins over y, 1/2 where they are equal, else 0."""
-    dtype = promote_dtypes(x.dtype, y.dtype)
+    dtype = np.result_type(x.dtype, y.dtype)
     return astype(wins(x, y), dtype) + astype(equal(x, y), dtype) * 0.5
 
 
@@ -122,7 +118,7 @@ class Negative(Unary):
     def vjp(self, g: Tensor, out: Tensor, x: Tensor) -> Any:
         return -g
 
-    samples = unary(edges=(-np.inf, -0.0, 0.0), also=COMPLEX + LOW)
+    samples = unary(edges=(-np.inf, -0.0, 0.0))
 
 
 class Abs(Unary):
@@ -133,23 +129,15 @@ class Abs(Unary):
     def vjp(self, g: Tensor, out: Tensor, x: Tensor) -> Any:
         return g * sign(x)
 
-    samples = unary(apart=0.1, edges=(-np.inf, -0.0, 0.0), also=COMPLEX + LOW)
+    samples = unary(apart=0.1, edges=(-np.inf, -0.0, 0.0))
 
 
 class Sign(Unary):
-    """-1, 0 or 1 as ``x`` is negative, zero or positive; ``x / abs(x)`` for complex ``x``, 0 at 0."""
+    """-1, 0 or 1 as ``x`` is negative, zero or positive."""
 
     ufunc = "sign"
-
-    def vjp(self, g: Tensor, out: Tensor, x: Tensor) -> Any:
-        if x.dtype.kind != "c":
-            return None  # constant between its jumps
-        # On the unit circle only what is along it counts; the length of x divides it.
-        size = abs(x)
-        across = out * real(g * conj(out))
-        return (g - across) / where(equal(size, 0), np.inf, size)
-
-    samples = unary(edges=(-np.inf, -0.0, 0.0)) + unary(dtypes=("complex128",))
+    vjp = no_gradient("sign is constant between its jumps")
+    samples = unary(edges=(-np.inf, -0.0, 0.0))
 
 
 class Square(Unary):
@@ -158,9 +146,9 @@ class Square(Unary):
     ufunc = "square"
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor) -> Any:
-        return g * conj(x * 2)
+        return g * (x * 2)
 
-    samples = unary(edges=(-1e200, 0.0, np.inf), also=COMPLEX + LOW)
+    samples = unary(edges=(-1e200, 0.0, np.inf))
 
 
 class Reciprocal(Unary):
@@ -169,9 +157,9 @@ class Reciprocal(Unary):
     ufunc = "reciprocal"
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor) -> Any:
-        return -g * conj(out * out)
+        return -g * (out * out)
 
-    samples = unary((0.5, 3.0), edges=(0.0, 1e-300, np.inf), also=COMPLEX + LOW)
+    samples = unary((0.5, 3.0), edges=(0.0, 1e-300, np.inf))
 
 
 add = public(op(Add))

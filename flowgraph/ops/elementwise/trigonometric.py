@@ -8,9 +8,8 @@ import numpy as np
 
 from ...graph import Tensor, op
 from ...graph.op import public
-from ..samples import COMPLEX, LOW, unary
+from ..samples import unary
 from .base import Unary
-from .casts import conj
 
 
 class Sin(Unary):
@@ -20,9 +19,9 @@ class Sin(Unary):
     flops_each = 15.0
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor) -> Any:
-        return g * conj(cos(x))
+        return g * cos(x)
 
-    samples = unary(edges=(0.0, 1e6), also=COMPLEX + LOW)
+    samples = unary(edges=(0.0, 1e6))
 
 
 class Cos(Unary):
@@ -32,9 +31,9 @@ class Cos(Unary):
     flops_each = 15.0
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor) -> Any:
-        return -g * conj(sin(x))
+        return -g * sin(x)
 
-    samples = unary(edges=(0.0, 1e6), also=COMPLEX + LOW)
+    samples = unary(edges=(0.0, 1e6))
 
 
 class Tanh(Unary):
@@ -44,9 +43,9 @@ class Tanh(Unary):
     flops_each = 15.0
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor) -> Any:
-        return g * conj(1 - out * out)
+        return g * (1 - out * out)
 
-    samples = unary(edges=(-np.inf, -30.0, 0.0, 1e-300), also=COMPLEX + LOW)
+    samples = unary(edges=(-np.inf, -30.0, 0.0, 1e-300))
 
 
 sin = public(op(Sin))
