@@ -104,7 +104,7 @@ def differentiated(op, sample):
     """The inputs by which the op is differentiated."""
     # (y of the gradients of pooling and relu is a function of x, which a difference in x alone would not know.)
     floats = [i for i, x in enumerate(sample.inputs) if x.dtype == np.float64 and i not in op.shape_inputs]
-    floats = floats[:1] if op.name.startswith("max_pool2d_") or op.name == "relu_grad" else floats
+    floats = floats[:1] if op.name in ("max_pool_grad", "max_pool_gather") or op.name == "relu_grad" else floats
     return [] if op.name in ("zeros_like", "ones_like") else floats
 
 

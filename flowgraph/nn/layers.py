@@ -8,7 +8,7 @@ in a ``Sequential``.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,11 +17,12 @@ from ..errors import ArgumentError, ShapeError
 from ..graph import Tensor, get_default_graph, scope
 from ..graph.spec import format_shape
 from ..ops import init
-from ..ops.conv import Pair, as_pair, conv2d
+from ..ops.conv import conv2d
 from ..ops.elementwise import add
 from ..ops.matmul import matmul
 from ..ops.shape import reshape
 from ..ops.state import Initializer, variable
+from ..ops.windows import as_steps
 
 # How weights begin: a function of their shape, such as fg.init.he_normal, or what it gives: an initializer or an array.
 Initial = Callable[..., Any] | np.ndarray[Any, Any]
@@ -142,11 +143,11 @@ class Conv2d(Layer):
         self,
         inputs: int,
         outputs: int,
-        window: int | Pair,
+        window: int | Sequence[int],
         *,
-        stride: int | Pair = 1,
+        stride: int | Sequence[int] = 1,
         padding: Any = "valid",
-        dilation: int | Pair = 1,
+        dilation: int | Sequence[int] = 1,
         groups: int = 1,
         weights: Initial = init.he_normal,
         bias: Initial | None = init.zeros,
@@ -157,7 +158,7 @@ class Conv2d(Layer):
         if inputs % groups or outputs % groups:
             raise ArgumentError(f"{groups} groups do not divide {inputs} and {outputs} channels")
         self.options: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-        self.w = self.weight("w", weights, (outputs, inputs // groups, *as_pair(window, "window")))
+        self.w = self.weight("w", weights, (outputs, inputs // groups, *as_steps(window, 2, "window")))
         self.b = None if bias is None else self.weight("b", bias, (outputs,))
 
     def apply(self, x: Any) -> Tensor:

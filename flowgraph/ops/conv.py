@@ -1,6 +1,10 @@
-"""Two-dimensional convolution and its two gradients. Images are (batch, channels, height, width), filters (out, in, height, width).
+"""Convolution along one, two or three axes, its transpose, and the gradients of both: three operations for all of them.
 
-All three are linear in each argument, and each is a gradient of the others, so that gradients of any order close among them.
+Images are (batch, channels, *sizes), filters (out, channels / groups, *window); how many axes the windows move along, ``stride`` says.
+The three operations are linear in each argument, and each is a gradient of the others, so that gradients of any order close among them.
+
+Inside, filters may carry more axes in front: sets of filters, each for images of its own, which have the same axes in front. That is
+what batching over filters makes. All other axes in front of an image's channels are its batch.
 """
 
 from __future__ import annotations
@@ -12,88 +16,138 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArgumentError, ShapeError
-from ..graph import Dim, Op, Spec, Tensor, Work, op
-from ..graph.op import Slicing
-from ..graph.spec import format_shape
-from . import conv_kernels
+from ..graph import Op, Shape, Spec, Tensor, Work, op
+from ..graph.op import Batch, Slicing
+from ..graph.spec import broadcast_shapes, format_shape
+from . import conv_fold
+from .batching import full
+from .elementwise import astype, like
 from .samples import Over
-
-Pair = tuple[int, int]
-Padding = tuple[Pair, Pair]
+from .windows import Borders, Steps, as_borders, as_steps, check_images, explicit_borders, window_counts
 
 WINDOWS: list[dict[str, Any]] = [
     {"stride": (1, 1), "padding": ((0, 0), (0, 0)), "dilation": (1, 1), "groups": 1},
     {"stride": (2, 1), "padding": ((1, 0), (2, 1)), "dilation": (1, 2), "groups": 1},
 ]
+GROUPED = {"stride": (1, 2), "padding": ((1, 1), (0, 1)), "dilation": (1, 1), "groups": 2}
+LONG = {"stride": (2,), "padding": ((1, 2),), "dilation": (2,), "groups": 1}
+DEEP = {"stride": (2, 1, 1), "padding": ((1, 0), (0, 1), (0, 0)), "dilation": (1, 2, 1), "groups": 2}
 
 
 class Convolution(Op):
     """Base of the three: they share their parameters and their cost."""
 
-    def multiplications(self, images: Any, filters: Any, output: Any) -> float:
-        return float(math.prod(output.shape) * math.prod(filters.shape[1:]))
+    def multiplications(self, filters: Any, output: Any, rank: int) -> float:
+        return float(math.prod(output.shape) * math.prod(filters.shape[-rank - 1 :]))
 
 
-class Conv2d(Convolution):
+class Conv(Convolution):
     """Cross-correlation of each image with each filter."""
 
     promotes = True
 
-    def infer(self, x: Any, w: Any, *, stride: Pair, padding: Padding, dilation: Pair, groups: int) -> Spec:
-        for label, value in (("images", x), ("filters", w)):
-            if len(value.shape) != 4:
-                raise ShapeError(f"the {label} need 4 dimensions, got {format_shape(value.shape)}", help=FORM)
-        channels, per_group = x.shape[1], w.shape[1]
+    def infer(self, x: Any, w: Any, *, stride: Steps, padding: Borders, dilation: Steps, groups: int) -> Spec:
+        rank = len(stride)
+        sets = len(w.shape) - rank - 2
+        if sets < 0 or len(x.shape) < sets + rank + 1:
+            raise ShapeError(f"images {format_shape(x.shape)} and filters {format_shape(w.shape)} have too few dimensions", help=FORM)
+        channels, (outputs, per_group) = x.shape[-rank - 1], w.shape[sets : sets + 2]
         if isinstance(channels, int) and isinstance(per_group, int) and channels != per_group * groups:
             each = f" in {groups} groups" if groups > 1 else ""
             raise ShapeError(f"{channels} channels{each} but filters for {per_group * groups}", help=FORM)
-        if isinstance(w.shape[0], int) and w.shape[0] % groups:
-            raise ShapeError(f"{w.shape[0]} filters do not divide into {groups} groups")
-        size = tuple(window_count(x.shape[2 + axis], w.shape[2 + axis], stride[axis], padding[axis], dilation[axis]) for axis in (0, 1))
-        return Spec((x.shape[0], w.shape[0], *size), np.result_type(x.dtype, w.dtype))
+        if isinstance(outputs, int) and outputs % groups:
+            raise ShapeError(f"{outputs} filters do not divide into {groups} groups")
+        sizes = window_counts(x.shape[-rank:], w.shape[-rank:], stride, padding, dilation)
+        lead = (*broadcast_shapes(x.shape[:sets], w.shape[:sets]), *x.shape[sets : -rank - 1]) if sets else x.shape[: -rank - 1]
+        return Spec((*lead, outputs, *sizes), np.result_type(x.dtype, w.dtype))
 
     def kernel(self, xp: Any, x: Any, w: Any, *, out: Any = None, **attrs: Any) -> Any:
-        return conv_kernels.conv2d(xp, x, w, **attrs, out=out)
+        return conv_fold.conv(xp, x, w, **attrs, out=out)
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor, w: Tensor, **attrs: Any) -> Any:
-        return lambda: conv2d_input_grad(g, w, x, **attrs), lambda: conv2d_weight_grad(g, x, w, **attrs)
+        return lambda: _one_of(conv_input_grad(g, w, x, **attrs), x, w, attrs), lambda: astype(conv_weight_grad(g, x, w, **attrs), w.dtype)
 
-    def work(self, x: Any, w: Any, **attrs: Any) -> Work:
-        out = self.infer(x, w, **attrs)
-        return Work(2 * self.multiplications(x, w, out), out.nbytes + Spec(x.shape, x.dtype).nbytes)
+    def vmap(self, batch: Batch, x: Tensor, w: Tensor, *, stride: Steps, **attrs: Any) -> Tensor:
+        # A batch of images alone is a larger batch. One of filters is one more axis of sets, which images that all sets share do not need.
+        if not batch.inputs[0]:
+            x = x[None]
+        elif w.ndim > len(stride) + 2:
+            w = full(batch, w, 1)
+        return conv_op(x, w, stride=stride, **attrs)
 
-    def slicing(self, out: Any, x: Any, w: Any, **attrs: Any) -> Slicing | None:
-        return Slicing((True, False), out.shape[0])
+    def work(self, x: Any, w: Any, *, stride: Steps, **attrs: Any) -> Work:
+        out = self.infer(x, w, stride=stride, **attrs)
+        return Work(2 * self.multiplications(w, out, len(stride)), out.nbytes + Spec(x.shape, x.dtype).nbytes)
 
-    samples = Over([((2, 2, 5, 6), (3, 2, 3, 2)), ((0, 2, 5, 6), (3, 2, 3, 2)), ((1, 2, 4, 4), (1, 2, 3, 2))], attrs=WINDOWS)
+    def slicing(self, out: Any, x: Any, w: Any, *, stride: Steps, **attrs: Any) -> Slicing | None:
+        return _by_images(out, x, w, len(stride), ())
+
+    samples = [
+        *Over([((2, 2, 5, 6), (3, 2, 3, 2)), ((0, 2, 5, 6), (3, 2, 3, 2)), ((1, 2, 4, 4), (1, 2, 3, 2))], attrs=WINDOWS),
+        *Over([((2, 4, 4, 5), (4, 2, 2, 3)), ((2, 2, 4, 5), (2, 1, 2, 3)), ((2, 2, 1, 4, 3, 3), (2, 4, 2, 2, 2))], attrs=[GROUPED]),
+        *Over([((2, 2, 7), (3, 2, 3)), ((2, 7), (1, 2, 2))], attrs=[LONG]),
+        *Over([((2, 2, 4, 5, 3), (2, 1, 2, 3, 2)), ((1, 2, 3, 4, 2), (4, 1, 3, 2, 2))], attrs=[DEEP]),
+    ]
 
 
-class Conv2dInputGrad(Convolution):
-    """Gradient of conv2d by its images, from ``g`` and the filters; of ``target``, the images, only the shape is used."""
+class ConvInputGrad(Convolution):
+    """Gradient of conv by its images, from ``g`` and the filters; of ``target``, the images, only channels and sizes are used.
+
+    Without ``target`` the sizes are the smallest that fit, and ``extra`` more behind.
+    """
 
     shape_inputs = (2,)
 
-    def infer(self, g: Any, w: Any, target: Any, **attrs: Any) -> Spec:
-        return Spec(target.shape, np.result_type(g.dtype, w.dtype))
+    def infer(self, g: Any, w: Any, *target: Any, stride: Steps, padding: Borders, dilation: Steps, groups: int, extra: Steps = ()) -> Spec:
+        rank = len(stride)
+        sets = len(w.shape) - rank - 2
+        lead = (*broadcast_shapes(g.shape[:sets], w.shape[:sets]), *g.shape[sets : -rank - 1])
+        dtype = np.result_type(g.dtype, w.dtype)
+        if target:
+            return Spec((*lead, *target[0].shape[-rank - 1 :]), dtype)
+        if isinstance(g.shape[-rank - 1], int) and isinstance(w.shape[sets], int) and g.shape[-rank - 1] != w.shape[sets]:
+            raise ShapeError(f"{g.shape[-rank - 1]} channels but {w.shape[sets]} filters", help=FORM_TRANSPOSE)
+        channels = w.shape[sets + 1] * groups if isinstance(w.shape[sets + 1], int) else None
+        if isinstance(w.shape[sets], int) and w.shape[sets] % groups:
+            raise ShapeError(f"{w.shape[sets]} filters do not divide into {groups} groups")
+        return Spec((*lead, channels, *_transposed_sizes(g.shape[-rank:], w.shape[-rank:], stride, padding, dilation, extra)), dtype)
 
-    def kernel(self, xp: Any, g: Any, w: Any, target: Any, *, out: Any = None, **attrs: Any) -> Any:
-        # Cut along the batch, g holds fewer images than the target says.
-        return conv_kernels.conv2d_input_grad(xp, g, w, shape=(g.shape[0], *target.shape[1:]), **attrs, out=out)
+    def kernel(self, xp: Any, g: Any, w: Any, *target: Any, out: Any = None, extra: Steps = (), **attrs: Any) -> Any:
+        # By g and not by the target: g is cut into slices of the batch, and the target is not.
+        shape: Any = self.infer(g, w, *target, extra=extra, **attrs).shape
+        return conv_fold.conv_input_grad(xp, g, w, shape=shape, **attrs, out=out)
 
-    def vjp(self, g: Tensor, out: Tensor, cotangent: Tensor, w: Tensor, target: Tensor, **attrs: Any) -> Any:
-        return lambda: conv2d_op(g, w, **attrs), lambda: conv2d_weight_grad(cotangent, g, w, **attrs), None
+    def vjp(self, g: Tensor, out: Tensor, cotangent: Tensor, w: Tensor, *target: Tensor, extra: Steps = (), **attrs: Any) -> Any:
+        return (
+            lambda: _one_of(conv_op(g, w, **attrs), cotangent, w, attrs),
+            lambda: astype(conv_weight_grad(cotangent, g, w, **attrs), w.dtype),
+            *(None for _ in target),
+        )
 
-    def work(self, g: Any, w: Any, target: Any, **attrs: Any) -> Work:
-        return Work(2 * self.multiplications(target, w, g), Spec(target.shape, g.dtype).nbytes + Spec(g.shape, g.dtype).nbytes)
+    def vmap(self, batch: Batch, g: Tensor, w: Tensor, *target: Tensor, stride: Steps, **attrs: Any) -> Tensor:
+        sets = w.ndim - batch.inputs[1] - len(stride) - 2
+        if batch.inputs[1] or sets:
+            w = full(batch, w, 1)
+        return conv_input_grad(full(batch, g, 0), w, *target, stride=stride, **attrs)
 
-    def slicing(self, out: Any, g: Any, w: Any, target: Any, **attrs: Any) -> Slicing | None:
-        return Slicing((True, False, False), out.shape[0])
+    def work(self, g: Any, w: Any, *target: Any, stride: Steps, **attrs: Any) -> Work:
+        out = self.infer(g, w, *target, stride=stride, **attrs)
+        return Work(2 * self.multiplications(w, g, len(stride)), out.nbytes + Spec(g.shape, g.dtype).nbytes)
 
-    samples = Over([((2, 3, 3, 5), (3, 2, 3, 2), (2, 2, 5, 6))], attrs=WINDOWS[:1])
+    def slicing(self, out: Any, g: Any, w: Any, *target: Any, stride: Steps, **attrs: Any) -> Slicing | None:
+        return _by_images(out, g, w, len(stride), target)
+
+    samples = [
+        *Over([((2, 3, 3, 5), (3, 2, 3, 2), (2, 2, 5, 6))], attrs=WINDOWS[:1]),
+        *Over([((2, 4, 5, 2), (4, 2, 2, 3), (2, 4, 4, 5))], attrs=[GROUPED]),
+        *Over([((2, 2, 3, 3, 5), (2, 3, 2, 3, 2), (2, 2, 2, 5, 6))], attrs=WINDOWS[:1]),
+        *Over([((2, 3, 2), (3, 2, 3)), ((0, 3, 2), (3, 2, 3))], attrs=[{**LONG, "extra": (1,)}]),
+        *Over([((2, 2, 2, 2, 2), (2, 1, 2, 3, 2))], attrs=[{**DEEP, "extra": (1, 0, 0)}]),
+    ]
 
 
-class Conv2dWeightGrad(Convolution):
-    """Gradient of conv2d by its filters, from ``g`` and the images; of ``target``, the filters, only the shape is used."""
+class ConvWeightGrad(Convolution):
+    """Gradient of conv by its filters, from ``g`` and the images; of ``target``, the filters, only the shape is used."""
 
     shape_inputs = (2,)
 
@@ -101,34 +155,80 @@ class Conv2dWeightGrad(Convolution):
         return Spec(target.shape, np.result_type(g.dtype, x.dtype))
 
     def kernel(self, xp: Any, g: Any, x: Any, target: Any, *, out: Any = None, **attrs: Any) -> Any:
-        return conv_kernels.conv2d_weight_grad(xp, g, x, shape=target.shape, **attrs, out=out)
+        shape = target.shape
+        if len(shape) > len(attrs["stride"]) + 2:  # cut along the sets, g holds fewer of them than the target says
+            shape = (g.shape[0], *shape[1:])
+        return conv_fold.conv_weight_grad(xp, g, x, shape=shape, **attrs, out=out)
 
     def vjp(self, g: Tensor, out: Tensor, cotangent: Tensor, x: Tensor, target: Tensor, **attrs: Any) -> Any:
-        return lambda: conv2d_op(x, g, **attrs), lambda: conv2d_input_grad(cotangent, g, x, **attrs), None
+        return (
+            lambda: _one_of(conv_op(x, g, **attrs), cotangent, g, attrs),
+            lambda: _one_of(conv_input_grad(cotangent, g, x, **attrs), x, g, attrs),
+            None,
+        )
 
-    def work(self, g: Any, x: Any, target: Any, **attrs: Any) -> Work:
-        return Work(2 * self.multiplications(x, target, g), Spec(x.shape, x.dtype).nbytes + Spec(g.shape, g.dtype).nbytes)
+    def vmap(self, batch: Batch, g: Tensor, x: Tensor, target: Tensor, **attrs: Any) -> Tensor:
+        return conv_weight_grad(full(batch, g, 0), full(batch, x, 1), full(batch, target, 2), **attrs)
 
-    def slicing(self, out: Any, g: Any, x: Any, target: Any, **attrs: Any) -> Slicing | None:
-        return Slicing((True, True, False), g.shape[0], "sum") if g.shape[0] > 1 else None
+    def work(self, g: Any, x: Any, target: Any, *, stride: Steps, **attrs: Any) -> Work:
+        moved = Spec(x.shape, x.dtype).nbytes + Spec(g.shape, g.dtype).nbytes
+        return Work(2 * self.multiplications(target, g, len(stride)), moved)
 
-    samples = Over([((2, 3, 3, 5), (2, 2, 5, 6), (3, 2, 3, 2))], attrs=WINDOWS[:1])
+    def slicing(self, out: Any, g: Any, x: Any, target: Any, *, stride: Steps, **attrs: Any) -> Slicing | None:
+        if g.shape[0] < 2 or g.shape[0] != x.shape[0] or len(g.shape) == len(stride) + 1:
+            return None
+        return Slicing((True, True, False), g.shape[0], "concat" if len(target.shape) > len(stride) + 2 else "sum")
+
+    samples = [
+        *Over([((2, 3, 3, 5), (2, 2, 5, 6), (3, 2, 3, 2))], attrs=WINDOWS[:1]),
+        *Over([((2, 4, 5, 2), (2, 4, 4, 5), (4, 2, 2, 3))], attrs=[GROUPED]),
+        *Over(
+            [((2, 2, 3, 3, 5), (2, 2, 2, 5, 6), (2, 3, 2, 3, 2)), ((2, 1, 3, 3, 5), (1, 1, 2, 5, 6), (2, 3, 2, 3, 2))], attrs=WINDOWS[:1]
+        ),
+        *Over([((2, 3, 3), (2, 2, 7), (3, 2, 3))], attrs=[LONG]),
+        *Over([((2, 2, 2, 2, 2), (2, 2, 4, 5, 3), (2, 1, 2, 3, 2))], attrs=[DEEP]),
+    ]
 
 
-FORM = "images are (batch, channels, height, width), filters (out, channels per group, height, width)"
+def _one_of(made: Tensor, x: Tensor, filters: Tensor, attrs: dict[str, Any]) -> Tensor:
+    """``made`` as a cotangent of the images ``x``: summed over sets of filters where these share the images."""
+    return like(made, x) if filters.ndim > len(attrs["stride"]) + 2 else astype(made, x.dtype)
 
-conv2d_op = op(Conv2d)
-conv2d_input_grad = op(Conv2dInputGrad)
-conv2d_weight_grad = op(Conv2dWeightGrad)
+
+def _by_images(out: Any, x: Any, w: Any, rank: int, shapes: Any) -> Slicing | None:
+    """Slices of the batch, or, where the filters come in sets, of the sets."""
+    if len(x.shape) == rank + 1 or not out.shape[0]:
+        return None
+    sets = len(w.shape) > rank + 2
+    if sets and x.shape[0] != w.shape[0]:
+        return None
+    return Slicing((True, sets, *(False for _ in shapes)), out.shape[0])
+
+
+FORM = "images are (batch, channels, *sizes), filters (out, channels per group, *window)"
+FORM_TRANSPOSE = "images are (batch, channels, *sizes), filters of a transposed convolution (channels, out per group, *window)"
+
+conv_op = op(Conv)
+conv_input_grad = op(ConvInputGrad)
+conv_weight_grad = op(ConvWeightGrad)
+
+
+def conv1d(x: Any, w: Any, *, stride: Any = 1, padding: Any = "valid", dilation: Any = 1, groups: int = 1) -> Tensor:
+    """Cross-correlation of sequences (batch, channels, length) with filters (out, channels / groups, width); arguments as for conv2d.
+
+    >>> session.run(fg.nn.conv1d([[[1.0, 2.0, 3.0]]], [[[1.0, -1.0]]]))
+    array([[[-1., -1.]]])
+    """
+    return _conv(1, x, w, stride, padding, dilation, groups)
 
 
 def conv2d(
     x: Any,
     w: Any,
     *,
-    stride: int | Pair = 1,
+    stride: int | Sequence[int] = 1,
     padding: str | int | Sequence[Any] = "valid",
-    dilation: int | Pair = 1,
+    dilation: int | Sequence[int] = 1,
     groups: int = 1,
 ) -> Tensor:
     """Cross-correlation of images with filters (what neural networks call convolution: the filters are not mirrored).
@@ -140,65 +240,123 @@ def conv2d(
               below and right), a number, (vertical, horizontal), or ((top, bottom), (left, right))
     dilation  distance between the pixels that a filter meets
     groups    number of groups of channels that do not meet; channels of them make it depthwise
-    returns   (batch, out, height, width) in the promoted dtype
+    returns   (batch, out, height, width) in the promoted dtype; float16 is summed in float32
     raises    ShapeError when channels differ or a filter is larger than the padded image
 
     >>> session.run(fg.nn.conv2d(np.ones((1, 1, 3, 3)), np.ones((1, 1, 2, 2))))
     array([[[[4., 4.],
              [4., 4.]]]])
     """
-    x, w = conv2d_op.lift((x, w))
-    if x.ndim != 4 or w.ndim != 4:
-        return conv2d_op(x, w, stride=(1, 1), padding=((0, 0), (0, 0)), dilation=(1, 1), groups=1)  # says what is wrong
-    steps, gaps = as_pair(stride, "stride"), as_pair(dilation, "dilation")
-    borders = as_padding(padding, x, (w.shape[2], w.shape[3]), steps, gaps)
+    return _conv(2, x, w, stride, padding, dilation, groups)
+
+
+def conv3d(x: Any, w: Any, *, stride: Any = 1, padding: Any = "valid", dilation: Any = 1, groups: int = 1) -> Tensor:
+    """Cross-correlation of volumes (batch, channels, depth, height, width) with filters of one dimension more; else as conv2d.
+
+    >>> session.run(fg.nn.conv3d(np.ones((1, 1, 2, 2, 3)), np.ones((4, 1, 2, 2, 2)))).shape
+    (1, 4, 1, 1, 2)
+    """
+    return _conv(3, x, w, stride, padding, dilation, groups)
+
+
+def conv1d_transpose(
+    x: Any, w: Any, *, stride: Any = 1, padding: Any = "valid", output_padding: Any = 0, dilation: Any = 1, groups: int = 1
+) -> Tensor:
+    """Transposed convolution of sequences (batch, channels, length) with filters (channels, out / groups, width); see conv2d_transpose.
+
+    >>> session.run(fg.nn.conv1d_transpose([[[1.0, 2.0]]], [[[1.0, 3.0]]], stride=2))
+    array([[[1., 3., 2., 6.]]])
+    """
+    return _conv_transpose(1, x, w, stride, padding, output_padding, dilation, groups)
+
+
+def conv2d_transpose(
+    x: Any,
+    w: Any,
+    *,
+    stride: int | Sequence[int] = 1,
+    padding: str | int | Sequence[Any] = "valid",
+    output_padding: int | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+) -> Tensor:
+    """Transposed convolution: each pixel sends its filters, times its value, to the result. It is the gradient of conv2d by its images.
+
+    x               (batch, channels, height, width)
+    w               (channels, out / groups, filter height, filter width): what conv2d would take in the other direction
+    stride          step between the places of two neighbouring pixels in the result
+    padding         what is cut off the border of the result, as conv2d would have added it; "same" gives size * stride
+    output_padding  rows and columns added below and right, fewer than the stride: they tell sizes apart that one convolution takes to one
+    dilation        distance between the pixels of a filter
+    groups          number of groups of channels that do not meet
+    returns         (batch, out, height, width), height = (input height - 1) * stride + filter height, less the padding
+    raises          ShapeError when channels and filters differ in number or the padding leaves nothing
+
+    >>> session.run(fg.nn.conv2d_transpose(np.ones((1, 1, 2, 2)), np.ones((1, 1, 2, 2))))
+    array([[[[1., 2., 1.],
+             [2., 4., 2.],
+             [1., 2., 1.]]]])
+    """
+    return _conv_transpose(2, x, w, stride, padding, output_padding, dilation, groups)
+
+
+def conv3d_transpose(
+    x: Any, w: Any, *, stride: Any = 1, padding: Any = "valid", output_padding: Any = 0, dilation: Any = 1, groups: int = 1
+) -> Tensor:
+    """Transposed convolution of volumes (batch, channels, depth, height, width); see conv2d_transpose.
+
+    >>> session.run(fg.nn.conv3d_transpose(np.ones((1, 1, 2, 2, 2)), np.ones((1, 4, 2, 2, 2)), stride=2)).shape
+    (1, 4, 4, 4, 4)
+    """
+    return _conv_transpose(3, x, w, stride, padding, output_padding, dilation, groups)
+
+
+def _conv(rank: int, x: Any, w: Any, stride: Any, padding: Any, dilation: Any, groups: Any) -> Tensor:
+    name = f"conv{rank}d"
+    x, w = conv_op.lift((x, w))
+    check_images(name, rank, x=x, w=w)
+    steps, gaps = as_steps(stride, rank, "stride"), as_steps(dilation, rank, "dilation")
+    borders = as_borders(padding, x.shape[2:], w.shape[2:], steps, gaps)
+    return conv_op(x, w, stride=steps, padding=borders, dilation=gaps, groups=_groups(name, groups), name=name)
+
+
+def _conv_transpose(rank: int, x: Any, w: Any, stride: Any, padding: Any, output_padding: Any, dilation: Any, groups: Any) -> Tensor:
+    name = f"conv{rank}d_transpose"
+    x, w = conv_op.lift((x, w))
+    check_images(name, rank, x=x, w=w)
+    steps, gaps = as_steps(stride, rank, "stride"), as_steps(dilation, rank, "dilation")
+    behind = explicit_borders(output_padding, rank)
+    if behind is None or any(a != b or b >= step for (a, b), step in zip(behind, steps, strict=True)):
+        raise ArgumentError(f"{name}: output_padding must be ints below the stride {steps}, got {output_padding!r:.80}")
+    extra = [b for _, b in behind]
+    if isinstance(padding, str) and padding == "same":
+        window = w.shape[2:]
+        if not all(isinstance(size, int) for size in window):
+            raise ShapeError(f"{name}: padding 'same' needs a filter of known size, got {format_shape(window)}")
+        spare = [gap * (size - 1) + 1 - step for size, step, gap in zip(window, steps, gaps, strict=True)]
+        borders: Borders = tuple((max(s, 0) // 2, max(s, 0) - max(s, 0) // 2) for s in spare)
+        extra = [e + max(-s, 0) for e, s in zip(extra, spare, strict=True)]
+    else:
+        borders = as_borders(padding, x.shape[2:], w.shape[2:], steps, gaps)
+    options: dict[str, Any] = {"stride": steps, "padding": borders, "dilation": gaps, "groups": _groups(name, groups)}
+    return conv_input_grad(x, w, **options, extra=tuple(extra), name=name)
+
+
+def _groups(name: str, groups: Any) -> int:
     if isinstance(groups, bool) or not isinstance(groups, int) or groups < 1:
-        raise ArgumentError(f"conv2d: groups must be a positive int, got {groups!r}")
-    return conv2d_op(x, w, stride=steps, padding=borders, dilation=gaps, groups=groups)
+        raise ArgumentError(f"{name}: groups must be a positive int, got {groups!r}")
+    return groups
 
 
-def window_count(size: Dim, window: Dim, stride: int, padding: Pair, dilation: int) -> Dim:
-    """How many windows fit along one axis. raises ShapeError when none does."""
-    if not isinstance(size, int) or not isinstance(window, int):
-        return None
-    count = (size + padding[0] + padding[1] - dilation * (window - 1) - 1) // stride + 1
-    if count < 1:
-        raise ShapeError(f"a window of {dilation * (window - 1) + 1} does not fit into {size + padding[0] + padding[1]} pixels")
-    return count
-
-
-def as_pair(value: int | Sequence[int], what: str) -> Pair:
-    """One number or two as two, checked."""
-    pair = (value, value) if isinstance(value, int | np.integer) else tuple(value)
-    if len(pair) != 2 or not all(isinstance(v, int | np.integer) and v >= 1 for v in pair):
-        raise ArgumentError(f"{what} must be a positive int or two of them, got {value!r}")
-    return int(pair[0]), int(pair[1])
-
-
-def as_padding(padding: Any, x: Tensor, window: tuple[Dim, Dim], stride: Pair, dilation: Pair) -> Padding:
-    """``padding`` in any of its forms as ((top, bottom), (left, right))."""
-    if padding == "valid":
-        return (0, 0), (0, 0)
-    if padding == "same":
-        return tuple(same_border(x.shape[2 + i], window[i], stride[i], dilation[i]) for i in (0, 1))  # type: ignore[return-value]
-    if isinstance(padding, int | np.integer):
-        padding = (padding, padding)
-    try:
-        borders = tuple((b, b) if isinstance(b, int | np.integer) else tuple(b) for b in padding)
-        if len(borders) == 2 and all(len(b) == 2 and all(int(v) == v >= 0 for v in b) for b in borders):
-            return tuple((int(a), int(b)) for a, b in borders)  # type: ignore[return-value]
-    except TypeError:
-        pass
-    raise ArgumentError(
-        f"padding {padding!r} is not understood",
-        help='"valid", "same", a number, (vertical, horizontal) or ((top, bottom), (left, right))',
-    )
-
-
-def same_border(size: Dim, window: Dim, stride: int, dilation: int) -> Pair:
-    """The padding of one axis for an output of size / stride, rounded up."""
-    if not isinstance(window, int) or (stride != 1 and not isinstance(size, int)):
-        raise ShapeError("padding 'same' with a stride needs the height and width to be known", help="give the padding in numbers")
-    reach = dilation * (window - 1) + 1
-    total = reach - 1 if stride == 1 else max((-(-size // stride) - 1) * stride + reach - size, 0)  # type: ignore[operator]
-    return total // 2, total - total // 2
+def _transposed_sizes(sizes: Shape, window: Shape, stride: Steps, padding: Borders, dilation: Steps, extra: Steps) -> Shape:
+    """The sizes of images of which ``sizes`` windows were taken: the smallest ones, and ``extra`` more."""
+    result: list[Any] = []
+    for size, reach, step, (before, after), gap, more in zip(sizes, window, stride, padding, dilation, extra, strict=True):
+        if not isinstance(size, int) or not isinstance(reach, int):
+            result.append(None)
+            continue
+        total = (size - 1) * step + gap * (reach - 1) + 1 - before - after + more
+        if total < 1:
+            raise ShapeError(f"the padding {(before, after)} leaves nothing of {total + before + after} pixels")
+        result.append(total)
+    return tuple(result)

@@ -62,7 +62,7 @@ def conv2d(
     whole = stride[0] > 1 or w.shape[1] * w.shape[3] < THIN_TERMS
     filters = w.reshape(groups, o // groups, *w.shape[1:]).transpose(3, 0, 1, 2, 4)
     image_bytes = x[:1].size * w.shape[3] * (w.shape[2] if whole else 1) * x.itemsize
-    for part in _parts(n, image_bytes):
+    for part in parts(n, image_bytes):
         taps = _channel_taps(xp, pad_images(xp, x[part], padding, 0), w.shape[2:], size, stride, dilation, groups)
         if whole:
             _product_of_columns(xp, filters, taps, result[part])
@@ -76,7 +76,7 @@ def conv2d_input_grad(
     g: Array,
     w: Array,
     *,
-    shape: tuple[int, int, int, int],
+    shape: tuple[int, ...],
     stride: Pair = (1, 1),
     padding: Padding = NO_PADDING,
     dilation: Pair = (1, 1),
@@ -96,7 +96,7 @@ def conv2d_input_grad(
     (top, bottom), (left, right) = padding
     padded = (shape[2] + top + bottom, shape[3] + left + right)
     image_bytes = shape[1] * w.shape[3] * padded[0] * g.shape[3] * g.itemsize
-    for part in _parts(shape[0], image_bytes):
+    for part in parts(shape[0], image_bytes):
         rows = _unrolled_grad(xp, g[part], w, padded[0], stride[0], dilation[0], groups)
         grad = _rolled(xp, rows, padded[1], stride[1], dilation[1])
         grad = grad[:, :, top : top + shape[2], left : left + shape[3]].transpose(0, 1, 4, 2, 3)
@@ -109,7 +109,7 @@ def conv2d_weight_grad(
     g: Array,
     x: Array,
     *,
-    shape: tuple[int, int, int, int],
+    shape: tuple[int, ...],
     stride: Pair = (1, 1),
     padding: Padding = NO_PADDING,
     dilation: Pair = (1, 1),
@@ -129,7 +129,7 @@ def conv2d_weight_grad(
     # gathering only a few pixels for each position costs more than that (LeNet's first layer: 1.1 ms against 1.7).
     thin = per_group * kw < THIN_TERMS
     total = xp.zeros((kh, groups, o // groups, per_group * kw), g.dtype)
-    for part in _parts(n, x[:1].size * kw * g.itemsize):
+    for part in parts(n, x[:1].size * kw * g.itemsize):
         images = pad_images(xp, x[part], padding, 0)
         if thin:
             taps = _channel_taps(xp, images, (kh, kw), (oh, ow), stride, dilation, groups)
@@ -148,41 +148,42 @@ def conv2d_weight_grad(
     return out
 
 
-def output_size(x_shape: tuple[int, ...], w_shape: tuple[int, ...], stride: Pair, padding: Padding, dilation: Pair) -> Pair:
-    """The height and width of a convolution's result."""
-    (top, bottom), (left, right) = padding
-    high = (x_shape[2] + top + bottom - dilation[0] * (w_shape[2] - 1) - 1) // stride[0] + 1
-    wide = (x_shape[3] + left + right - dilation[1] * (w_shape[3] - 1) - 1) // stride[1] + 1
-    return high, wide
+def output_size(x_shape: tuple[int, ...], w_shape: tuple[int, ...], stride: Any, padding: Any, dilation: Any) -> tuple[int, ...]:
+    """The sizes of a convolution's result, along any number of axes."""
+    rank = len(stride)
+    axes = zip(x_shape[-rank:], w_shape[-rank:], stride, padding, dilation, strict=True)
+    return tuple((size + before + after - gap * (window - 1) - 1) // step + 1 for size, window, step, (before, after), gap in axes)
 
 
-def pad_images(xp: Namespace, x: Array, padding: Padding, fill: float) -> Array:
-    """``x`` with a border of ``fill``, or ``x`` itself where no border is asked for."""
-    (top, bottom), (left, right) = padding
-    if not any((top, bottom, left, right)):
+def pad_images(xp: Namespace, x: Array, padding: Any, fill: float) -> Array:
+    """``x`` with a border of ``fill`` around its last axes, or ``x`` itself where no border is asked for."""
+    if not any(before or after for before, after in padding):
         return x
-    n, c, height, width = x.shape
-    padded = xp.full((n, c, height + top + bottom, width + left + right), fill, x.dtype)
-    padded[:, :, top : top + height, left : left + width] = x
+    lead, sizes = x.shape[: -len(padding)], x.shape[-len(padding) :]
+    padded = xp.full((*lead, *(a + size + b for size, (a, b) in zip(sizes, padding, strict=True))), fill, x.dtype)
+    padded[(..., *(slice(a, a + size) for size, (a, _) in zip(sizes, padding, strict=True)))] = x
     return padded
 
 
-def tap(x: Array, i: int, j: int, size: Pair, stride: Pair, dilation: Pair = (1, 1)) -> Array:
-    """View of the pixels of ``x`` that filter position (i, j) meets, one for each output position."""
-    return x[:, :, _steps(i * dilation[0], stride[0], size[0]), _steps(j * dilation[1], stride[1], size[1])]
+def tap(x: Array, position: tuple[int, ...], size: tuple[int, ...], stride: Any, dilation: Any = None) -> Array:
+    """View of the pixels of ``x`` that this position of a filter meets, one for each output position, along the last axes."""
+    gaps = dilation or (1,) * len(position)
+    axes = zip(position, gaps, stride, size, strict=True)
+    return x[(..., *(steps(i * gap, step, count) for i, gap, step, count in axes))]
 
 
-def _steps(first: int, step: int, count: int) -> slice:
+def steps(first: int, step: int, count: int) -> slice:
+    """``count`` positions from ``first`` on, ``step`` apart."""
     return slice(first, first + step * (count - 1) + 1, step)
 
 
-def _parts(n: int, image_bytes: int) -> Iterator[slice]:
+def parts(n: int, image_bytes: int) -> Iterator[slice]:
     """Slices of a batch, in order, whose scratch arrays stay within SCRATCH_BYTES."""
     length = max(1, SCRATCH_BYTES // max(1, image_bytes))
     return (slice(first, min(first + length, n)) for first in range(0, n, length))
 
 
-def _channel_taps(xp: Namespace, x: Array, kernel: Pair, size: Pair, stride: Pair, dilation: Pair, groups: int) -> list[Array]:
+def _channel_taps(xp: Namespace, x: Array, kernel: Pair, size: tuple[int, ...], stride: Pair, dilation: Pair, groups: int) -> list[Array]:
     """What each filter row meets, channel by channel: kh arrays (n, groups, c / groups * kw, oh * ow).
 
     With stride 1 they are views of one unrolled array.
@@ -194,12 +195,11 @@ def _channel_taps(xp: Namespace, x: Array, kernel: Pair, size: Pair, stride: Pai
     unrolled = xp.ascontiguousarray(xp.lib.stride_tricks.as_strided(x, shape, strides))
     unrolled = unrolled.reshape(n, groups, terms, high, size[1])
     return [
-        unrolled[:, :, :, _steps(i * dilation[0], stride[0], size[0])].reshape(n, groups, terms, size[0] * size[1])
-        for i in range(kernel[0])
+        unrolled[:, :, :, steps(i * dilation[0], stride[0], size[0])].reshape(n, groups, terms, size[0] * size[1]) for i in range(kernel[0])
     ]
 
 
-def _position_taps(xp: Namespace, x: Array, kernel: Pair, size: Pair, stride: Pair, dilation: Pair, groups: int) -> list[Array]:
+def _position_taps(xp: Namespace, x: Array, kernel: Pair, size: tuple[int, ...], stride: Pair, dilation: Pair, groups: int) -> list[Array]:
     """What each filter row meets, position by position: kh arrays (n, groups, oh * ow, kw * c / groups)."""
     n, c, high, wide = x.shape
     # One transposing copy first; the unrolling then copies whole runs of channels, or all kw of them at once.
@@ -211,7 +211,7 @@ def _position_taps(xp: Namespace, x: Array, kernel: Pair, size: Pair, stride: Pa
     unrolled = xp.ascontiguousarray(xp.lib.stride_tricks.as_strided(x, shape, strides))
     unrolled = unrolled.reshape(n, groups, high, size[1], terms)
     return [
-        unrolled[:, :, _steps(i * dilation[0], stride[0], size[0])].reshape(n, groups, size[0] * size[1], terms) for i in range(kernel[0])
+        unrolled[:, :, steps(i * dilation[0], stride[0], size[0])].reshape(n, groups, size[0] * size[1], terms) for i in range(kernel[0])
     ]
 
 
@@ -247,7 +247,7 @@ def _unrolled_grad(xp: Namespace, g: Array, w: Array, high: int, stride: int, di
     rows[:, :, oh if stride == 1 else 0 :] = 0
     sent = xp.empty((n, groups, oh * ow, kw * per_group), g.dtype)
     for i in range(kh):
-        met = rows[:, :, _steps(i * dilation, stride, oh)]
+        met = rows[:, :, steps(i * dilation, stride, oh)]
         if i == 0 and stride == 1:  # straight into place: saves one pass in kh
             xp.matmul(positions, filters[i], out=met.reshape(sent.shape))
         else:
@@ -261,7 +261,7 @@ def _rolled(xp: Namespace, rows: Array, wide: int, stride: int, dilation: int) -
     n, groups, high, ow, kw, per_group = rows.shape
     grad = xp.zeros((n, groups, high, wide, per_group), rows.dtype)
     for j in range(kw):
-        met = grad[:, :, :, _steps(j * dilation, stride, ow)]
+        met = grad[:, :, :, steps(j * dilation, stride, ow)]
         xp.add(met, rows[:, :, :, :, j], out=met)
     return grad
 
@@ -274,22 +274,22 @@ def _is_depthwise(w: Array, groups: int) -> bool:
 
 
 def _depthwise(xp: Namespace, x: Array, w: Array, stride: Pair, padding: Padding, dilation: Pair, out: Array) -> Array:
-    for part in _parts(len(x), x[:1].nbytes):
+    for part in parts(len(x), x[:1].nbytes):
         images, result = pad_images(xp, x[part], padding, 0), out[part]
         result[...] = 0
         for i, j in _positions(w):
-            result += tap(images, i, j, out.shape[2:], stride, dilation) * w[:, :, i, j, None]
+            result += tap(images, (i, j), out.shape[2:], stride, dilation) * w[:, :, i, j, None]
     return out
 
 
 def _depthwise_input_grad(xp: Namespace, g: Array, w: Array, stride: Pair, padding: Padding, dilation: Pair, out: Array) -> Array:
     (top, bottom), (left, right) = padding
     n, c, height, width = out.shape
-    for part in _parts(n, out[:1].nbytes):
+    for part in parts(n, out[:1].nbytes):
         sent = g[part]
         grad = xp.zeros((len(sent), c, height + top + bottom, width + left + right), g.dtype)
         for i, j in _positions(w):
-            met = tap(grad, i, j, g.shape[2:], stride, dilation)
+            met = tap(grad, (i, j), g.shape[2:], stride, dilation)
             xp.add(met, sent * w[:, :, i, j, None], out=met)
         out[part] = grad[:, :, top : top + height, left : left + width]
     return out

@@ -1,117 +1,144 @@
-"""Pooling over windows of images (batch, channels, height, width), with gradients that are operations too."""
+"""Pooling over windows of images (batch, channels, *sizes) along one, two or three axes, with gradients that are operations too.
+
+The operations pool over the last axes, as many as the window has numbers, of an array with any number of axes in front.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from ..errors import DtypeError, ShapeError
+from ..errors import ArgumentError, DtypeError, ShapeError
 from ..graph import Op, Spec, Tensor, Work, op
-from ..graph.op import Slicing
+from ..graph.op import Batch, Slicing
 from ..graph.spec import format_shape
 from . import pool_kernels
-from .conv import Padding, Pair, as_padding, as_pair, window_count
+from .batching import full
+from .elementwise import multiply, pow, square
+from .join import concat
+from .reduce import max, mean
 from .samples import Over
+from .windows import Borders, Steps, as_borders, as_steps, check_images, window_counts
 
 WINDOWS: list[dict[str, Any]] = [
     {"window": (2, 2), "stride": (2, 2), "padding": ((0, 0), (0, 0))},
     {"window": (3, 2), "stride": (2, 1), "padding": ((1, 0), (0, 1))},
 ]
+LONG: list[dict[str, Any]] = [{"window": (3,), "stride": (2,), "padding": ((1, 2),)}]
+DEEP: list[dict[str, Any]] = [{"window": (2, 3, 1), "stride": (1, 2, 1), "padding": ((1, 0), (0, 1), (0, 0))}]
 
 
 class Pooling(Op):
-    """Base: rows of the batch are independent, and each output costs its window."""
+    """Base: all axes in front of the pooled ones are a batch, and each output costs its window."""
 
-    def pooled(self, x: Any, window: Pair, stride: Pair, padding: Padding) -> Spec:
-        if len(x.shape) != 4:
-            raise ShapeError(f"images need 4 dimensions (batch, channels, height, width), got {format_shape(x.shape)}")
-        if x.dtype.kind != "f" and x.dtype.kind != "V":
+    def pooled(self, x: Any, window: Steps, stride: Steps, padding: Borders) -> Spec:
+        rank = len(window)
+        if len(x.shape) < rank:
+            raise ShapeError(f"windows of {rank} numbers do not move over {format_shape(x.shape)}")
+        if x.dtype.kind not in "fV":
             raise DtypeError(f"needs floats, got {x.dtype}", help='cast with fg.astype(x, "float32")')
-        size = tuple(window_count(x.shape[2 + i], window[i], stride[i], padding[i], 1) for i in (0, 1))
-        return Spec((*x.shape[:2], *size), x.dtype)
+        sizes = window_counts(x.shape[-rank:], window, stride, padding, (1,) * rank)
+        return Spec((*x.shape[:-rank], *sizes), x.dtype)
+
+    def vmap(self, batch: Batch, *inputs: Tensor, **attrs: Any) -> Tensor:
+        shared = self.shape_inputs  # of these only the sizes of the last axes are used
+        return self(*(x if i in shared else full(batch, x, i) for i, x in enumerate(inputs)), **attrs)
 
     def work(self, *inputs: Any, **attrs: Any) -> Work:
         moved = sum(Spec(x.shape, x.dtype).nbytes for x in inputs)
         return Work(moved / 2, 2 * moved)
 
-    def slicing(self, out: Any, *inputs: Any, **attrs: Any) -> Slicing | None:
-        if out.shape[0] < 2:
+    def slicing(self, out: Any, *inputs: Any, window: Steps, **attrs: Any) -> Slicing | None:
+        if len(out.shape) <= len(window) or out.shape[0] < 2:
             return None
         return Slicing(tuple(i not in self.shape_inputs for i in range(len(inputs))), out.shape[0])
 
 
-class MaxPool2d(Pooling):
+class MaxPool(Pooling):
     """The largest value of each window."""
 
-    def infer(self, x: Any, *, window: Pair, stride: Pair, padding: Padding) -> Spec:
+    def infer(self, x: Any, *, window: Steps, stride: Steps, padding: Borders) -> Spec:
         return self.pooled(x, window, stride, padding)
 
     def kernel(self, xp: Any, x: Any, *, out: Any = None, **attrs: Any) -> Any:
-        return pool_kernels.max_pool2d(xp, x, **attrs, out=out)
+        return pool_kernels.max_pool(xp, x, **attrs, out=out)
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor, **attrs: Any) -> Any:
-        return max_pool2d_grad(g, x, out, **attrs)
+        return max_pool_grad(g, x, out, **attrs)
 
-    samples = Over([((2, 2, 4, 6),), ((0, 2, 4, 6),)], (-20, 20), attrs=WINDOWS, apart=0.1)
+    samples = [
+        *Over([((2, 2, 4, 6),), ((0, 2, 4, 6),)], (-20, 20), attrs=WINDOWS, apart=0.1),
+        *Over([((2, 5),)], (-20, 20), attrs=LONG, apart=0.1),
+        *Over([((1, 2, 3, 4, 2),)], (-20, 20), attrs=DEEP, apart=0.1),
+    ]
 
 
-class MaxPool2dGrad(Pooling):
+class MaxPoolGrad(Pooling):
     """``g`` moved to the first maximum of each window of ``x``; ``y`` is the pooled x."""
 
     def infer(self, g: Any, x: Any, y: Any, **attrs: Any) -> Spec:
         return Spec(x.shape, g.dtype)
 
     def kernel(self, xp: Any, g: Any, x: Any, y: Any, *, out: Any = None, **attrs: Any) -> Any:
-        return pool_kernels.max_pool2d_grad(xp, g, x, y, **attrs, out=out)
+        return pool_kernels.max_pool_grad(xp, g, x, y, **attrs, out=out)
 
     def vjp(self, g: Tensor, out: Tensor, cotangent: Tensor, x: Tensor, y: Tensor, **attrs: Any) -> Any:
-        return max_pool2d_gather(g, x, y, **attrs), None, None
+        return max_pool_gather(g, x, y, **attrs), None, None
 
 
-class MaxPool2dGather(Pooling):
-    """The entry of ``v`` at the first maximum of each window of ``x``: the transpose of max_pool2d_grad."""
+class MaxPoolGather(Pooling):
+    """The entry of ``v`` at the first maximum of each window of ``x``: the transpose of max_pool_grad."""
 
     def infer(self, v: Any, x: Any, y: Any, **attrs: Any) -> Spec:
         return Spec(y.shape, v.dtype)
 
     def kernel(self, xp: Any, v: Any, x: Any, y: Any, *, out: Any = None, **attrs: Any) -> Any:
-        return pool_kernels.max_pool2d_gather(xp, v, x, y, **attrs, out=out)
+        return pool_kernels.max_pool_gather(xp, v, x, y, **attrs, out=out)
 
     def vjp(self, g: Tensor, out: Tensor, v: Tensor, x: Tensor, y: Tensor, **attrs: Any) -> Any:
-        return max_pool2d_grad(g, x, y, **attrs), None, None
+        return max_pool_grad(g, x, y, **attrs), None, None
 
 
-class AvgPool2d(Pooling):
-    """The mean of each window; padding is not counted."""
+class AvgPool(Pooling):
+    """The mean of each window."""
 
-    def infer(self, x: Any, *, window: Pair, stride: Pair, padding: Padding) -> Spec:
+    def infer(self, x: Any, *, window: Steps, stride: Steps, padding: Borders, count_include_pad: bool) -> Spec:
         return self.pooled(x, window, stride, padding)
 
     def kernel(self, xp: Any, x: Any, *, out: Any = None, **attrs: Any) -> Any:
-        return pool_kernels.avg_pool2d(xp, x, **attrs, out=out)
+        return pool_kernels.avg_pool(xp, x, **attrs, out=out)
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor, **attrs: Any) -> Any:
-        return avg_pool2d_grad(g, x, **attrs)
+        return avg_pool_grad(g, x, **attrs)
 
-    samples = Over([((2, 2, 4, 6),), ((0, 2, 4, 6),)], attrs=WINDOWS)
+    samples = [
+        *Over([((2, 2, 4, 6),), ((0, 2, 4, 6),)], attrs=[{**a, "count_include_pad": c} for a in WINDOWS for c in (False, True)]),
+        *Over([((2, 5),)], attrs=[{**a, "count_include_pad": c} for a in LONG for c in (False, True)]),
+        *Over([((1, 2, 3, 4, 2),)], attrs=[{**a, "count_include_pad": False} for a in DEEP]),
+    ]
 
 
-class AvgPool2dGrad(Pooling):
-    """``g`` spread evenly over each window; of ``target``, the images, only the shape is used."""
+class AvgPoolGrad(Pooling):
+    """``g`` spread evenly over each window; of ``target``, the images, only the sizes are used."""
 
     shape_inputs = (1,)
 
-    def infer(self, g: Any, target: Any, **attrs: Any) -> Spec:
-        return Spec(target.shape, g.dtype)
+    def infer(self, g: Any, target: Any, *, window: Steps, **attrs: Any) -> Spec:
+        rank = len(window)
+        return Spec((*g.shape[:-rank], *target.shape[-rank:]), g.dtype)
 
-    def kernel(self, xp: Any, g: Any, target: Any, *, out: Any = None, **attrs: Any) -> Any:
-        return pool_kernels.avg_pool2d_grad(xp, g, shape=(g.shape[0], *target.shape[1:]), **attrs, out=out)
+    def kernel(self, xp: Any, g: Any, target: Any, *, window: Steps, out: Any = None, **attrs: Any) -> Any:
+        return pool_kernels.avg_pool_grad(xp, g, sizes=target.shape[-len(window) :], window=window, **attrs, out=out)
 
     def vjp(self, g: Tensor, out: Tensor, cotangent: Tensor, target: Tensor, **attrs: Any) -> Any:
-        return _avg_pool2d(g, **attrs), None
+        return _avg_pool(g, **attrs), None
 
-    samples = Over([((2, 2, 2, 3), (2, 2, 4, 6))], attrs=WINDOWS[:1])
+    samples = [
+        *Over([((2, 2, 2, 3), (2, 2, 4, 6))], attrs=[{**a, "count_include_pad": c} for a in WINDOWS[:1] for c in (False, True)]),
+        *Over([((2, 3), (2, 5))], attrs=[{**a, "count_include_pad": c} for a in LONG for c in (False, True)]),
+    ]
 
 
 class PooledSamples(Over):
@@ -120,21 +147,36 @@ class PooledSamples(Over):
     def __iter__(self) -> Any:
         for sample in super().__iter__():
             _, x, y = sample.inputs
-            pool_kernels.max_pool2d(np, x, **sample.attrs, out=y)
+            pool_kernels.max_pool(np, x, **sample.attrs, out=y)
             yield sample
 
 
-MaxPool2dGrad.samples = PooledSamples([((2, 2, 2, 3), (2, 2, 4, 6), (2, 2, 2, 3))], (-20, 20), attrs=WINDOWS[:1], apart=0.1)
-MaxPool2dGather.samples = PooledSamples([((2, 2, 4, 6), (2, 2, 4, 6), (2, 2, 2, 3))], (-20, 20), attrs=WINDOWS[:1], apart=0.1)
+MaxPoolGrad.samples = [
+    *PooledSamples([((2, 2, 2, 3), (2, 2, 4, 6), (2, 2, 2, 3))], (-20, 20), attrs=WINDOWS[:1], apart=0.1),
+    *PooledSamples([((2, 3), (2, 5), (2, 3))], (-20, 20), attrs=LONG, apart=0.1),
+]
+MaxPoolGather.samples = [
+    *PooledSamples([((2, 2, 4, 6), (2, 2, 4, 6), (2, 2, 2, 3))], (-20, 20), attrs=WINDOWS[:1], apart=0.1),
+    *PooledSamples([((2, 5), (2, 5), (2, 3))], (-20, 20), attrs=LONG, apart=0.1),
+]
 
-_max_pool2d = op(MaxPool2d)
-max_pool2d_grad = op(MaxPool2dGrad)
-max_pool2d_gather = op(MaxPool2dGather)
-_avg_pool2d = op(AvgPool2d)
-avg_pool2d_grad = op(AvgPool2dGrad)
+_max_pool = op(MaxPool)
+max_pool_grad = op(MaxPoolGrad)
+max_pool_gather = op(MaxPoolGather)
+_avg_pool = op(AvgPool)
+avg_pool_grad = op(AvgPoolGrad)
 
 
-def max_pool2d(x: Any, window: int | Pair = 2, *, stride: int | Pair | None = None, padding: Any = "valid") -> Tensor:
+def max_pool1d(x: Any, window: int | Sequence[int] = 2, *, stride: Any = None, padding: Any = "valid") -> Tensor:
+    """Largest value of each window of the sequences ``x`` (batch, channels, length); arguments as for max_pool2d.
+
+    >>> session.run(fg.nn.max_pool1d([[[1.0, 4.0, 3.0, 2.0]]]))
+    array([[[4., 3.]]])
+    """
+    return _pool("max_pool1d", 1, x, window, stride, padding)
+
+
+def max_pool2d(x: Any, window: int | Sequence[int] = 2, *, stride: int | Sequence[int] | None = None, padding: Any = "valid") -> Tensor:
     """Largest value of each window of the images ``x`` (batch, channels, height, width).
 
     window   size, one number or (height, width)
@@ -146,23 +188,145 @@ def max_pool2d(x: Any, window: int | Pair = 2, *, stride: int | Pair | None = No
     array([[[[ 5.,  7.],
              [13., 15.]]]])
     """
-    return _pool(_max_pool2d, x, window, stride, padding)
+    return _pool("max_pool2d", 2, x, window, stride, padding)
 
 
-def avg_pool2d(x: Any, window: int | Pair = 2, *, stride: int | Pair | None = None, padding: Any = "valid") -> Tensor:
-    """Mean of each window of the images ``x``; arguments as for max_pool2d. Padding does not count towards the mean.
+def max_pool3d(x: Any, window: int | Sequence[int] = 2, *, stride: Any = None, padding: Any = "valid") -> Tensor:
+    """Largest value of each window of the volumes ``x`` (batch, channels, depth, height, width); arguments as for max_pool2d.
+
+    >>> session.run(fg.nn.max_pool3d(np.arange(16.0).reshape(1, 1, 4, 2, 2))).ravel()
+    array([ 7., 15.])
+    """
+    return _pool("max_pool3d", 3, x, window, stride, padding)
+
+
+def avg_pool1d(
+    x: Any, window: int | Sequence[int] = 2, *, stride: Any = None, padding: Any = "valid", count_include_pad: bool = False
+) -> Tensor:
+    """Mean of each window of the sequences ``x`` (batch, channels, length); arguments as for avg_pool2d.
+
+    >>> session.run(fg.nn.avg_pool1d([[[1.0, 4.0, 3.0, 2.0]]]))
+    array([[[2.5, 2.5]]])
+    """
+    return _pool("avg_pool1d", 1, x, window, stride, padding, count_include_pad=bool(count_include_pad))
+
+
+def avg_pool2d(
+    x: Any,
+    window: int | Sequence[int] = 2,
+    *,
+    stride: int | Sequence[int] | None = None,
+    padding: Any = "valid",
+    count_include_pad: bool = False,
+) -> Tensor:
+    """Mean of each window of the images ``x``; arguments as for max_pool2d.
+
+    count_include_pad  whether padding counts towards the mean, as zeros
+    returns            float16 is summed in float32
 
     >>> session.run(fg.nn.avg_pool2d(np.arange(16.0).reshape(1, 1, 4, 4)))
     array([[[[ 2.5,  4.5],
              [10.5, 12.5]]]])
     """
-    return _pool(_avg_pool2d, x, window, stride, padding)
+    return _pool("avg_pool2d", 2, x, window, stride, padding, count_include_pad=bool(count_include_pad))
 
 
-def _pool(operation: Pooling, x: Any, window: Any, stride: Any, padding: Any) -> Tensor:
+def avg_pool3d(
+    x: Any, window: int | Sequence[int] = 2, *, stride: Any = None, padding: Any = "valid", count_include_pad: bool = False
+) -> Tensor:
+    """Mean of each window of the volumes ``x`` (batch, channels, depth, height, width); arguments as for avg_pool2d.
+
+    >>> session.run(fg.nn.avg_pool3d(np.arange(16.0).reshape(1, 1, 4, 2, 2))).ravel()
+    array([ 3.5, 11.5])
+    """
+    return _pool("avg_pool3d", 3, x, window, stride, padding, count_include_pad=bool(count_include_pad))
+
+
+def _pool(name: str, rank: int, x: Any, window: Any, stride: Any, padding: Any, **options: Any) -> Tensor:
+    operation = _avg_pool if options else _max_pool
     (x,) = operation.lift((x,))
-    size = as_pair(window, "window")
-    steps = size if stride is None else as_pair(stride, "stride")
-    if x.ndim != 4:
-        return operation(x, window=size, stride=steps, padding=((0, 0), (0, 0)))  # says what is wrong
-    return operation(x, window=size, stride=steps, padding=as_padding(padding, x, size, steps, (1, 1)))
+    check_images(name, rank, x=x)
+    size = as_steps(window, rank, "window")
+    steps = size if stride is None else as_steps(stride, rank, "stride")
+    borders = as_borders(padding, x.shape[2:], size, steps, (1,) * rank)
+    return operation(x, window=size, stride=steps, padding=borders, **options, name=name)
+
+
+def adaptive_avg_pool(x: Any, size: int | Sequence[int] = 1) -> Tensor:
+    """Means over windows that cut each image into ``size`` parts: part i of n goes from pixel i * size / n, rounded down, to
+    (i + 1) * size / n, rounded up.
+
+    x        (batch, channels, *sizes): one, two or three axes behind the channels
+    size     number of parts, one for all axes or one each; 1, the default, is the mean of the whole image (global pooling)
+    returns  (batch, channels, *size)
+    raises   ShapeError where the sizes must be known and are not (1 does not need them)
+
+    >>> session.run(fg.nn.adaptive_avg_pool(np.arange(6.0).reshape(1, 1, 2, 3), (1, 2)))
+    array([[[[2., 3.]]]])
+    """
+    return _adaptive("adaptive_avg_pool", x, size)
+
+
+def adaptive_max_pool(x: Any, size: int | Sequence[int] = 1) -> Tensor:
+    """Largest values of windows that cut each image into ``size`` parts; see adaptive_avg_pool.
+
+    >>> session.run(fg.nn.adaptive_max_pool(np.arange(6.0).reshape(1, 1, 2, 3)))
+    array([[[[5.]]]])
+    """
+    return _adaptive("adaptive_max_pool", x, size)
+
+
+def _adaptive(name: str, images: Any, size: Any) -> Tensor:
+    x = _avg_pool.lift((images,))[0]
+    rank = x.ndim - 2
+    if not 1 <= rank <= 3:
+        raise ShapeError(f"{name}: images are (batch, channels, *sizes) with one to three sizes, got {format_shape(x.shape)}")
+    counts = as_steps(size, rank, "size")
+    averages = name == "adaptive_avg_pool"
+    if set(counts) == {1}:
+        return (mean if averages else max)(x, axis=tuple(range(2, x.ndim)), keepdims=True)
+    lengths = [length for length in x.shape[2:] if isinstance(length, int)]
+    if len(lengths) < rank:
+        raise ShapeError(f"{name}: the sizes of the images must be known, got {format_shape(x.shape)}", help="only size 1 does without")
+    for axis, (length, count) in enumerate(zip(lengths, counts, strict=True)):
+        if count > length:
+            raise ShapeError(f"{name}: {length} pixels do not divide into {count} parts")
+        x = _in_parts(x, axis, rank, length, count, averages)
+    return x
+
+
+def _in_parts(x: Tensor, axis: int, rank: int, length: int, count: int, averages: bool) -> Tensor:
+    """``x`` pooled along one axis into ``count`` parts: by equal windows where they fit, else part by part."""
+    options: dict[str, Any] = {"count_include_pad": False} if averages else {}
+    operation = _avg_pool if averages else _max_pool
+
+    def pool(part: Tensor, size: int) -> Tensor:
+        window = tuple(size if a == axis else 1 for a in range(rank))
+        return operation(part, window=window, stride=window, padding=((0, 0),) * rank, **options)
+
+    if length % count == 0:
+        return pool(x, length // count)
+    before = (slice(None),) * (2 + axis)
+    ends = [(i * length // count, -(-(i + 1) * length // count)) for i in range(count)]
+    return concat([pool(x[(*before, slice(low, high))], high - low) for low, high in ends], axis=2 + axis)
+
+
+def local_response_norm(x: Any, size: int = 5, *, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Tensor:
+    """``x`` divided by a power of what its neighbouring channels hold: ``x / (k + alpha * mean(x**2 over size channels)) ** beta``.
+
+    x        float tensor (batch, channels, *sizes); channels beyond the first and last count as zeros
+    size     number of channels of a neighbourhood
+    raises   ShapeError for fewer than two dimensions
+
+    >>> session.run(fg.nn.local_response_norm(np.ones((1, 3, 1)), 3, alpha=3.0, beta=1.0)).ravel().round(4)
+    array([0.3333, 0.25  , 0.3333])
+    """
+    (x,) = _avg_pool.lift((x,))
+    if x.ndim < 2:
+        raise ShapeError(f"local_response_norm: images are (batch, channels, *sizes), got {format_shape(x.shape)}")
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        raise ArgumentError(f"local_response_norm: size must be a positive int, got {size!r}")
+    behind = x.ndim - 2
+    window, borders = (size, *(1,) * behind), ((size // 2, (size - 1) // 2), *((0, 0),) * behind)
+    squares = _avg_pool(square(x), window=window, stride=(1,) * (behind + 1), padding=borders, count_include_pad=True)
+    return multiply(x, pow(squares * alpha + k, -beta))

@@ -1,4 +1,4 @@
-"""Activations and losses, each in its numerically stable form."""
+"""Activations: functions of each element, and the softmax along an axis, each in its numerically stable form."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..errors import DtypeError, ShapeError
+from ..errors import DtypeError
 from ..graph import Op, Spec, Tensor, Work, op
-from ..graph.op import Slicing
-from ..graph.spec import format_shape, normalize_axis
-from . import pool_kernels
+from ..graph.op import Batch, Slicing
+from ..graph.spec import normalize_axis
+from .batching import full
+from .bits import bits, mask
 from .elementwise import exp, rowwise
-from .gather import one_hot
 from .reduce import sum
 from .samples import Over, unary
 
@@ -31,6 +31,9 @@ class Relu(Op):
 
     def kernel(self, xp: Any, x: Any, *, out: Any = None) -> Any:
         return xp.maximum(x, 0, out=out)
+
+    def vmap(self, batch: Batch, x: Tensor) -> Tensor:
+        return relu(x)
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor) -> Any:
         # By the output, not the input: so the input dies at once, and the kernel may work in its place.
@@ -51,10 +54,16 @@ class ReluGrad(Op):
         return g
 
     def kernel(self, xp: Any, g: Any, y: Any, *, out: Any = None) -> Any:
-        return pool_kernels.relu_grad(xp, g, y, out=out)
+        if out is None:
+            out = xp.empty(g.shape, g.dtype)
+        xp.bitwise_and(bits(g), mask(xp, y > 0, bits(g).dtype), out=bits(out))
+        return out
 
     def vjp(self, g: Tensor, out: Tensor, cotangent: Tensor, y: Tensor) -> Any:
         return relu_grad(g, y), None
+
+    def vmap(self, batch: Batch, g: Tensor, y: Tensor) -> Tensor:
+        return relu_grad(full(batch, g, 0), full(batch, y, 1))
 
     def slicing(self, out: Any, *inputs: Any) -> Slicing | None:
         return rowwise(out, inputs)
@@ -89,6 +98,9 @@ class Sigmoid(FloatActivation):
     def vjp(self, g: Tensor, out: Tensor, x: Tensor) -> Any:
         return g * (out * (1 - out))
 
+    def vmap(self, batch: Batch, x: Tensor) -> Tensor:
+        return sigmoid(x)
+
     def slicing(self, out: Any, *inputs: Any) -> Slicing | None:
         return rowwise(out, inputs)
 
@@ -97,6 +109,9 @@ class Sigmoid(FloatActivation):
 
 class AlongAxis(FloatActivation):
     """Base of softmax and its logarithm."""
+
+    def vmap(self, batch: Batch, x: Tensor, *, axis: int) -> Tensor:
+        return self(x, axis=axis + 1)
 
     def slicing(self, out: Any, x: Any, *, axis: int) -> Slicing | None:
         return rowwise(out, (x,)) if axis % max(len(x.shape), 1) else None
@@ -132,81 +147,11 @@ class LogSoftmax(AlongAxis):
         return g - exp(out) * sum(g, axis=axis, keepdims=True)
 
 
-class SparseCrossEntropy(FloatActivation):
-    """Minus the log-probability of each row's class: logits (..., classes), integer labels (...)."""
-
-    def infer(self, logits: Any, labels: Any) -> Spec:
-        super().infer(logits)
-        if len(logits.shape) != len(labels.shape) + 1:
-            raise ShapeError(
-                f"integer labels need the shape of the logits without the last axis, got logits {format_shape(logits.shape)} and "
-                f"labels {format_shape(labels.shape)}",
-                help="one class for each row, or float labels of the shape of the logits",
-            )
-        for have, want in zip(labels.shape, logits.shape, strict=False):
-            if isinstance(have, int) and isinstance(want, int) and have != want:
-                raise ShapeError(f"{want} rows of logits but {have} labels")
-        return Spec(labels.shape, logits.dtype)
-
-    def kernel(self, xp: Any, logits: Any, labels: Any) -> Any:
-        shifted = logits - logits.max(axis=-1, keepdims=True)
-        if labels.size and (int(labels.min()) < 0 or int(labels.max()) >= logits.shape[-1]):
-            raise ValueError(f"a label is outside 0 ... {logits.shape[-1] - 1}")
-        chosen = xp.take_along_axis(shifted, labels[..., None].astype("int64"), axis=-1)[..., 0]
-        return xp.log(xp.exp(shifted).sum(axis=-1)) - chosen
-
-    def vjp(self, g: Tensor, out: Tensor, logits: Tensor, labels: Tensor) -> Any:
-        classes = logits.shape[-1]
-        assert isinstance(classes, int), "the number of classes is known"
-        difference = softmax(logits) - one_hot(labels, classes, logits.dtype)
-        return difference * g[(..., None)], None
-
-    def slicing(self, out: Any, logits: Any, labels: Any) -> Slicing | None:
-        return Slicing((True, True), out.shape[0]) if out.shape and out.shape[0] > 1 else None
-
-    samples = Over(
-        [((2, 3), (2,)), ((3,), ()), ((0, 3), (0,)), ((2, 2, 3), (2, 2))],
-        [(-5, 5), (0, 2)],
-        dtypes=("float64", "int64"),
-    )
-
-
-class CrossEntropy(FloatActivation):
-    """Cross-entropy between the softmax of logits and ``labels``, which are probabilities, both (..., classes)."""
-
-    def infer(self, logits: Any, labels: Any) -> Spec:
-        super().infer(logits)
-        if len(logits.shape) != len(labels.shape) or any(
-            isinstance(a, int) and isinstance(b, int) and a != b for a, b in zip(logits.shape, labels.shape, strict=True)
-        ):
-            raise ShapeError(
-                f"logits {format_shape(logits.shape)} and float labels {format_shape(labels.shape)} must have one shape",
-                help="integer labels have the shape of the logits without the last axis",
-            )
-        return Spec(logits.shape[:-1], np.result_type(logits.dtype, labels.dtype))
-
-    def kernel(self, xp: Any, logits: Any, labels: Any) -> Any:
-        shifted = logits - logits.max(axis=-1, keepdims=True)
-        return (xp.log(xp.exp(shifted).sum(axis=-1, keepdims=True)) * labels - shifted * labels).sum(axis=-1)
-
-    def vjp(self, g: Tensor, out: Tensor, logits: Tensor, labels: Tensor) -> Any:
-        g = g[(..., None)]
-        total = sum(labels, axis=-1, keepdims=True)
-        return lambda: g * (softmax(logits) * total - labels), lambda: -g * log_softmax(logits)
-
-    def slicing(self, out: Any, logits: Any, labels: Any) -> Slicing | None:
-        return Slicing((True, True), out.shape[0]) if out.shape and out.shape[0] > 1 else None
-
-    samples = Over([((2, 3), (2, 3)), ((3,), (3,)), ((0, 3), (0, 3))], [(-5, 5), (0.0, 1.0)])
-
-
 relu = op(Relu)
 relu_grad = op(ReluGrad)
 sigmoid = op(Sigmoid)
 _softmax = op(Softmax)
 _log_softmax = op(LogSoftmax)
-_sparse_cross_entropy = op(SparseCrossEntropy)
-_cross_entropy = op(CrossEntropy)
 
 
 def softmax(x: Any, axis: int = -1) -> Tensor:
@@ -225,20 +170,3 @@ def log_softmax(x: Any, axis: int = -1) -> Tensor:
     """Logarithm of the softmax along ``axis``, exact where the softmax itself would be 0."""
     (x,) = _log_softmax.lift((x,))
     return _log_softmax(x, axis=normalize_axis(axis, x.ndim))
-
-
-def softmax_cross_entropy(logits: Any, labels: Any) -> Tensor:
-    """Cross-entropy of each row: how many nats the softmax of ``logits`` is from ``labels``.
-
-    logits   float tensor (..., classes), not yet normalised
-    labels   integer classes (...), or probabilities (..., classes)
-    returns  one loss for each row, shape (...); take ``fg.mean`` of it to train
-    raises   ShapeError when the shapes do not fit; in a run, ExecutionError for a class out of range
-
-    >>> session.run(fg.nn.softmax_cross_entropy([[0.0, 0.0], [0.0, 9.0]], [0, 1])).round(4)
-    array([0.6931, 0.0001])
-    """
-    logits, labels = _sparse_cross_entropy.lift((logits, labels))
-    if labels.dtype.kind in "iu":
-        return _sparse_cross_entropy(logits, labels)
-    return _cross_entropy(logits, labels)
