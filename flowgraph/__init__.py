@@ -36,6 +36,7 @@ from .ops.elementwise import (
     astype,
     ceil,
     clip,
+    conj,
     cos,
     divide,
     equal,
@@ -45,6 +46,7 @@ from .ops.elementwise import (
     floor_divide,
     greater,
     greater_equal,
+    imag,
     isfinite,
     less,
     less_equal,
@@ -59,6 +61,7 @@ from .ops.elementwise import (
     negative,
     not_equal,
     pow,
+    real,
     reciprocal,
     remainder,
     sign,
@@ -111,9 +114,9 @@ __all__ = [
     # pictures
     "draw",
     # element by element
-    "abs", "add", "astype", "ceil", "clip", "cos", "divide", "equal", "exp", "expm1", "floor", "floor_divide", "greater",
-    "greater_equal", "isfinite", "less", "less_equal", "log", "log1p", "logical_and", "logical_not", "logical_or", "maximum",
-    "minimum", "multiply", "negative", "not_equal", "pow", "reciprocal", "remainder", "sign", "sin", "sqrt", "square", "subtract",
+    "abs", "add", "astype", "ceil", "clip", "conj", "cos", "divide", "equal", "exp", "expm1", "floor", "floor_divide", "greater",
+    "greater_equal", "imag", "isfinite", "less", "less_equal", "log", "log1p", "logical_and", "logical_not", "logical_or", "maximum",
+    "minimum", "multiply", "negative", "not_equal", "pow", "real", "reciprocal", "remainder", "sign", "sin", "sqrt", "square", "subtract",
     "tanh", "where",
     # reductions
     "argmax", "argmin", "max", "mean", "min", "size", "sum",

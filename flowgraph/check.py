@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from .autodiff import gradients
 from .errors import GradientError
 from .graph import Graph, Tensor
+from .ops.elementwise import add, real
 from .ops.reduce import sum
 from .ops.state import placeholder
 from .session import Session
@@ -28,7 +30,7 @@ def check_gradient(
     """The largest disagreement between the gradient of ``function`` and central differences, along random directions in float64.
 
     function   takes tensors, one for each array, and returns a tensor of any shape (it is weighted by random numbers and summed)
-    arrays     where to differentiate; floats become float64
+    arrays     where to differentiate; floats become float64, complex numbers complex128, of which both parts are moved
     order      1 for the gradient, 2 for the gradient of the gradient along a random direction, and so on
     wrt        which arrays to differentiate by; None for all floats
     tolerance  allowed difference, relative to the larger of 1 and the size of the derivatives
@@ -38,7 +40,8 @@ def check_gradient(
     >>> fg.check_gradient(lambda x: fg.sin(x) * x, np.linspace(0, 1, 5)) < 1e-6
     True
     """
-    values = [np.asarray(a, np.float64) if np.asarray(a).dtype.kind == "f" else np.asarray(a) for a in arrays]
+    values = [np.asarray(a) for a in arrays]
+    values = [np.asarray(v, {"f": np.float64, "c": np.complex128}.get(v.dtype.kind, v.dtype)) for v in values]
     chosen = [i for i, v in enumerate(values) if v.dtype.kind in "fc"] if wrt is None else list(wrt)
     rng = np.random.default_rng(seed)
     with Graph() as graph:
@@ -48,7 +51,7 @@ def check_gradient(
             # One order less: the derivative along a fixed random direction, a number for the next order to differentiate.
             y = _weighted(y, rng)
             slopes = gradients(y, [inputs[i] for i in chosen])
-            y = _dot(slopes, [rng.standard_normal(values[i].shape) for i in chosen])
+            y = _dot(slopes, [_normal(rng, values[i]) for i in chosen])
         y = _weighted(y, rng)
         slopes = gradients(y, [inputs[i] for i in chosen])
     worst = 0.0
@@ -56,7 +59,7 @@ def check_gradient(
         feeds = dict(zip(inputs, values, strict=True))
         exact = session.run(slopes, feeds)
         for number in range(directions):
-            along = [rng.standard_normal(values[i].shape) for i in chosen]
+            along = [_normal(rng, values[i]) for i in chosen]
             ends = []
             for sign in (1, -1):
                 moved = dict(feeds)
@@ -64,7 +67,7 @@ def check_gradient(
                     moved[inputs[i]] = values[i] + sign * step * d
                 ends.append(float(session.run(y, moved)))
             measured = (ends[0] - ends[1]) / (2 * step)
-            analytic = float(np.sum([np.sum(s * d) for s, d in zip(exact, along, strict=True)]))
+            analytic = float(np.sum([np.sum((s * np.conj(d)).real) for s, d in zip(exact, along, strict=True)]))
             scale = max(1.0, abs(measured), abs(analytic))
             difference = abs(measured - analytic) / scale
             if not difference <= tolerance:
@@ -77,11 +80,16 @@ def check_gradient(
 
 
 def _weighted(y: Tensor, rng: np.random.Generator) -> Tensor:
-    return sum(y * rng.standard_normal(y.shape)) if y.shape else y * float(rng.standard_normal())  # type: ignore[arg-type]
+    return _dot([y], [_normal(rng, y)])
+
+
+def _normal(rng: np.random.Generator, x: Any) -> np.ndarray[Any, Any]:
+    """Normal random numbers of the shape of ``x``, complex where it is."""
+    normal = np.asarray(rng.standard_normal(x.shape))
+    return normal + 1j * rng.standard_normal(x.shape) if x.dtype.kind == "c" else normal
 
 
 def _dot(slopes: Sequence[Tensor], along: Sequence[np.ndarray[Any, Any]]) -> Tensor:
-    total = sum(slopes[0] * along[0])
-    for slope, direction in zip(slopes[1:], along[1:], strict=True):
-        total = total + sum(slope * direction)
-    return total
+    """The slope in a direction: the sum of the products, of complex numbers as of pairs of reals."""
+    parts = [sum(real(slope * np.conj(direction))) for slope, direction in zip(slopes, along, strict=True)]
+    return functools.reduce(add, parts)

@@ -1,4 +1,4 @@
-"""Optimisers: their numbers against NumPy, their place in the graph, their schedules, and what they refuse."""
+"""Optimisers: their place in the graph, their schedules, and what they refuse. Their numbers: test_optim_rules.py."""
 
 import math
 import warnings
@@ -8,9 +8,22 @@ import numpy as np
 import pytest
 
 import flowgraph as fg
-from flowgraph.optim import SGD, Adam, cosine, exponential, one_cycle, step_decay
-
-STEPS = 50
+from flowgraph.optim import (
+    SGD,
+    Adadelta,
+    Adagrad,
+    Adam,
+    Average,
+    Lion,
+    RMSProp,
+    cosine,
+    exponential,
+    global_norm,
+    linear,
+    one_cycle,
+    piecewise,
+    step_decay,
+)
 
 
 @pytest.fixture
@@ -34,101 +47,7 @@ def names(nodes):
     return [node.name for node in nodes]
 
 
-# The rules, against the published formulas written in NumPy
-
-A = np.random.default_rng(0).standard_normal((6, 4))
-TARGET = np.random.default_rng(1).standard_normal((6, 3))
-
-
-def trained(optimizer, dtype="float64"):
-    """The matrix and the bias after STEPS steps on a least-squares problem."""
-    with fg.Graph() as graph:
-        w = fg.variable(np.ones((4, 3), dtype), name="w")
-        b = fg.variable(np.zeros(3, dtype), name="b")
-        loss = fg.mean(fg.square(A.astype(dtype) @ w + b - TARGET.astype(dtype)))
-        train = optimizer.minimize(loss)
-    with fg.Session(graph, threads=1) as session:
-        for _ in range(STEPS):
-            session.run(train)
-        return session.variables["w"], session.variables["b"]
-
-
-def transcribed(rule):
-    """The same by ``rule(t, i, parameter, gradient) -> parameter``, with gradients by hand."""
-    parameters = [np.ones((4, 3)), np.zeros(3)]
-    for t in range(1, STEPS + 1):
-        residual = 2 / TARGET.size * (A @ parameters[0] + parameters[1] - TARGET)
-        gradients = [A.T @ residual, residual.sum(axis=0)]
-        parameters = [rule(t, i, p, g) for i, (p, g) in enumerate(zip(parameters, gradients, strict=True))]
-    return parameters
-
-
-def torch_sgd(rate, momentum=0.0, nesterov=False, weight_decay=0.0):
-    # https://docs.pytorch.org/docs/stable/generated/torch.optim.SGD.html, with dampening 0
-    buffers: dict[int, Any] = {}
-
-    def rule(t, i, p, g):
-        g = g + weight_decay * p
-        if momentum:
-            buffers[i] = momentum * buffers[i] + g if i in buffers else g
-            g = g + momentum * buffers[i] if nesterov else buffers[i]
-        return p - (rate(t - 1) if callable(rate) else rate) * g
-
-    return rule
-
-
-SETTINGS = [
-    {},
-    {"momentum": 0.9},
-    {"momentum": 0.9, "nesterov": True},
-    {"weight_decay": 0.1},
-    {"momentum": 0.9, "weight_decay": 0.1},
-    {"momentum": 0.8, "nesterov": True, "weight_decay": 0.05},
-]
-
-
-@pytest.mark.parametrize("settings", SETTINGS, ids=str)
-def test_fifty_steps_of_sgd_are_those_of_pytorchs_formula(settings):
-    ours = trained(SGD(0.1, **settings, decays=lambda w: True))
-    theirs = transcribed(torch_sgd(0.1, **settings))
-    for have, want in zip(ours, theirs, strict=True):
-        np.testing.assert_allclose(have, want, rtol=1e-12, atol=1e-14)
-
-
-def adam(rate, beta1, beta2, epsilon):
-    # Kingma and Ba, algorithm 1
-    m, v = [0.0, 0.0], [0.0, 0.0]
-
-    def rule(t, i, p, g):
-        m[i] = beta1 * m[i] + (1 - beta1) * g
-        v[i] = beta2 * v[i] + (1 - beta2) * g**2
-        return p - rate * (m[i] / (1 - beta1**t)) / (np.sqrt(v[i] / (1 - beta2**t)) + epsilon)
-
-    return rule
-
-
-@pytest.mark.parametrize("settings", [(0.1, 0.9, 0.999, 1e-8), (0.01, 0.5, 0.9, 0.1), (0.1, 0.0, 0.0, 1e-8)], ids=str)
-def test_fifty_steps_of_adam_are_those_of_the_published_algorithm(settings):
-    for have, want in zip(trained(Adam(*settings)), transcribed(adam(*settings)), strict=True):
-        np.testing.assert_allclose(have, want, rtol=1e-10, atol=1e-13)
-
-
-def test_a_schedule_counts_the_steps_that_were_made():
-    def rate(step):
-        return 0.1 * 0.9**step
-
-    ours = trained(SGD(exponential(0.1, 0.9), momentum=0.9))
-    for have, want in zip(ours, transcribed(torch_sgd(rate, momentum=0.9)), strict=True):
-        np.testing.assert_allclose(have, want, rtol=1e-12)
-
-
-def test_only_tensors_of_two_dimensions_decay_unless_told_otherwise():
-    decayed, plain = trained(SGD(0.1, weight_decay=0.1)), trained(SGD(0.1))
-    everything = trained(SGD(0.1, weight_decay=0.1, decays=lambda w: True))
-    assert not np.allclose(decayed[0], plain[0])
-    assert not np.allclose(decayed[1], everything[1])
-    nothing = trained(SGD(0.1, weight_decay=0.1, decays=lambda w: False))
-    np.testing.assert_array_equal(nothing[0], plain[0])
+# Dtypes and costs
 
 
 @pytest.mark.parametrize("make", [lambda: SGD(one_cycle(0.1, 50), momentum=0.9, weight_decay=1e-4), Adam], ids=["SGD", "Adam"])
@@ -294,6 +213,64 @@ def test_steps_beyond_float32s_integers_are_told_apart():
     assert got.tolist() == [1, 0.5]
 
 
+def test_linear_has_its_ends_exactly_and_stays_at_the_last():
+    got = rates(linear(0.1, 0.7, 3), range(6))
+    np.testing.assert_allclose(got, [0.1, 0.3, 0.5, 0.7, 0.7, 0.7], rtol=1e-12)
+    assert (got[0], got[3]) == (0.1, 0.7)
+
+
+def test_piecewise_gives_each_schedule_its_own_count_of_steps():
+    schedule = piecewise({10: exponential(1.0, 0.5), 0: linear(0.0, 1.0, 10), 13: 0.25})
+    got = rates(schedule, [0, 5, 9, 10, 11, 12, 13, 100])
+    np.testing.assert_allclose(got, [0, 0.5, 0.9, 1, 0.5, 0.25, 0.25, 0.25])
+    assert got.dtype == np.float64
+
+
+def test_a_piecewise_rate_trains(graph, session):
+    w = fg.variable(8.0, name="w")
+    train = SGD(piecewise({0: 0.25, 1: 0.0, 2: 0.25})).minimize(w * w)
+    got = [(session.run(train), session.variables["w"])[1] for _ in range(3)]
+    assert got == [4, 4, 2]
+
+
+# Averages of weights
+
+
+def test_an_average_is_the_mean_of_all_weights_weighted_by_their_age(graph, session):
+    w = fg.variable(np.array([3.0, -1.0]), name="w")
+    average = Average(SGD(0.1, momentum=0.5).minimize(fg.sum(w**4)), decay=0.8)
+    seen = []
+    for _ in range(20):
+        session.run(average.update)
+        seen.append(session.variables["w"])
+    weights = 0.8 ** np.arange(19, -1, -1)
+    ((variable, value),) = average.values(session).items()
+    assert variable is w
+    np.testing.assert_allclose(value, weights @ seen / weights.sum(), rtol=1e-12)
+
+
+def test_averages_are_fed_in_place_of_the_weights_and_leave_them_alone(graph, session):
+    with fg.scope("dense"):
+        w = fg.variable(8.0, name="w")
+    average = Average(SGD(0.25).minimize(w * w), decay=0.5)
+    session.run(average.update)
+    session.run(average.update)
+    assert session.run(w, average.values(session)) == pytest.approx((4 + 2 * 2) / 3)
+    assert session.run(w) == 2
+    assert names(graph.variables)[-2:] == ["average/step", "average/dense/w/average"]
+
+
+def test_an_average_takes_the_updates_of_several_optimisers_and_no_state_of_theirs(graph, session):
+    a, b = fg.variable(1.0, name="a"), fg.variable(np.ones(2, np.float32), name="b")
+    average = Average([Adam().minimize(a * a), fg.group([SGD(0.1, momentum=0.9).minimize(fg.sum(b * b))])])
+    assert list(average.variables) == [a, b]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        session.run(average.update)
+    assert average.variables[b].dtype == np.float32
+    np.testing.assert_array_equal(session.variables[average.variables[b]], session.variables[b])
+
+
 # What is refused
 
 
@@ -307,6 +284,26 @@ def test_steps_beyond_float32s_integers_are_told_apart():
         (lambda: SGD(0.1, nesterov=True), "SGD: Nesterov's rule needs a momentum above 0"),
         (lambda: SGD(0.1, weight_decay=-1), "SGD: weight_decay is a number, at least 0, got -1"),
         (lambda: SGD(0.1, decays=wrong(0.5)), "SGD: decays is a function of a variable"),
+        (lambda: SGD(0.1, scales=wrong(0.5)), "SGD: scales is a function of a variable"),
+        (lambda: SGD(0.1, clip_norm=-1), "SGD: clip_norm is a number, at least 0, got -1"),
+        (lambda: SGD(0.1, clip_value=wrong("1")), "SGD: clip_value is a number, at least 0, got '1'"),
+        (lambda: SGD(0.1, accumulate=0), "SGD: accumulate is a number of runs, at least 1, got 0"),
+        (lambda: Lion(beta1=1), "Lion: beta1 is a number, at least 0 and less than 1, got 1"),
+        (lambda: RMSProp(rho=1), "RMSProp: rho is a number, at least 0 and less than 1, got 1"),
+        (lambda: Adadelta(epsilon=-1), "Adadelta: epsilon is a number, at least 0, got -1"),
+        (lambda: Adagrad(epsilon=wrong(None)), "Adagrad: epsilon is a number, at least 0, got None"),
+        (lambda: global_norm([]), "global_norm: there are no tensors"),
+        (lambda: piecewise({5: 0.1}), "piecewise: no piece begins at step 0, they begin at [5]"),
+        (lambda: piecewise({}), "piecewise: no piece begins at step 0"),
+        (lambda: piecewise({-1: 0.1}), "the step of a piece is a whole number, at least 0, got -1"),
+        (lambda: piecewise({0: -0.1}), "the rate from step 0 on is a number, at least 0, got -0.1"),
+        (lambda: Average(wrong(3), 1), "Average: decay is a number, at least 0 and less than 1, got 1"),
+        (lambda: Average([]), "Average: nothing here updates a trainable variable"),
+        (lambda: Average(wrong([fg.variable(1.0)])), "Average: takes updates, got <Tensor"),
+        (
+            lambda: SGD(0.1, scales=lambda w: -1.0).minimize(fg.square(fg.variable(1.0, name="w"))),
+            "SGD: the scale of w is a number, at least 0, got -1.0",
+        ),
         (lambda: SGD(fg.placeholder("rate", (3,))), "SGD: the rate is one number, rate is (3,) float32"),
         (lambda: Adam(beta2=1.5), "Adam: beta2 is a number, at least 0 and less than 1, got 1.5"),
         (lambda: one_cycle(0.1, 0), "steps is a whole number, at least 1, got 0"),

@@ -30,6 +30,7 @@ _OTHER_NAMES = {
     "amax": "max",
     "amin": "min",
     "concatenate": "concat",
+    "conjugate": "conj",
     "power": "pow",
     "transpose": "permute_dims",
     "true_divide": "divide",
@@ -324,6 +325,19 @@ class Tensor:
     def T(self) -> Tensor:
         """The matrix transposed: axes in reverse order."""
         return FUNCTIONS["permute_dims"](self, None)  # type: ignore[no-any-return]
+
+    @property
+    def real(self) -> Tensor:
+        """The real part; a real tensor itself."""
+        return FUNCTIONS["real"](self)  # type: ignore[no-any-return]
+
+    @property
+    def imag(self) -> Tensor:
+        """The imaginary part; zeros for a real tensor."""
+        return FUNCTIONS["imag"](self)  # type: ignore[no-any-return]
+
+    def conj(self) -> Tensor:
+        return FUNCTIONS["conj"](self)  # type: ignore[no-any-return]
 
     def reshape(self, *shape: Any) -> Tensor:
         return FUNCTIONS["reshape"](self, shape[0] if len(shape) == 1 else shape)  # type: ignore[no-any-return]

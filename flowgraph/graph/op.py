@@ -18,7 +18,7 @@ from .context import CURRENT, Context, current
 from .location import resolve, user_frame
 from .node import FUNCTIONS, Node, Tensor
 from .report import explain, where
-from .spec import Spec, is_known
+from .spec import Spec, is_known, promote_dtypes, weak_dtype
 
 # Every op by name. Filled at import by `op`, in the order of the definitions.
 OPS: dict[str, Op] = {}
@@ -220,7 +220,7 @@ class Op:
         if self.promotes:
             weighty = inputs[self.promotes_from :]
             dtypes = [value.dtype for value in weighty if isinstance(value, Tensor | np.ndarray | np.generic)]
-            partner = np.result_type(*dtypes) if dtypes else None
+            partner = promote_dtypes(*dtypes) if dtypes else None
         if graph.is_sub:
             inputs = tuple([graph.capture(value) if isinstance(value, Tensor) else value for value in inputs])  # type: ignore[attr-defined]
         return tuple(
@@ -230,7 +230,7 @@ class Op:
 
     def _constant(self, graph: Any, value: Any, partner: np.dtype[Any] | None) -> Tensor:
         if partner is not None and type(value) in (bool, int, float, complex):
-            dtype = np.result_type(partner, value)
+            dtype = weak_dtype(partner, value)
             try:
                 array = np.asarray(value, dtype)
             except OverflowError as error:

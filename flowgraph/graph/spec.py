@@ -5,13 +5,14 @@ A dimension is an int, a string (a symbolic size: equal strings are equal sizes)
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from ..errors import ArgumentError, DtypeError, ShapeError
+from ..errors import ArgumentError, DtypeError, MissingExtraError, ShapeError
 
 Dim = int | str | None
 Shape = tuple[Dim, ...]
@@ -91,7 +92,13 @@ def as_shape(shape: int | str | Iterable[Any] | None) -> Shape:
 
 
 def as_dtype(dtype: Any) -> np.dtype[Any]:
-    """``dtype`` as NumPy's object, restricted to numbers and booleans."""
+    """``dtype`` as NumPy's object, restricted to numbers and booleans. "bfloat16" comes from the library ml_dtypes."""
+    if isinstance(dtype, str) and dtype == "bfloat16":
+        try:
+            import ml_dtypes
+        except ImportError:
+            raise MissingExtraError.of("ml_dtypes", "bfloat16") from None
+        return np.dtype(ml_dtypes.bfloat16)  # type: ignore[no-any-return]
     try:
         result: np.dtype[Any] = np.dtype(dtype)
     except TypeError as error:
@@ -99,6 +106,25 @@ def as_dtype(dtype: Any) -> np.dtype[Any]:
     if result.kind not in "biufcV":
         raise DtypeError(f"tensors hold numbers or booleans, not {result}")
     return result
+
+
+def promote_dtypes(*dtypes: np.dtype[Any]) -> np.dtype[Any]:
+    """The dtype that ``dtypes`` meet in, as in NumPy's arithmetic. raises DtypeError where there is none."""
+    try:
+        return np.result_type(*dtypes)
+    except TypeError:
+        # Of bfloat16 and the wider integers or float16, NumPy knows no common dtype, but its ufuncs do.
+        try:
+            return functools.reduce(lambda a, b: np.add.resolve_dtypes((a, b, None))[-1], dtypes)
+        except TypeError as error:
+            raise DtypeError(f"{' and '.join(map(str, dtypes))} have no common dtype", help="cast with fg.astype(x, dtype)") from error
+
+
+def weak_dtype(dtype: np.dtype[Any], number: bool | int | float | complex) -> np.dtype[Any]:
+    """The dtype in which an array of ``dtype`` meets a Python number: its own, if it is of that kind, as in NumPy 2."""
+    if dtype.kind == "V" and not isinstance(number, complex):  # bfloat16, for which NumPy would say float64
+        return dtype
+    return np.result_type(dtype, number)
 
 
 def broadcast_shapes(*shapes: Shape) -> Shape:

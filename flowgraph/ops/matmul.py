@@ -13,7 +13,7 @@ from ..graph.op import Batch, Slicing, public
 from ..graph.spec import broadcast_shapes
 from .batching import widened
 from .elementwise import like
-from .samples import Over, chain
+from .samples import Over
 from .shape import expand_dims, permute_dims, squeeze
 
 
@@ -101,15 +101,15 @@ class Matmul(Op):
             return None
         return Slicing((True, together), x.shape[0])
 
-    samples = chain(
+    samples = (
         Over(
             [((2, 3), (3, 4)), ((3,), (3,)), ((2, 3), (3,)), ((3,), (3, 2)), ((0, 3), (3, 2)), ((2, 0), (0, 3)), ((5, 2, 3), (3, 2)),
              ((2, 1, 2, 3), (4, 3, 2)), ((3,), (2, 3, 2)), ((2, 2, 3), (3,)), ((0,), (0,)), ((0, 2, 3), (3, 2))]
-        ),
-        Over([((2, 3), (3, 4)), ((3,), (3, 2))], dtypes=("bool",)),
-        Over([((2, 3), (3, 4)), ((3,), (2, 3, 2))], (-9, 9), dtypes=("int32", "int64")),
-        Over([((2, 3), (3, 4)), ((2, 3), (3,))], dtypes=("float16",)),
-        Over([((2, 3), (3, 4))], dtypes=("int16", "float32")),
+        )
+        + Over([((2, 3), (3, 4)), ((3,), (3, 2))], dtypes=("bool",))
+        + Over([((2, 3), (3, 4)), ((3,), (2, 3, 2))], (-9, 9), dtypes=("int32", "int64"))
+        + Over([((2, 3), (3, 4)), ((2, 3), (3,))], dtypes=("float16",))
+        + Over([((2, 3), (3, 4))], dtypes=("int16", "float32"))
     )  # fmt: skip
 
 

@@ -137,6 +137,8 @@ class Position(Op):
     vjp = no_gradient("a position is constant between its jumps")
 
     def infer(self, x: Any, *, axis: int, keepdims: bool) -> Spec:
+        if x.dtype.kind == "c":
+            raise DtypeError(f"{x.dtype} has no order")
         if x.shape[axis] == 0:
             raise ShapeError(f"axis {axis} of {x.shape} is empty")
         return Spec(reduced(x.shape, (axis % len(x.shape),), keepdims), np.dtype("int64"))

@@ -7,10 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
+from ..graph.spec import as_dtype
+
+LOW = ("float32", "float16", "bfloat16")
+COMPLEX = ("complex128", "complex64")
 UNARY_SHAPES = [((),), ((1,),), ((0, 3),), ((2, 3),), ((2, 1, 3),)]
 BINARY_SHAPES = [
     ((), ()),
@@ -55,6 +60,7 @@ class Over:
     attrs   the parameter sets to try, or a function of the shapes that gives them
     edges   extra values put into an array of their own: kinks, huge and tiny numbers, infinities
     apart   smallest distance between any two values and from 0, so that no finite difference crosses a kink or a tie
+    also    further dtypes in which one call is tried, for all the inputs that are floats
     """
 
     def __init__(
@@ -66,6 +72,7 @@ class Over:
         edges: Sequence[float] = (),
         apart: float = 0.0,
         dtypes: Sequence[str] = ("float64",),
+        also: Sequence[str] = (),
     ) -> None:
         self.shapes = shapes
         self.domain = domain
@@ -73,6 +80,7 @@ class Over:
         self.edges = edges
         self.apart = apart
         self.dtypes = dtypes
+        self.also = also
 
     def __iter__(self) -> Iterator[Sample]:
         rng = np.random.default_rng(20240229)
@@ -85,23 +93,47 @@ class Over:
             yield Sample(tuple(arrays), attrs)  # Fortran order
             wide = [self.draw(rng, i, (shape[0], 2 * shape[1]))[:, ::-2] for i, shape in enumerate(shapes)]
             yield Sample(tuple(wide), attrs)  # a negative, non-unit stride
+        for other in self.also:
+            shapes = next(s for s in reversed(self.shapes) if all(0 not in shape for shape in s))
+            attrs = (self.attrs(*shapes) if callable(self.attrs) else self.attrs)[-1]
+            yield Sample(tuple(self.draw(rng, i, shape, other) for i, shape in enumerate(shapes)), attrs)
         if self.edges:
             values = np.array(self.edges, self.dtypes[0])
             count = len(self.shapes[0])
             grids = np.meshgrid(*[values] * count, indexing="ij")
             yield Sample(tuple(grid.ravel() for grid in grids), edges=True)
 
-    def draw(self, rng: np.random.Generator, position: int, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+    def __add__(self, other: Iterable[Sample]) -> Samples:
+        return Samples((self, other))
+
+    def draw(self, rng: np.random.Generator, position: int, shape: tuple[int, ...], other: str = "") -> np.ndarray[Any, Any]:
         domain: Any = self.domain[position] if isinstance(self.domain[0], tuple) else self.domain
         low, high = domain
         dtype = np.dtype(self.dtypes[min(position, len(self.dtypes) - 1)])
+        if other and dtype.kind in "fc":
+            dtype = as_dtype(other)
         if dtype.kind == "b":
             return rng.random(shape) < 0.5
         if dtype.kind in "iu":
             return rng.integers(int(low), int(high) + 1, shape).astype(dtype)
+        if dtype.kind == "c":
+            return (rng.uniform(low, high, shape) + 1j * rng.uniform(low, high, shape)).astype(dtype)
         if self.apart:
             return _apart(rng, shape, low, high, self.apart, offset=position / 3).astype(dtype)
         return rng.uniform(low, high, shape).astype(dtype)
+
+
+class Samples:
+    """The samples of several, one after the other."""
+
+    def __init__(self, parts: tuple[Iterable[Sample], ...]) -> None:
+        self.parts = parts
+
+    def __iter__(self) -> Iterator[Sample]:
+        return chain.from_iterable(self.parts)
+
+    def __add__(self, other: Iterable[Sample]) -> Samples:
+        return Samples((*self.parts, other))
 
 
 def _apart(rng: np.random.Generator, shape: tuple[int, ...], low: float, high: float, gap: float, offset: float) -> np.ndarray[Any, Any]:
@@ -111,22 +143,6 @@ def _apart(rng: np.random.Generator, shape: tuple[int, ...], low: float, high: f
     assert slots > count, "the domain is too small for so many distinct values"
     chosen = rng.choice(slots, count, replace=False)
     return (low + gap * (chosen + 0.25 + 0.5 * offset)).reshape(shape)
-
-
-def chain(*parts: Iterable[Sample]) -> Chain:
-    """The samples of several sets, one after the other: for an op whose rule differs between dtypes or kinds of matrices."""
-    return Chain(parts)
-
-
-@dataclass(frozen=True)
-class Chain:
-    """What `chain` gives: like each part, made anew each time that it is read."""
-
-    parts: tuple[Iterable[Sample], ...]
-
-    def __iter__(self) -> Iterator[Sample]:
-        for part in self.parts:
-            yield from part
 
 
 def unary(domain: Domain = (-2.0, 2.0), **options: Any) -> Over:

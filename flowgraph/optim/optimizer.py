@@ -1,17 +1,21 @@
-"""What every optimiser does: takes gradients, keeps its state in variables beside the graph's own, groups the updates.
+"""What every optimiser does: takes gradients, applies a rule to each variable, keeps its state in variables beside the graph's own.
+
+An optimiser is a rule (`rules.py`) and its slots, the variables that a rule keeps for each weight. All that does not depend on
+the rule is here: clipping, decay, rates, accumulation.
 
 Each call of ``minimize`` or ``apply`` builds in a scope of its own (``train``), with state of its own:
 
     train/update         the node that runs all updates
     train/step           number of steps made, where the rate or the rule depends on it
     train/rate           the rate of the next step, where it changes
+    train/norm           the norm of all gradients, where it is clipped
     train/dense1/w/...   the update of dense1/w, and its state
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -24,7 +28,9 @@ from ..graph import Graph, Node, Tensor, control_dependencies, get_default_graph
 from ..graph.report import where
 from ..graph.spec import format_spec
 from ..ops import init
-from ..ops.elementwise import add, astype, multiply
+from ..ops.elementwise import add, astype, clip, divide, equal, maximum, multiply, sqrt, square, subtract
+from ..ops.elementwise import where as choose
+from ..ops.reduce import sum
 from ..ops.state import assign, group, identity, is_variable, variable
 from .schedules import Schedule
 
@@ -39,18 +45,28 @@ def matrices(w: Tensor) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Optimizer:
-    """Base of the optimisers: a rule for one variable, applied to many.
+    """Base of the optimisers: a rule for one variable, applied to many. What stands here can be given to each of them.
 
     rate          step size: a number, a scalar tensor (a placeholder, say), or a schedule (``fg.optim.one_cycle(...)``)
-    weight_decay  so much of each variable is added to its gradient
+    weight_decay  so much of each variable is added to its gradient; 0 for none
+    decoupled     decay is not seen by the rule: each variable loses ``rate * weight_decay`` of itself beside the rule's step
     decays        says for a variable whether it decays: ``fg.optim.matrices`` for those of two dimensions or more, so
                   no biases; ``lambda w: True`` for all, which is what PyTorch does
+    scales        says for a variable by what the rate is multiplied: ``lambda w: 0.1 if w.name.startswith("body/") else 1.0``
+    clip_value    each number of a gradient is held within plus and minus this
+    clip_norm     where the norm of all gradients together is larger, all are scaled down to it
+    accumulate    so many runs make one step, with the mean of their gradients: as one run would with so many times the batch
 
-    A subclass is a dataclass of its settings, and says in ``update`` what happens to a variable:
+    The order is: accumulate, clip the values, clip the norm, decay, then the rule.
+
+    Decoupled decay: Loshchilov and Hutter, Decoupled Weight Decay Regularization (ICLR 2019, arXiv:1711.05101). Clipping:
+    Pascanu, Mikolov and Bengio, On the difficulty of training recurrent neural networks (ICML 2013), algorithm 1.
+
+    A subclass is a dataclass of its settings, and says in ``update`` which new values follow from a gradient:
 
     >>> class SignDescent(fg.optim.Optimizer):
     ...     def update(self, w, g, rate):
-    ...         return [fg.assign(w, w - rate * fg.sign(g))]
+    ...         return {w: w - rate * fg.sign(g)}
     >>> w = fg.variable(1.0, name="w")
     >>> train = SignDescent(0.25).minimize(w * w)
     >>> session.run(train)
@@ -60,7 +76,12 @@ class Optimizer:
 
     rate: Rate
     weight_decay: float = field(default=0.0, kw_only=True)
+    decoupled: bool = field(default=False, kw_only=True)
     decays: Callable[[Tensor], bool] = field(default=matrices, kw_only=True)
+    scales: Callable[[Tensor], float] | None = field(default=None, kw_only=True)
+    clip_value: float | None = field(default=None, kw_only=True)
+    clip_norm: float | None = field(default=None, kw_only=True)
+    accumulate: int = field(default=1, kw_only=True)
 
     counts_steps: ClassVar[bool] = False  # whether the rule itself depends on the number of the step
 
@@ -73,8 +94,14 @@ class Optimizer:
         elif not callable(self.rate):
             self.check(rate=(self.rate, math.inf))
         self.check(weight_decay=(self.weight_decay, math.inf))
-        if not callable(self.decays):
-            raise ArgumentError(f"{what}: decays is a function of a variable, got {self.decays!r:.80}")
+        for name in ("clip_value", "clip_norm"):
+            if (limit := getattr(self, name)) is not None:
+                self.check(**{name: (limit, math.inf)})
+        for name in ("decays", "scales"):
+            if (function := getattr(self, name)) is not None and not callable(function):
+                raise ArgumentError(f"{what}: {name} is a function of a variable, got {function!r:.80}")
+        if isinstance(self.accumulate, bool) or not isinstance(self.accumulate, int) or self.accumulate < 1:
+            raise ArgumentError(f"{what}: accumulate is a number of runs, at least 1, got {self.accumulate!r:.80}")
 
     def minimize(self, loss: Tensor, variables: Sequence[Tensor] | None = None, name: str = "train") -> Node:
         """A node that makes one step downhill: a run that fetches it updates the variables, and gives None for it.
@@ -91,9 +118,9 @@ class Optimizer:
         """
         if not isinstance(loss, Tensor):
             raise ArgumentError(f"minimize: the loss is a tensor, got {loss!r:.80}")
-        chosen = _trainable(loss) if variables is None else list(variables)
+        chosen = trainable(loss) if variables is None else list(variables)
         for w in chosen:
-            _check_variable(w, "minimize")
+            check_variable(w, "minimize")
         if not chosen:
             raise ArgumentError(
                 f"minimize: {loss.name} depends on no trainable variable" if variables is None else "minimize: no variables",
@@ -123,8 +150,8 @@ class Optimizer:
         graph = pairs[0][1].graph
         if isinstance(self.rate, Tensor) and self.rate.graph is not graph:
             raise GraphError(f"apply: the rate {self.rate.name} belongs to another graph than {pairs[0][1].name}")
-        with _within(graph):
-            name = _unused(name)
+        with within(graph):
+            name = unused(name)
             with scope(name):
                 return group(list(self._updates(pairs)), "update")
 
@@ -135,8 +162,8 @@ class Optimizer:
         """
         return (rate,)
 
-    def update(self, w: Tensor, g: Tensor, *shared: Scalar) -> Sequence[Node]:
-        """The updates of the variable ``w`` with gradient ``g``: of itself, and of the state kept for it.
+    def update(self, w: Tensor, g: Tensor, *shared: Scalar) -> Mapping[Tensor, Tensor]:
+        """The rule: what becomes of the variable ``w`` with gradient ``g``, and of the state kept for it; variable to new value.
 
         shared  what ``shared`` gives, its tensors cast to the dtype of w
         """
@@ -156,20 +183,65 @@ class Optimizer:
 
     def _updates(self, pairs: Sequence[tuple[Tensor, Tensor]]) -> Iterator[Node]:
         step = variable(np.int64(0), name="step", trainable=False) if self.counts_steps or callable(self.rate) else None
-        shared = self.shared(self._rate(step), step)
+        variables = [w for _, w in pairs]
+        gradients = [g for g, _ in pairs]
+        due = None
+        if self.accumulate > 1:
+            due, gradients, totals = self._accumulated(gradients, variables)
+            yield from totals
+        gradients = self._clipped(gradients)
+        rate = self._rate(step)
+        scaled: dict[float, list[Scalar]] = {}
         cast: dict[Any, list[Scalar]] = {}
-        for g, w in pairs:
-            if w.dtype not in cast:
+        for g, w in zip(gradients, variables, strict=True):
+            scale = self._scale(w)
+            if scale not in scaled:
+                own = rate if scale == 1 else multiply(rate, scale) if isinstance(rate, Tensor) else rate * scale
+                scaled[scale] = [own, *self.shared(own, step)]
+            if (scale, w.dtype) not in cast:
                 # A number takes the dtype of the tensor that it meets; a float64 tensor would widen it.
-                cast[w.dtype] = [astype(s, w.dtype) if isinstance(s, Tensor) else s for s in shared]
+                cast[scale, w.dtype] = _cast(scaled[scale], w.dtype)
+            own, *shared = cast[scale, w.dtype]
             with scope("/".join(filter(None, w.name.split("/")))):
-                if self.weight_decay and self.decays(w):
-                    g = add(g, multiply(w, float(self.weight_decay)), name="decayed")
-                yield from self.update(w, g, *cast[w.dtype])
+                decay = float(self.weight_decay) if self.decays(w) else 0.0
+                if decay and not self.decoupled:
+                    g = add(g, multiply(w, decay), name="decayed")
+                for kept, value in self.update(w, g, *shared).items():
+                    if kept is w and decay and self.decoupled:
+                        value = subtract(value, multiply(w, multiply(own, decay)), name="decayed")
+                    yield assign(kept, value if due is None else choose(due, value, kept))
         if step is not None:
             # All that reads the step leads to what is shared: the edge says that the number from before is meant.
-            with control_dependencies([s for s in shared if isinstance(s, Tensor)]):
-                yield assign(step, step + 1)
+            with control_dependencies([s for each in scaled.values() for s in each if isinstance(s, Tensor)]):
+                yield assign(step, step + 1 if due is None else choose(due, step + 1, step))
+
+    def _accumulated(self, gradients: Sequence[Tensor], variables: Sequence[Tensor]) -> tuple[Tensor, list[Tensor], list[Node]]:
+        """Whether this run completes a step, the mean gradients if it does, and the updates that keep the sums until then."""
+        runs = variable(np.int64(0), name="runs", trainable=False)
+        due = equal(runs, self.accumulate - 1, name="due")
+        means, updates = [], [assign(runs, choose(due, 0, runs + 1))]
+        for g, w in zip(gradients, variables, strict=True):
+            with scope("/".join(filter(None, w.name.split("/")))):
+                total = self.state(w, "total")
+                grown = add(total, g, name="new_total")
+                updates.append(assign(total, choose(due, 0, grown)))
+                means.append(divide(grown, self.accumulate, name="mean"))
+        return due, means, updates
+
+    def _clipped(self, gradients: list[Tensor]) -> list[Tensor]:
+        if self.clip_value is not None:
+            gradients = [clip(g, -float(self.clip_value), float(self.clip_value)) for g in gradients]
+        if self.clip_norm is not None:
+            limit = float(self.clip_norm)
+            norm = identity(global_norm(gradients), name="norm")
+            factor = divide(limit, maximum(norm, limit)) if limit else multiply(norm, 0.0)
+            gradients = [multiply(g, astype(factor, g.dtype)) for g in gradients]
+        return gradients
+
+    def _scale(self, w: Tensor) -> float:
+        scale = 1.0 if self.scales is None else self.scales(w)
+        self.check(**{f"the scale of {w.name}": (scale, math.inf)})
+        return float(scale)
 
     def _rate(self, step: Tensor | None) -> Scalar:
         if isinstance(self.rate, Tensor):
@@ -184,7 +256,31 @@ class Optimizer:
         return identity(rate, name="rate")
 
 
-def _trainable(loss: Tensor) -> list[Tensor]:
+def global_norm(tensors: Iterable[Tensor]) -> Tensor:
+    """The square root of the sum of all squares in ``tensors``, in their widest dtype: how long they are as one vector.
+
+    raises  ArgumentError when there are none
+
+    >>> w, b = fg.variable(np.full(2, 2.0)), fg.variable(1.0)
+    >>> session.run(fg.optim.global_norm([w, b]))
+    np.float64(3.0)
+    """
+    squares = [sum(square(t)) for t in tensors]
+    if not squares:
+        raise ArgumentError("global_norm: there are no tensors")
+    total = squares[0]
+    for each in squares[1:]:
+        total = add(total, each)
+    return sqrt(total)
+
+
+def _cast(scalars: Sequence[Scalar], dtype: Any) -> list[Scalar]:
+    """The scalars in ``dtype``; one that stands twice stays one tensor."""
+    made: dict[int, Scalar] = {id(s): astype(s, dtype) if isinstance(s, Tensor) else s for s in {id(s): s for s in scalars}.values()}
+    return [made[id(s)] for s in scalars]
+
+
+def trainable(loss: Tensor) -> list[Tensor]:
     """The trainable variables of floats that ``loss`` is computed from, in the order of making."""
     seen, stack = {loss.node}, [loss.node]
     while stack:
@@ -203,7 +299,7 @@ def _check_pairs(pairs: Sequence[Any]) -> None:
         if not isinstance(pair, tuple | list) or len(pair) != 2:
             raise ArgumentError(f"apply: takes pairs of a gradient and a variable, got {pair!r:.80}")
         g, w = pair
-        _check_variable(w, "apply")
+        check_variable(w, "apply")
         if w in seen:
             raise ArgumentError(f"apply: {w.name} is updated twice", help="add up its gradients")
         seen.add(w)
@@ -215,13 +311,14 @@ def _check_pairs(pairs: Sequence[Any]) -> None:
             raise GraphError(f"apply: {g.name} and {w.name} belong to two graphs")
 
 
-def _check_variable(w: Any, what: str) -> None:
+def check_variable(w: Any, what: str) -> None:
+    """Raises ArgumentError, in the name of ``what``, unless ``w`` is a variable."""
     if not is_variable(w):
         raise ArgumentError(f"{what}: only variables are updated, got {w!r:.80}", help="fg.variable(...) makes one")
 
 
 @contextmanager
-def _within(graph: Graph) -> Iterator[None]:
+def within(graph: Graph) -> Iterator[None]:
     """Builds in ``graph``, in the current scope if that is the current graph."""
     if get_default_graph() is graph:
         yield
@@ -230,7 +327,7 @@ def _within(graph: Graph) -> Iterator[None]:
             yield
 
 
-def _unused(name: str) -> str:
+def unused(name: str) -> str:
     """``name``, or ``name_1`` and so on where the current scope has something of that name."""
     graph, number, free = get_default_graph(), 0, name
     while True:

@@ -8,14 +8,14 @@ training stopped.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from ..errors import ArgumentError
 from ..graph import Tensor
-from ..ops.elementwise import astype, clip, cos, floor_divide, pow, where
+from ..ops.elementwise import astype, clip, cos, floor_divide, maximum, minimum, pow, where
 
 Schedule = Callable[[Tensor], Tensor]
 
@@ -73,6 +73,52 @@ def step_decay(rate: float, decay: float, *, every: int) -> Schedule:
     return lambda step: rate * pow(decay, floor_divide(_floating(step), period))
 
 
+def linear(first: float, last: float, steps: int) -> Schedule:
+    """A rate that goes from ``first`` to ``last`` in a straight line over ``steps`` steps, and stays there.
+
+    >>> step = fg.placeholder("step", (None,), "int64")
+    >>> session.run(fg.optim.linear(0.0, 0.5, 100)(step), {step: [0, 20, 100, 101]})
+    array([0. , 0.1, 0.5, 0.5])
+    """
+    first, last, steps = _number(first, "first"), _number(last, "last"), _count(steps, "steps")
+
+    def rate(step: Tensor) -> Tensor:
+        part = minimum(_floating(step) / steps, 1.0)
+        return first * (1 - part) + last * part  # the ends are exact, as first + part * (last - first) is not
+
+    return rate
+
+
+def piecewise(pieces: Mapping[int, float | Schedule]) -> Schedule:
+    """Rates and schedules one after another: each from its step on, until the next one begins; a schedule counts from there.
+
+    pieces  the step at which it begins to a rate or a schedule; one begins at 0
+    raises  ArgumentError for no piece at 0, a step below 0, or a piece that is neither a rate nor a schedule
+
+    A warm-up is a piece:
+
+    >>> step = fg.placeholder("step", (None,), "int64")
+    >>> rate = fg.optim.piecewise({0: fg.optim.linear(0.0, 0.4, 10), 10: fg.optim.cosine(0.4, 100), 110: 0.001})
+    >>> session.run(rate(step), {step: [0, 5, 10, 60, 110, 500]}).round(3)
+    array([0.   , 0.2  , 0.4  , 0.2  , 0.001, 0.001])
+    """
+    parts: list[tuple[int, float | Schedule]] = []
+    for begin in sorted(pieces, key=lambda step: _count(step, "the step of a piece", at_least=0)):
+        piece = pieces[begin]
+        parts.append((begin, piece if callable(piece) else _number(piece, f"the rate from step {begin} on")))
+    if not parts or parts[0][0] != 0:
+        raise ArgumentError(f"piecewise: no piece begins at step 0, they begin at {sorted(pieces)}", help="{0: 0.1, 1000: 0.01}")
+
+    def rate(step: Tensor) -> Tensor:
+        made: Any = None
+        for begin, piece in parts:
+            value = piece(maximum(step - begin, 0)) if callable(piece) else piece
+            made = where(step >= begin, value, 0.0 if made is None else made)
+        return astype(made, "float64")
+
+    return rate
+
+
 def _risen(peak: float, steps: Any, warmup: Any, first: Any, fall: Callable[[Tensor], Tensor]) -> Schedule:
     """A straight rise from ``first * peak`` to ``peak``, then ``fall``, a function of the part done of the way down."""
     first, warmup, steps = _number(first, "first"), _number(warmup, "warmup"), _count(steps, "steps")
@@ -100,7 +146,7 @@ def _number(value: Any, what: str) -> float:
     return float(value)
 
 
-def _count(value: Any, what: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise ArgumentError(f"{what} is a whole number, at least 1, got {value!r:.80}")
+def _count(value: Any, what: str, at_least: int = 1) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < at_least:
+        raise ArgumentError(f"{what} is a whole number, at least {at_least}, got {value!r:.80}")
     return int(value)

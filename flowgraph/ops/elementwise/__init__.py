@@ -18,7 +18,7 @@ from .arithmetic import (
     subtract,
 )
 from .base import Binary, Elementwise, Unary, rowwise
-from .casts import astype, broadcast_like, like, sum_like
+from .casts import astype, broadcast_like, conj, imag, like, real, real_dtype, recast, sum_like
 from .comparison import (
     equal,
     greater,
@@ -38,8 +38,8 @@ from .where import where
 
 __all__ = [
     "Binary", "Elementwise", "Unary", "rowwise",
-    "astype", "broadcast_like", "like", "share", "sum_like",
-    "abs", "add", "ceil", "clip", "cos", "divide", "equal", "exp", "expm1", "floor", "floor_divide", "greater", "greater_equal",
-    "isfinite", "less", "less_equal", "log", "log1p", "logical_and", "logical_not", "logical_or", "maximum", "minimum", "multiply",
-    "negative", "not_equal", "pow", "reciprocal", "remainder", "sign", "sin", "sqrt", "square", "subtract", "tanh", "where",
+    "astype", "broadcast_like", "like", "real_dtype", "recast", "share", "sum_like",
+    "abs", "add", "ceil", "clip", "conj", "cos", "divide", "equal", "exp", "expm1", "floor", "floor_divide", "greater", "greater_equal",
+    "imag", "isfinite", "less", "less_equal", "log", "log1p", "logical_and", "logical_not", "logical_or", "maximum", "minimum", "multiply",
+    "negative", "not_equal", "pow", "real", "reciprocal", "remainder", "sign", "sin", "sqrt", "square", "subtract", "tanh", "where",
 ]  # fmt: skip

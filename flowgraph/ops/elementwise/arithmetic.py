@@ -8,11 +8,13 @@ import numpy as np
 
 from ...graph import Tensor, no_gradient, op
 from ...graph.op import public
-from ..samples import binary, unary
+from ...graph.spec import promote_dtypes
+from ..samples import COMPLEX, LOW, binary, unary
 from .base import INTEGERS, Binary, Unary
-from .casts import astype, like
+from .casts import astype, conj, like, real
 from .comparison import equal, greater, less
 from .rounding import floor
+from .where import where
 
 
 class Add(Binary):
@@ -27,7 +29,7 @@ class Add(Binary):
     def vjp(self, g: Tensor, out: Tensor, x: Tensor, y: Tensor) -> Any:
         return lambda: like(g, x), lambda: like(g, y)
 
-    samples = binary(edges=(-1e300, 0.0, 1e300, np.inf))
+    samples = binary(edges=(-1e300, 0.0, 1e300, np.inf), also=COMPLEX + LOW)
 
 
 class Subtract(Binary):
@@ -38,7 +40,7 @@ class Subtract(Binary):
     def vjp(self, g: Tensor, out: Tensor, x: Tensor, y: Tensor) -> Any:
         return lambda: like(g, x), lambda: like(-g, y)
 
-    samples = binary(edges=(-1e300, 0.0, 1e300))
+    samples = binary(edges=(-1e300, 0.0, 1e300), also=COMPLEX + LOW)
 
 
 class Multiply(Binary):
@@ -47,9 +49,9 @@ class Multiply(Binary):
     ufunc = "multiply"
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor, y: Tensor) -> Any:
-        return lambda: like(g * y, x), lambda: like(g * x, y)
+        return lambda: like(g * conj(y), x), lambda: like(g * conj(x), y)
 
-    samples = binary(edges=(-1e200, 0.0, 1e-300, np.inf))
+    samples = binary(edges=(-1e200, 0.0, 1e-300, np.inf), also=COMPLEX + LOW)
 
 
 class Divide(Binary):
@@ -58,9 +60,9 @@ class Divide(Binary):
     ufunc = "divide"
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor, y: Tensor) -> Any:
-        return lambda: like(g / y, x), lambda: like(-g * (out / y), y)
+        return lambda: like(g / conj(y), x), lambda: like(-g * conj(out / y), y)
 
-    samples = binary((-2, 2), (0.5, 2), edges=(-1.0, 0.0, 1e-300, np.inf))
+    samples = binary((-2, 2), (0.5, 2), edges=(-1.0, 0.0, 1e-300, np.inf), also=COMPLEX + LOW)
 
 
 class FloorDivide(Binary):
@@ -79,34 +81,36 @@ class Remainder(Binary):
     def vjp(self, g: Tensor, out: Tensor, x: Tensor, y: Tensor) -> Any:
         return lambda: like(g, x), lambda: like(-g * floor(x / y), y)
 
-    samples = binary((2.1, 2.9), (0.9, 1.0))
+    samples = binary((2.1, 2.9), (0.9, 1.0), also=LOW)
 
 
 class Maximum(Binary):
     """The larger of ``x`` and ``y``, element by element; NaN where either is. A tie gives its gradient half to each."""
 
     ufunc = "maximum"
+    ordered = True
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor, y: Tensor) -> Any:
         return lambda: like(g * share(x, y, greater), x), lambda: like(g * share(y, x, greater), y)
 
-    samples = binary((-2, 2), apart=0.05, edges=(-np.inf, 0.0, np.inf))
+    samples = binary((-2, 2), apart=0.05, edges=(-np.inf, 0.0, np.inf), also=LOW)
 
 
 class Minimum(Binary):
     """The smaller of ``x`` and ``y``, element by element; NaN where either is. A tie gives its gradient half to each."""
 
     ufunc = "minimum"
+    ordered = True
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor, y: Tensor) -> Any:
         return lambda: like(g * share(x, y, less), x), lambda: like(g * share(y, x, less), y)
 
-    samples = binary((-2, 2), apart=0.05, edges=(-np.inf, 0.0, np.inf))
+    samples = binary((-2, 2), apart=0.05, edges=(-np.inf, 0.0, np.inf), also=LOW)
 
 
 def share(x: Tensor, y: Tensor, wins: Any) -> Tensor:
     """1 where x wins over y, 1/2 where they are equal, else 0."""
-    dtype = np.result_type(x.dtype, y.dtype)
+    dtype = promote_dtypes(x.dtype, y.dtype)
     return astype(wins(x, y), dtype) + astype(equal(x, y), dtype) * 0.5
 
 
@@ -118,7 +122,7 @@ class Negative(Unary):
     def vjp(self, g: Tensor, out: Tensor, x: Tensor) -> Any:
         return -g
 
-    samples = unary(edges=(-np.inf, -0.0, 0.0))
+    samples = unary(edges=(-np.inf, -0.0, 0.0), also=COMPLEX + LOW)
 
 
 class Abs(Unary):
@@ -129,15 +133,23 @@ class Abs(Unary):
     def vjp(self, g: Tensor, out: Tensor, x: Tensor) -> Any:
         return g * sign(x)
 
-    samples = unary(apart=0.1, edges=(-np.inf, -0.0, 0.0))
+    samples = unary(apart=0.1, edges=(-np.inf, -0.0, 0.0), also=COMPLEX + LOW)
 
 
 class Sign(Unary):
-    """-1, 0 or 1 as ``x`` is negative, zero or positive."""
+    """-1, 0 or 1 as ``x`` is negative, zero or positive; ``x / abs(x)`` for complex ``x``, 0 at 0."""
 
     ufunc = "sign"
-    vjp = no_gradient("sign is constant between its jumps")
-    samples = unary(edges=(-np.inf, -0.0, 0.0))
+
+    def vjp(self, g: Tensor, out: Tensor, x: Tensor) -> Any:
+        if x.dtype.kind != "c":
+            return None  # constant between its jumps
+        # On the unit circle only what is along it counts; the length of x divides it.
+        size = abs(x)
+        across = out * real(g * conj(out))
+        return (g - across) / where(equal(size, 0), np.inf, size)
+
+    samples = unary(edges=(-np.inf, -0.0, 0.0)) + unary(dtypes=("complex128",))
 
 
 class Square(Unary):
@@ -146,9 +158,9 @@ class Square(Unary):
     ufunc = "square"
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor) -> Any:
-        return g * (x * 2)
+        return g * conj(x * 2)
 
-    samples = unary(edges=(-1e200, 0.0, np.inf))
+    samples = unary(edges=(-1e200, 0.0, np.inf), also=COMPLEX + LOW)
 
 
 class Reciprocal(Unary):
@@ -157,9 +169,9 @@ class Reciprocal(Unary):
     ufunc = "reciprocal"
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor) -> Any:
-        return -g * (out * out)
+        return -g * conj(out * out)
 
-    samples = unary((0.5, 3.0), edges=(0.0, 1e-300, np.inf))
+    samples = unary((0.5, 3.0), edges=(0.0, 1e-300, np.inf), also=COMPLEX + LOW)
 
 
 add = public(op(Add))

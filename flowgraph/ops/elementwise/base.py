@@ -23,10 +23,12 @@ class Elementwise(Op):
     """Base: an op whose kernel is the ufunc named ``ufunc``.
 
     flops_each  arithmetic operations for one element, about
+    ordered     whether it compares elements, which complex numbers do not allow
     """
 
     ufunc: str
     flops_each = 1.0
+    ordered = False
     promotes = True
     in_place = True
 
@@ -38,6 +40,8 @@ class Elementwise(Op):
             return self._dtypes[dtypes]
         except KeyError:
             pass
+        if self.ordered and any(dtype.kind == "c" for dtype in dtypes):
+            raise DtypeError("complex numbers have no order", help="compare fg.abs(x), fg.real(x) or fg.imag(x)")
         try:
             result = getattr(np, self.ufunc).resolve_dtypes((*dtypes, None))[-1]
         except TypeError as error:

@@ -1,4 +1,9 @@
-"""Other dtypes and other shapes of the same numbers, and `like`, which brings a cotangent back to its tensor's."""
+"""Other dtypes, the parts of complex numbers, and broadcasting: what every gradient rule needs.
+
+The cotangent of z = x + iy is dL/dx + i dL/dy, for a real L: the direction in which L rises fastest. So a holomorphic f passes on
+``g * conj(f'(z))``, a linear map its conjugate transpose, and a real input to which a complex cotangent comes takes the real part of it,
+which `like` does.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +11,22 @@ from typing import Any
 
 import numpy as np
 
-from ...graph import Op, Spec, Tensor, op
+from ...errors import DtypeError
+from ...graph import Op, Spec, Tensor, Work, op
 from ...graph.node import FUNCTIONS
 from ...graph.op import Batch, Slicing, public
 from ...graph.spec import as_dtype, broadcast_shapes, is_known
 from ..batching import aligned, full
 from ..samples import Over, unary
-from .base import rowwise
+from .base import Unary, rowwise
 
 
 class Astype(Op):
     """``x`` cast to ``dtype``; the gradient is cast back, and an integer or boolean passes none."""
 
     def infer(self, x: Any, *, dtype: Any) -> Any:
+        if x.dtype.kind == "c" and dtype.kind not in "cb":
+            raise DtypeError(f"{x.dtype} does not fit into {dtype}", help="choose a part: fg.real(x), fg.imag(x), fg.abs(x) or fg.angle(x)")
         return Spec(x.shape, dtype)
 
     def kernel(self, xp: Any, x: Any, *, dtype: Any, out: Any = None) -> Any:
@@ -28,7 +36,7 @@ class Astype(Op):
         return out
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor, *, dtype: Any) -> Any:
-        return astype(g, x.dtype)
+        return recast(g, x)
 
     def slicing(self, out: Any, *inputs: Any, **attrs: Any) -> Slicing | None:
         return rowwise(out, inputs)
@@ -99,6 +107,59 @@ class BroadcastLike(Op):
     samples = Over([((3,), (2, 3)), ((), (2, 3)), ((2, 1), (2, 3)), ((1, 3), (0, 3))])
 
 
+class Conj(Unary):
+    """Complex conjugate; a real number is its own."""
+
+    ufunc = "conjugate"
+
+    def vjp(self, g: Tensor, out: Tensor, x: Tensor) -> Any:
+        return conj(g)
+
+    samples = unary(dtypes=("complex128",)) + unary(dtypes=("complex64",))
+
+
+class Part(Op):
+    """Base of the real and the imaginary part of a complex tensor: views of its memory."""
+
+    is_view = True
+
+    def infer(self, x: Any) -> Spec:
+        if x.dtype.kind != "c":
+            raise DtypeError(f"needs complex numbers, got {x.dtype}")
+        return Spec(x.shape, real_dtype(x.dtype))
+
+    def work(self, x: Any) -> Work:
+        return Work()
+
+    def vmap(self, batch: Batch, x: Tensor) -> Tensor:
+        return self(x)
+
+    samples = unary(dtypes=("complex128",)) + unary(dtypes=("complex64",))
+
+
+class Real(Part):
+    """The real part."""
+
+    def kernel(self, xp: Any, x: Any) -> Any:
+        return xp.real(x)
+
+    def vjp(self, g: Tensor, out: Tensor, x: Tensor) -> Any:
+        return astype(g, x.dtype)
+
+
+class Imag(Part):
+    """The imaginary part."""
+
+    def kernel(self, xp: Any, x: Any) -> Any:
+        return xp.imag(x)
+
+    def vjp(self, g: Tensor, out: Tensor, x: Tensor) -> Any:
+        return g * 1j
+
+
+_conj = op(Conj)
+_real = op(Real)
+_imag = op(Imag)
 sum_like = op(SumLike)
 broadcast_like = op(BroadcastLike)
 _astype = op(Astype)
@@ -106,11 +167,21 @@ _astype = op(Astype)
 
 def like(g: Tensor, x: Tensor) -> Tensor:
     """The cotangent ``g`` brought back to the shape and dtype of ``x``, which was broadcast: summed over what it was repeated on."""
-    if g.dtype != x.dtype:
-        g = astype(g, x.dtype)
-    if g.shape == x.shape and None not in x.shape:
-        return g
-    return sum_like(g, x)
+    if x.dtype.kind != "c":
+        g = real(g)
+    if g.shape != x.shape or None in x.shape:
+        g = sum_like(g, x)
+    return astype(g, x.dtype)
+
+
+def recast(g: Tensor, x: Tensor) -> Tensor:
+    """The cotangent ``g``, of the shape of ``x``, in its dtype: a real x takes the real part."""
+    return astype(real(g) if x.dtype.kind != "c" else g, x.dtype)
+
+
+def real_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The dtype of the parts of a complex one; any other is its own."""
+    return np.dtype(f"float{dtype.itemsize * 4}") if dtype.kind == "c" else dtype
 
 
 def astype(x: Any, dtype: Any) -> Tensor:
@@ -127,4 +198,37 @@ def astype(x: Any, dtype: Any) -> Tensor:
     return _astype(x, dtype=target)
 
 
-public(astype)
+def conj(x: Any) -> Tensor:
+    """Complex conjugate of ``x``, element by element; a real ``x`` is returned as it is.
+
+    >>> session.run(fg.conj([1.0 + 2.0j]))
+    array([1.-2.j])
+    """
+    if not isinstance(x, Tensor):
+        (x,) = _conj.lift((x,))
+    return _conj(x) if x.dtype.kind == "c" else x
+
+
+def real(x: Any) -> Tensor:
+    """Real part of ``x``, element by element; a real ``x`` is returned as it is.
+
+    >>> session.run(fg.real([1.0 + 2.0j]))
+    array([1.])
+    """
+    if not isinstance(x, Tensor):
+        (x,) = _real.lift((x,))
+    return _real(x) if x.dtype.kind == "c" else x
+
+
+def imag(x: Any) -> Tensor:
+    """Imaginary part of ``x``, element by element; zeros for a real ``x``.
+
+    >>> session.run(fg.imag([1.0 + 2.0j]))
+    array([2.])
+    """
+    (x,) = _imag.lift((x,))
+    return _imag(x) if x.dtype.kind == "c" else FUNCTIONS["zeros_like"](x)
+
+
+for _function in (astype, conj, real, imag):
+    public(_function)

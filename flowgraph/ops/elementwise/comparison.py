@@ -35,24 +35,28 @@ class NotEqual(Comparison):
 class Less(Comparison):
     """Whether ``x < y``, element by element."""
 
+    ordered = True
     ufunc = "less"
 
 
 class LessEqual(Comparison):
     """Whether ``x <= y``, element by element."""
 
+    ordered = True
     ufunc = "less_equal"
 
 
 class Greater(Comparison):
     """Whether ``x > y``, element by element."""
 
+    ordered = True
     ufunc = "greater"
 
 
 class GreaterEqual(Comparison):
     """Whether ``x >= y``, element by element."""
 
+    ordered = True
     ufunc = "greater_equal"
 
 

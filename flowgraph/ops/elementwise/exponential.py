@@ -8,9 +8,9 @@ import numpy as np
 
 from ...graph import Tensor, op
 from ...graph.op import public
-from ..samples import binary, unary
+from ..samples import COMPLEX, LOW, binary, unary
 from .base import Binary, Unary
-from .casts import like
+from .casts import conj, like
 from .comparison import equal
 from .where import where
 
@@ -29,14 +29,14 @@ class Pow(Binary):
         # the limit from above for y > 0.
         def by_x() -> Tensor:
             zero = equal(y, 0)
-            return like(g * where(zero, 0, y * pow(x, where(zero, 1, y - 1))), x)
+            return like(g * where(zero, 0, conj(y * pow(x, where(zero, 1, y - 1)))), x)
 
         def by_y() -> Tensor:
-            return like(g * where(equal(x, 0), 0, out * log(where(equal(x, 0), 1, x))), y)
+            return like(g * where(equal(x, 0), 0, conj(out * log(where(equal(x, 0), 1, x)))), y)
 
         return by_x, by_y
 
-    samples = binary((0.5, 2), (-2, 2), edges=(0.0, 1.0, 2.0, np.inf))
+    samples = binary((0.5, 2), (-2, 2), edges=(0.0, 1.0, 2.0, np.inf), also=COMPLEX + LOW)
 
 
 class Exp(Unary):
@@ -46,9 +46,9 @@ class Exp(Unary):
     flops_each = 10.0
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor) -> Any:
-        return g * out
+        return g * conj(out)
 
-    samples = unary(edges=(-np.inf, -800.0, 0.0, 800.0))
+    samples = unary(edges=(-np.inf, -800.0, 0.0, 800.0), also=COMPLEX + LOW)
 
 
 class Expm1(Unary):
@@ -58,9 +58,9 @@ class Expm1(Unary):
     flops_each = 10.0
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor) -> Any:
-        return g * (out + 1)
+        return g * conj(out + 1)
 
-    samples = unary(edges=(-np.inf, 1e-300, 800.0))
+    samples = unary(edges=(-np.inf, 1e-300, 800.0), also=COMPLEX + LOW)
 
 
 class Log(Unary):
@@ -70,9 +70,9 @@ class Log(Unary):
     flops_each = 10.0
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor) -> Any:
-        return g / x
+        return g / conj(x)
 
-    samples = unary((0.5, 3.0), edges=(0.0, 1e-300, np.inf))
+    samples = unary((0.5, 3.0), edges=(0.0, 1e-300, np.inf), also=COMPLEX + LOW)
 
 
 class Log1p(Unary):
@@ -82,9 +82,9 @@ class Log1p(Unary):
     flops_each = 10.0
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor) -> Any:
-        return g / (x + 1)
+        return g / conj(x + 1)
 
-    samples = unary((-0.5, 3.0), edges=(-1.0, 1e-300, np.inf))
+    samples = unary((-0.5, 3.0), edges=(-1.0, 1e-300, np.inf), also=COMPLEX + LOW)
 
 
 class Sqrt(Unary):
@@ -94,9 +94,9 @@ class Sqrt(Unary):
     flops_each = 4.0
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor) -> Any:
-        return g * 0.5 / out
+        return g * 0.5 / conj(out)
 
-    samples = unary((0.5, 3.0), edges=(0.0, 1e-300, np.inf))
+    samples = unary((0.5, 3.0), edges=(0.0, 1e-300, np.inf), also=COMPLEX + LOW)
 
 
 pow = public(op(Pow))

@@ -8,8 +8,9 @@ import numpy as np
 
 from ...graph import Tensor, op
 from ...graph.op import public
-from ..samples import unary
+from ..samples import COMPLEX, LOW, unary
 from .base import Unary
+from .casts import conj
 
 
 class Sin(Unary):
@@ -19,9 +20,9 @@ class Sin(Unary):
     flops_each = 15.0
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor) -> Any:
-        return g * cos(x)
+        return g * conj(cos(x))
 
-    samples = unary(edges=(0.0, 1e6))
+    samples = unary(edges=(0.0, 1e6), also=COMPLEX + LOW)
 
 
 class Cos(Unary):
@@ -31,9 +32,9 @@ class Cos(Unary):
     flops_each = 15.0
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor) -> Any:
-        return -g * sin(x)
+        return -g * conj(sin(x))
 
-    samples = unary(edges=(0.0, 1e6))
+    samples = unary(edges=(0.0, 1e6), also=COMPLEX + LOW)
 
 
 class Tanh(Unary):
@@ -43,9 +44,9 @@ class Tanh(Unary):
     flops_each = 15.0
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor) -> Any:
-        return g * (1 - out * out)
+        return g * conj(1 - out * out)
 
-    samples = unary(edges=(-np.inf, -30.0, 0.0, 1e-300))
+    samples = unary(edges=(-np.inf, -30.0, 0.0, 1e-300), also=COMPLEX + LOW)
 
 
 sin = public(op(Sin))

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from ...errors import DtypeError
 from ...graph import Op, Spec, Tensor, op
 from ...graph.op import Batch, public
-from ...graph.spec import broadcast_shapes
+from ...graph.spec import broadcast_shapes, promote_dtypes
 from ..batching import aligned
 from ..samples import Over
 from .casts import like
@@ -31,7 +29,7 @@ class Where(Op):
     def infer(self, condition: Any, x: Any, y: Any) -> Any:
         if condition.dtype != bool:
             raise DtypeError(f"the condition must be boolean, got {condition.dtype}", help="compare it: condition != 0")
-        return Spec(broadcast_shapes(condition.shape, x.shape, y.shape), np.result_type(x.dtype, y.dtype))
+        return Spec(broadcast_shapes(condition.shape, x.shape, y.shape), promote_dtypes(x.dtype, y.dtype))
 
     def kernel(self, xp: Any, condition: Any, x: Any, y: Any) -> Any:
         return xp.where(condition, x, y)
