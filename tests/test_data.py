@@ -157,6 +157,133 @@ def test_memory_mapped_arrays_are_read_batch_by_batch(tmp_path):
     assert sorted(x for batch in batches(mapped, 4) for x in batch) == list(range(10))
 
 
+# Several threads, and examples that are read one by one
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_batches_do_not_depend_on_the_number_of_threads(threads):
+    def noise(batch, rng):
+        return batch + rng.random(len(batch))
+
+    alone = as_lists(of_ten(epochs=3, seed=4, prefetch=0, transform=noise))
+    assert as_lists(of_ten(epochs=3, seed=4, threads=threads, transform=noise)) == alone
+
+
+def test_a_batch_that_is_made_sooner_than_the_one_before_it_waits_for_its_turn():
+    second_is_done = threading.Event()
+
+    def slow_first(batch, rng):
+        if batch[0] == 0:
+            assert second_is_done.wait(LONG)
+        if batch[0] == 4:
+            second_is_done.set()
+        return batch
+
+    with of_ten(shuffle=False, threads=2, transform=slow_first) as made:
+        assert as_lists(made) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+
+
+def test_several_threads_end_with_the_last_batch_with_a_close_and_with_an_error():
+    def spoil(batch, rng):
+        if batch[0] == 8:
+            raise ValueError("spoilt")
+        return batch
+
+    list(of_ten(threads=4))
+    assert data_threads() == []
+    with of_ten(threads=4, epochs=None) as endless:
+        next(endless)
+        assert len(data_threads()) == 4
+    assert data_threads() == []
+    failing = of_ten(threads=4, epochs=None, shuffle=False, transform=spoil)
+    assert [next(failing)[0], next(failing)[0]] == [0, 4]
+    with pytest.raises(DataError, match="transform spoil failed at batch 2 of epoch 0: ValueError: spoilt"):
+        next(failing)
+    assert data_threads() == []
+
+
+def test_several_threads_end_once_nothing_refers_to_the_batches():
+    for _ in range(50):
+        next(of_ten(threads=3, epochs=None))
+    gc.collect()
+    for thread in data_threads():
+        thread.join(LONG)
+    assert data_threads() == []
+
+
+class Files:
+    """Examples that know who has read which of them."""
+
+    def __init__(self, make, count=10):
+        self.make, self.count, self.read = make, count, []
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, number):
+        self.read.append(number)
+        return self.make(number)
+
+
+def test_examples_are_read_with_their_batch_and_stacked_in_their_structure():
+    files = Files(lambda i: {"image": np.full((2, 2), i), "pair": (i, float(-i))})
+    made = batches(files, 4, shuffle=False, prefetch=0)
+    batch = next(made)
+    assert files.read == [0, 1, 2, 3]
+    assert batch["image"].shape == (4, 2, 2)
+    assert batch["image"][:, 0, 0].tolist() == [0, 1, 2, 3]
+    assert type(batch["pair"]) is tuple
+    assert [part.tolist() for part in batch["pair"]] == [[0, 1, 2, 3], [0, -1, -2, -3]]
+    assert len(list(made)) == 2
+
+
+def test_shuffled_examples_are_those_of_shuffled_arrays_and_go_on_from_a_state():
+    files = Files(lambda i: i)
+    whole = as_lists(of_ten(seed=6, epochs=2))
+    assert as_lists(batches(files, 4, seed=6, epochs=2, threads=3)) == whole
+    later = batches(files, 4, seed=6, epochs=2)
+    later.state = {**later.state, "taken": 4}
+    assert as_lists(later) == whole[4:]
+
+
+def test_a_split_of_examples_reads_none_of_them():
+    files = Files(lambda i: i * i)
+    rest, held_out = split(files, 3)
+    assert (len(rest), len(held_out), files.read) == (7, 3, [])
+    both = [batch.tolist() for part in (rest, held_out) for batch in batches(part, 10, shuffle=False)]
+    assert sorted(both[0] + both[1]) == [i * i for i in range(10)]
+    assert both == [sorted(part) for part in both]
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda i: 1 // (i - 5), "batches: reading example 5 failed at batch 1 of epoch 0: ZeroDivisionError"),
+        (
+            lambda i: np.zeros(i),
+            r"batches: stacking the examples failed at batch 0 of epoch 0: ShapeError: the examples differ in shape, \(0,\) and",
+        ),
+        (
+            lambda i: (1,) * (1 + i // 2),
+            "stacking the examples failed at batch 0 of epoch 0: ShapeError: some examples have 1 parts and others 2",
+        ),
+        (lambda i: {"x": 1} if i < 3 else {}, "stacking the examples failed at batch 0 of epoch 0: KeyError: 'x'"),
+    ],
+)
+def test_an_example_that_fails_is_named_with_its_stage(make, text):
+    with pytest.raises(DataError, match=text):
+        list(batches(Files(make), 4, shuffle=False))
+
+
+def test_no_examples_and_idle_threads_are_refused():
+    with pytest.raises(ShapeError, match="there are no examples"):
+        batches(Files(lambda i: i, count=0), 4)
+    with pytest.raises(ArgumentError, match="3 threads have nothing to do where prefetch is 2"):
+        of_ten(threads=3, prefetch=2)
+    with pytest.raises(ArgumentError, match="batches: threads is 0, but at least 1 is needed"):
+        of_ten(threads=0)
+
+
 # Length and end
 
 

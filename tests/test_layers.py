@@ -35,14 +35,16 @@ LOADED_AT_START = {"numpy"}
 # Optional, or slow to load: these may be imported within a function.
 OPTIONAL_OR_SLOW = set(
     """
-    cupy cupyx numba llvmlite graphviz graphviz_pure networkx matplotlib PIL rich safetensors threadpoolctl IPython
+    cupy cupyx numba llvmlite graphviz graphviz_pure networkx matplotlib PIL rich safetensors sklearn threadpoolctl IPython
     ml_dtypes scipy
     asyncio concurrent ctypes difflib hashlib html importlib inspect json linecache lzma platform runpy shutil
     statistics subprocess tempfile traceback urllib warnings zipfile
     """.split()
 )
 
-NEVER_LOADED_AT_START = set("scipy ml_dtypes networkx graphviz graphviz_pure matplotlib cupy numba llvmlite rich safetensors PIL".split())
+NEVER_LOADED_AT_START = set(
+    "scipy ml_dtypes networkx graphviz graphviz_pure matplotlib cupy numba llvmlite rich safetensors PIL sklearn".split()
+)
 
 
 @pytest.fixture(scope="module")

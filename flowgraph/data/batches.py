@@ -1,7 +1,7 @@
-"""Batches of arrays: shuffled anew in each epoch, and made ahead of their use by one background thread.
+"""Batches of arrays or examples: shuffled anew in each epoch, and made ahead of their use by background threads.
 
-What a batch holds depends on the arrays, the seed, the epoch and the batch's number only, and never on how far
-ahead the thread is.
+What a batch holds depends on the data, the seed, the epoch and the batch's number only, and never on how far
+ahead the threads are, or how many.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
@@ -18,8 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ArgumentError, DataError
-from .rows import Rows, count_rows, generator, take_rows, whole
+from .ahead import CLOSED, END, Channel, Failure, Work
+from .rows import Rows, count_rows, generator, is_examples, stack_examples, take_rows, whole
 
+_Job: TypeAlias = tuple[int, int, NDArray[np.intp] | None]  # epoch, number of the batch within it, order of the rows
 Transform: TypeAlias = "Callable[[Any, np.random.Generator], Any]"  # quoted, as np.random takes 10 ms to load
 
 
@@ -31,24 +32,29 @@ def batches(
     seed: int = 0,
     epochs: int | None = 1,
     drop_last: bool = False,
-    prefetch: int = 2,
+    prefetch: int | None = None,
+    threads: int = 1,
     transform: Transform | None = None,
 ) -> Batches:
-    """An iterator over ``arrays`` in batches of ``size`` rows, prepared by a background thread.
+    """An iterator over ``arrays`` in batches of ``size`` rows, prepared by background threads.
 
-    arrays     an array, a tuple, list or dict of arrays; all with the same first size. Not copied, and never written to
+    arrays     an array, a tuple, list or dict of arrays, all with the same first size: not copied, and never written to. Or
+               any object with a length that gives example ``i`` for ``[i]``, read only when its batch is made: an array or
+               number, or a tuple, list or dict of such
     size       rows of a batch; the last one of an epoch may be smaller
     shuffle    a new order in each epoch, which depends on ``seed`` and the epoch's number only
     epochs     how often to go through the arrays; None: without end
     drop_last  leave out an epoch's last batch where it is smaller than ``size``
-    prefetch   how many batches may lie ready or be in the making; 0: no thread, each is made when it is asked for
-    transform  called as transform(batch, rng) in that thread, returns the batch to hand out; ``rng`` depends on
+    prefetch   how many batches may lie ready or be in the making; None: one more than ``threads``; 0: no thread, each is
+               made when it is asked for
+    threads    how many batches are made at once; more than one pays where reading or ``transform`` waits or leaves the GIL
+    transform  called as transform(batch, rng) in such a thread, returns the batch to hand out; ``rng`` depends on
                ``seed``, the epoch and the batch's number only. ``batch`` is its own to change
-    returns    ``Batches``: each batch has the structure of ``arrays``, and is a copy
+    returns    ``Batches``: each batch has the structure of ``arrays`` or of an example, and is a copy
     raises     ArgumentError, ShapeError here for what does not fit; DataError while iterating, with the stage and the
                batch's number, if a transform or an array raises
 
-    It is used up after ``epochs`` epochs. The thread ends with the last batch, with ``close()``, at the end of a
+    It is used up after ``epochs`` epochs. The threads end with the last batch, with ``close()``, at the end of a
     ``with`` block, or when nothing refers to the iterator any more, as after a ``break`` out of
     ``for batch in fg.data.batches(...)``.
 
@@ -58,6 +64,19 @@ def batches(
     (4, 28, 28) (4,)
     (4, 28, 28) (4,)
     (2, 28, 28) (2,)
+
+    Examples that are read or made one by one:
+
+    >>> class Squares:
+    ...     def __len__(self):
+    ...         return 5
+    ...
+    ...     def __getitem__(self, i):
+    ...         return {"n": i, "square": float(i * i)}
+    >>> for batch in fg.data.batches(Squares(), 3, shuffle=False, threads=2):
+    ...     print(batch["n"], batch["square"])
+    [0 1 2] [0. 1. 4.]
+    [3 4] [ 9. 16.]
     """
     rows = count_rows(arrays)
     size = whole(size, "batches: size", at_least=1)
@@ -75,7 +94,14 @@ def batches(
         per_epoch=rows // size if drop_last else -(-rows // size),
         transform=transform,
     )
-    return Batches(source, whole(prefetch, "batches: prefetch", at_least=0))
+    threads = whole(threads, "batches: threads", at_least=1)
+    prefetch = threads + 1 if prefetch is None else whole(prefetch, "batches: prefetch", at_least=0)
+    if threads > 1 and prefetch < threads:
+        raise ArgumentError(
+            f"batches: {threads} threads have nothing to do where prefetch is {prefetch}",
+            help=f"prefetch={threads} or more, or leave it out",
+        )
+    return Batches(source, prefetch, threads)
 
 
 class Batches(Iterator[Any]):
@@ -97,23 +123,23 @@ class Batches(Iterator[Any]):
     True
     """
 
-    # The thread holds the source and the channel and never this object: so this object is freed when the consumer drops
-    # it, and its finalizer tells the thread to end.
-    def __init__(self, source: _Source, prefetch: int) -> None:
+    # The threads hold the source and the channel and never this object: so this object is freed when the consumer drops
+    # it, and its finalizer tells the threads to end.
+    def __init__(self, source: _Source, prefetch: int, threads: int) -> None:
         self.per_epoch = source.per_epoch
         self._epochs = source.epochs
         self._settings = source.settings()
         self._source: _Source | None = source
-        self._prefetch = prefetch
+        self._prefetch, self._threads = prefetch, threads
         self._taken = 0
         self._over = ""  # why there is no further batch
         self._begin()
 
     def _begin(self) -> None:
         assert self._source is not None
-        self._batches: Iterator[Any] | None = self._source.batches(self._taken)
-        self._channel = _Channel(self._prefetch)
-        self._thread: threading.Thread | None = None
+        self._work: Work | None = Work(self._source.jobs(self._taken), self._source.make)
+        self._channel = Channel(self._prefetch)
+        self._started: list[threading.Thread] = []
         self._finalizer = weakref.finalize(self, self._channel.close)
 
     @property
@@ -161,12 +187,12 @@ class Batches(Iterator[Any]):
         if self._over:
             raise self._no_more()
         item = self._from_thread() if self._prefetch else self._made_here()
-        if item is _CLOSED:
+        if item is CLOSED:
             raise self._no_more()
-        if item is _END:
+        if item is END:
             self._finish(_USED_UP)
             raise StopIteration
-        if isinstance(item, _Failure):
+        if isinstance(item, Failure):
             self._finish("have stopped at an error")
             try:
                 raise item.error
@@ -186,33 +212,37 @@ class Batches(Iterator[Any]):
         self.close()
 
     def _from_thread(self) -> Any:
-        if self._thread is None:
-            # Started with the first batch, so that an iterator that is never used has no thread. A daemon, so that a
-            # program that ends in the middle of its data does not wait for it.
-            self._thread = threading.Thread(target=_fill, args=(self._batches, self._channel), name="flowgraph batches", daemon=True)
-            self._batches = None
-            self._thread.start()
-        item = self._channel.ready.get()
-        self._channel.slots.put(True)
-        return item
+        if not self._started:
+            # Started with the first batch, so that an iterator that is never used has no thread. Daemons, so that a
+            # program that ends in the middle of its data does not wait for them.
+            assert self._work is not None
+            fill, channel = self._work.fill, self._channel
+            self._work = None
+            self._started = [
+                threading.Thread(target=fill, args=(channel,), name="flowgraph batches", daemon=True) for _ in range(self._threads)
+            ]
+            for thread in self._started:
+                thread.start()
+        return self._channel.take()
 
     def _made_here(self) -> Any:
-        assert self._batches is not None
+        assert self._work is not None
         try:
-            return next(self._batches, _END)
+            job = next(self._work.jobs, END)
+            return job if job is END else self._work.make(job)
         except Exception as error:
-            return _Failure(error)
+            return Failure(error)
 
     def _finish(self, why: str) -> None:
         self._over = why
-        self._batches = self._source = None
+        self._work = self._source = None
         self._channel.close()
         self._join()
 
     def _join(self) -> None:
-        thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
-            thread.join()
+        for thread in self._started:
+            if thread is not threading.current_thread():
+                thread.join()
         self._channel.clear()
 
     def _no_more(self) -> DataError:
@@ -223,50 +253,6 @@ class Batches(Iterator[Any]):
 
 
 _USED_UP = "are used up"
-_END = object()
-_CLOSED = object()
-
-
-class _Failure:
-    def __init__(self, error: BaseException) -> None:
-        self.error = error
-
-
-class _Channel:
-    # The channel between the thread and the consumer promises:
-    # - At most as many batches exist in it, ready or in the making, as there were slots: the thread takes a slot before
-    #   it makes a batch, and the consumer gives the slot back when it takes the batch.
-    # - After close() the thread makes no further batch, and ends as soon as the one in the making is done.
-    # - close() may run anywhere, as the garbage collector calls it: within a put or get of this very channel, too. So
-    #   there is no lock here, which its own thread might hold, but queues whose put() is documented as reentrant.
-    def __init__(self, slots: int) -> None:
-        self.ready: SimpleQueue[Any] = SimpleQueue()
-        self.slots: SimpleQueue[bool] = SimpleQueue()
-        self.closed = False
-        for _ in range(slots):
-            self.slots.put(True)
-
-    def close(self) -> None:
-        self.closed = True
-        self.slots.put(False)  # wakes the thread where it waits for a slot
-
-    def clear(self) -> None:
-        # The thread has ended: nothing comes in any more.
-        try:
-            while True:
-                self.ready.get_nowait()
-        except Empty:
-            self.ready.put(_CLOSED)  # wakes a consumer that waits while another thread closes
-
-
-def _fill(made: Iterator[Any], channel: _Channel) -> None:
-    try:
-        while channel.slots.get() and not channel.closed:
-            channel.ready.put(next(made))
-    except StopIteration:
-        channel.ready.put(_END)
-    except BaseException as error:  # whatever it is, the consumer must not wait for ever
-        channel.ready.put(_Failure(error))
 
 
 @dataclass(eq=False, repr=False)
@@ -285,20 +271,29 @@ class _Source:
     def settings(self) -> dict[str, Any]:
         return {"rows": self.rows, "size": self.size, "shuffle": bool(self.shuffle), "seed": self.seed, "per_epoch": self.per_epoch}
 
-    def batches(self, taken: int) -> Iterator[Any]:
+    def jobs(self, taken: int) -> Iterator[_Job]:
         epoch, first = divmod(taken, self.per_epoch)
         while self.epochs is None or epoch < self.epochs:
             # Orders and transforms draw from streams of their own: (0, epoch) and (1, epoch, number).
             order = generator(self.seed, "batches", 0, epoch).permutation(self.rows) if self.shuffle else None
             for number in range(first, self.per_epoch):
-                yield self._make(epoch, number, order)
+                yield epoch, number, order
             epoch, first = epoch + 1, 0
 
-    def _make(self, epoch: int, number: int, order: NDArray[np.intp] | None) -> Any:
+    def make(self, job: _Job) -> Any:
+        epoch, number, order = job
         span = slice(number * self.size, min((number + 1) * self.size, self.rows))
         stage = "reading the arrays"
         try:
-            batch = take_rows(self.arrays, span if order is None else order[span])
+            if is_examples(self.arrays):
+                examples: list[Any] = []
+                for i in range(span.start, span.stop) if order is None else order[span]:
+                    stage = f"reading example {i}"
+                    examples.append(self.arrays[int(i)])
+                stage = "stacking the examples"
+                batch = stack_examples(examples)
+            else:
+                batch = take_rows(self.arrays, span if order is None else order[span])
             if self.transform is None:
                 return batch
             stage = f"transform {getattr(self.transform, '__name__', None) or repr(self.transform)}"

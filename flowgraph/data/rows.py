@@ -1,4 +1,4 @@
-"""Arrays that share their first size: one array, a tuple or list of them, or a dict.
+"""Arrays that share their first size: one array, a tuple or list of them, or a dict. And examples that are read one by one.
 
 Row ``i`` of such arrays is one example: image ``i`` with label ``i``. What is taken from them keeps their structure. No
 threads in this module.
@@ -7,24 +7,34 @@ threads in this module.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias, TypeVar, cast
+from typing import Any, Protocol, TypeAlias, TypeGuard, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ArgumentError, ShapeError
 
-Rows: TypeAlias = NDArray[Any] | Sequence[NDArray[Any]] | Mapping[str, NDArray[Any]]
+
+class Examples(Protocol):
+    """Examples by number: what `torch.utils.data.Dataset` is, too."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, number: int, /) -> Any: ...
+
+
+Rows: TypeAlias = NDArray[Any] | Sequence[NDArray[Any]] | Mapping[str, NDArray[Any]] | Examples
 R = TypeVar("R", bound=Rows)
 
 
 def split(arrays: R, held_out: int | float, *, seed: int = 0) -> tuple[R, R]:
     """Two parts of ``arrays``, drawn at random without overlap: what stays, and what is held out.
 
-    arrays    an array, a tuple, list or dict of arrays; all with the same first size
+    arrays    an array, a tuple, list or dict of arrays, all with the same first size; or examples, as for ``batches``
     held_out  how many rows the second part gets: an int, or a fraction of all as a float between 0 and 1
     seed      int >= 0; the same seed holds out the same rows
-    returns   (rest, held out), each with the structure of ``arrays``, as copies, rows in their old order
+    returns   (rest, held out), each with the structure of ``arrays``, as copies, rows in their old order; of examples, parts
+              that read them when they are asked for
     raises    ArgumentError if a part would be empty, ShapeError if the first sizes differ
 
     >>> images, labels = np.arange(40.0).reshape(20, 2), np.arange(20)
@@ -51,6 +61,10 @@ def split(arrays: R, held_out: int | float, *, seed: int = 0) -> tuple[R, R]:
 
 def count_rows(arrays: Rows) -> int:
     """How many rows ``arrays`` have; an error that lists all sizes where they differ, and one for no rows at all."""
+    if is_examples(arrays):
+        if len(arrays) == 0:
+            raise ShapeError("there are no examples")
+        return len(arrays)
     parts = _parts(arrays)
     if not parts:
         raise ArgumentError("there is no array in the arrays given")
@@ -76,8 +90,47 @@ def count_rows(arrays: Rows) -> int:
 
 
 def take_rows(arrays: R, index: NDArray[np.intp] | slice) -> R:
-    """Copies of the rows at ``index``, with the structure of ``arrays``."""
+    """Copies of the rows at ``index``, with the structure of ``arrays``; of examples, a part that reads them."""
+    if is_examples(arrays) and not isinstance(index, slice):
+        return cast(R, _Part(arrays, index))
     return _each(arrays, lambda array: _take(array, index))
+
+
+def is_examples(arrays: Any) -> TypeGuard[Examples]:
+    """Whether ``arrays`` are no arrays, but give examples one by one."""
+    if isinstance(arrays, Mapping | tuple | list | str | bytes) or hasattr(arrays, "shape"):
+        return False
+    return hasattr(arrays, "__len__") and hasattr(arrays, "__getitem__")
+
+
+def stack_examples(examples: Sequence[Any]) -> Any:
+    """One array of many: along a new first axis, in the structure that each of them has. raises ShapeError where they differ."""
+    first = examples[0]
+    if isinstance(first, Mapping):
+        return {key: stack_examples([example[key] for example in examples]) for key in first}
+    if isinstance(first, tuple | list):
+        if any(len(example) != len(first) for example in examples):
+            raise ShapeError(f"some examples have {len(first)} parts and others {next(len(e) for e in examples if len(e) != len(first))}")
+        parts = (stack_examples([example[part] for example in examples]) for part in range(len(first)))
+        return type(first)._make(parts) if hasattr(first, "_make") else type(first)(parts)
+    arrays = [np.asarray(example) for example in examples]
+    for array in arrays:
+        if array.shape != arrays[0].shape:
+            raise ShapeError(f"the examples differ in shape, {arrays[0].shape} and {array.shape}", help="bring them to one size first")
+    return np.stack(arrays)
+
+
+class _Part:
+    """Some of the examples."""
+
+    def __init__(self, examples: Examples, index: NDArray[np.intp]) -> None:
+        self._examples, self._index = examples, index
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __getitem__(self, number: int, /) -> Any:
+        return self._examples[int(self._index[number])]
 
 
 def generator(seed: int, who: str, *path: int) -> np.random.Generator:
