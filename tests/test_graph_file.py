@@ -174,6 +174,7 @@ ATTRIBUTES = [
     slice(1, None, -2), (slice(0, 2), None, ..., -1), np.dtype("float32"), np.dtype(">i2"), float("inf"), -0.0,
     complex(1, float("-inf")), fg.init.he_normal((3, 4)), fg.init.uniform((2,), -1, 1, "float64"),
     fg.init.constant(3, (), "int8"), fg.init.constant(1 + 2j, (2,), "complex128"),
+    fg.init.truncated_normal((2,), 2, 1, 3), fg.init.orthogonal((3, 4), 2.0, "float64"), fg.init.identity((3, 4), 0.5),
 ]  # fmt: skip
 
 

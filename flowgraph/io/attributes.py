@@ -22,11 +22,18 @@ import numpy as np
 
 from ..errors import FlowgraphError
 from ..graph.spec import as_dtype, as_shape
-from ..ops.init import Constant, Normal, Uniform
+from ..ops.init import Constant, Identity, Normal, Orthogonal, TruncatedNormal, Uniform
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 
-INITIALIZERS: dict[str, Any] = {"constant": Constant, "normal": Normal, "uniform": Uniform}
+INITIALIZERS: dict[str, Any] = {
+    "constant": Constant,
+    "identity": Identity,
+    "normal": Normal,
+    "orthogonal": Orthogonal,
+    "truncated_normal": TruncatedNormal,
+    "uniform": Uniform,
+}
 
 # What a safetensors file holds and NumPy reads by itself; other arrays are kept as their bytes.
 STORED = frozenset("bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64 complex64".split())
