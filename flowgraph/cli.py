@@ -14,7 +14,8 @@ from pathlib import Path
 from .errors import FlowgraphError
 from .graph import Graph
 from .session import Session
-from .viz.draw import FORMATS, draw, program
+from .viz.dot import program
+from .viz.draw import FORMATS, draw
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

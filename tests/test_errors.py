@@ -170,12 +170,6 @@ def test_a_missing_library_names_the_pip_line(monkeypatch, tmp_path):
         fg.viz.filters(np.ones((1, 1, 2, 2)), tmp_path / "x.png")
 
 
-def test_without_a_dot_program_the_error_says_how_to_get_one(monkeypatch, small):
-    monkeypatch.setattr("shutil.which", lambda *a, **k: None)
-    with pytest.raises(fg.DrawingError, match=r'pip install "flowgraph\[dot\]"'):
-        fg.draw(small[0])
-
-
 def test_numpy_functions_build_nodes_and_unknown_ones_say_so(small):
     _, session, x, _, y = small
     z = np.tanh(y) + np.sum(y, axis=0)

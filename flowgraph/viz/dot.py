@@ -1,0 +1,245 @@
+"""Graphviz: a picture as DOT text, and what the ``dot`` program makes of it.
+
+What trials taught: a cluster for each scope, never ``newrank``; labels on edges only in small pictures; the edges of gradients are
+given to Graphviz upside down, so that forward and gradient stand side by side; every call has a time limit, and its exit status,
+its output and its messages are looked at.
+"""
+
+from __future__ import annotations
+
+import html
+import os
+import re
+import shutil
+import subprocess
+import sys
+from typing import Any
+
+from .picture import GRADIENT, MARK, UPDATE, Box, Edge, Home, Picture
+
+# Fill, border: told apart in print and by colour-blind readers (after Okabe and Ito, 2008).
+COLORS = {
+    "forward": ("#dcebf7", "#0072b2"),
+    "gradient": ("#fce3d2", "#d55e00"),
+    "update": ("#d9f0e6", "#009e73"),
+    "placeholder": ("#ffffff", "#333333"),
+    "variable": ("#fff4c9", "#b58900"),
+    "constant": ("#f2f2f2", "#999999"),
+}
+LEGEND = {"forward": "forward", "gradient": "gradient", "update": "update"}
+LINES = {"data": "#5f6b7a", "gradient": "#d55e00", "reads": "#b9c0ca", "update": "#009e73", "control": "#5f6b7a"}
+VALUE, SLOPE = "#007a4d", "#c03000"
+SCOPES = {GRADIENT: "#fef6f0", UPDATE: "#f2faf6"}
+SCOPE, SCOPE_BORDER = "#f7f8fa", "#c5cbd3"
+GREY = "#5f6b7a"
+
+ABREAST = 8  # parts that nothing joins stand side by side; more are packed into a square
+STACKED = 8  # boxes of a scope that others are held above or below
+
+FORMS = {"placeholder": "ellipse", "variable": "cylinder", "constant": "box", "end": "point"}
+
+
+def source(picture: Picture) -> str:
+    """The DOT text of ``picture``."""
+    lesson = bool(picture.values or picture.slopes)
+    size = 14 if lesson else 11
+    packed = ' pack=16, packmode="graph",' if _components(picture) > ABREAST else ""
+    lines = [
+        "digraph flowgraph {",
+        f'  graph [rankdir={"LR" if lesson else "BT"}, fontname="Helvetica", fontsize=11, ranksep={0.6 if lesson else 0.35}, nodesep=0.22, '
+        f'labelloc=b, labeljust=l, tooltip=" ",{packed} label={_legend(picture)}];',
+        f'  node [shape=box, style="rounded,filled", fontname="Helvetica", fontsize={size}, height=0.3, margin="0.1,0.05"];',
+        f'  edge [fontname="Helvetica", fontsize={size + 1 if lesson else 9}, fontcolor="{GREY}", arrowsize=0.6];',
+    ]
+    tree: dict[str, Any] = {}
+    for box in picture.boxes.values():
+        branch = tree
+        for part in box.home:
+            branch = branch.setdefault(part, {})
+        branch.setdefault("", []).append(_box(box))
+    numbers = iter(range(len(picture.boxes) * 10 + 10))
+    lines += _cluster(tree, 1, numbers)
+    lines += [_edge(edge, picture) for edge in picture.edges]
+    lines += _stacking(picture)
+    return "\n".join([*lines, "}"]) + "\n"
+
+
+def _cluster(tree: dict[str, Any], depth: int, numbers: Any) -> list[str]:
+    pad = "  " * depth
+    lines = [pad + line for line in tree.get("", [])]
+    for name, inner in tree.items():
+        if name:
+            lines += [
+                f"{pad}subgraph cluster_{next(numbers)} {{",
+                f'{pad}  graph [label={_quoted(name.removesuffix(MARK))}, tooltip=" ", style="rounded,filled", '
+                f'color="{SCOPE_BORDER}", fillcolor="{SCOPES.get(name, SCOPE)}", fontcolor="{GREY}"];',
+                *_cluster(inner, depth + 1, numbers),
+                pad + "}",
+            ]
+    return lines
+
+
+def _box(box: Box) -> str:
+    if box.kind == "end":
+        return f'{box.key} [shape=point, style=invis, width=0.05, label=""];'
+    if box.kind == "tag":
+        text = f'<FONT POINT-SIZE="9" COLOR="{GREY}"><I>{_markup(box.title)}</I></FONT>'
+        return f'{box.key} [label=<{text}>, shape=plain, style="", tooltip={_quoted(box.tooltip)}];'
+    fill, border = COLORS[box.kind]
+    form = "box3d" if box.members > 1 else FORMS.get(box.kind, "box")
+    style = "rounded,filled" if form == "box" else "filled"
+    detail = f'<BR/><FONT POINT-SIZE="9" COLOR="{GREY}">{_markup(box.detail)}</FONT>' if box.detail else ""
+    margin = ', margin="0.02,0.02"' if form == "ellipse" else ""
+    return (
+        f'{box.key} [label=<{_markup(box.title)}{detail}>, shape={form}, style="{style}", fillcolor="{fill}", color="{border}"{margin}, '
+        f"tooltip={_quoted(box.tooltip)}];"
+    )
+
+
+def _edge(edge: Edge, picture: Picture) -> str:
+    ends = picture.boxes[edge.start], picture.boxes[edge.end]
+    start, end, color = edge.start, edge.end, LINES[edge.kind]
+    options = [f'color="{color}"', f"tooltip={_quoted(edge.tooltip)}"]
+    if edge.value or edge.slope:
+        rows = [(edge.value, VALUE), (edge.slope, SLOPE)]
+        markup = "<BR/>".join(f'<FONT COLOR="{color}"> {_markup(text)} </FONT>' for text, color in rows if text)
+        options.append(f"label=<{markup}>")
+    elif edge.label:
+        options.append(f"label={_quoted(' ' + edge.label)}")
+    if edge.kind == "gradient":
+        start, end = end, start
+        options.append("dir=back")
+    elif edge.kind == "reads":
+        options.append("style=dotted, constraint=false, arrowsize=0.4")
+    elif edge.kind == "control":
+        options.append("style=dashed")
+    elif edge.kind == "data":
+        options.append("weight=3" if ends[0].kind in ("placeholder", "variable", "constant") else "weight=12")
+    if "tag" in (ends[0].kind, ends[1].kind):
+        options.append("minlen=0")
+    elif ends[0].home[:1] != ends[1].home[:1] and edge.kind in ("update", "control"):
+        options.append("constraint=false")
+    return f"  {start} -> {end} [{', '.join(options)}];"
+
+
+def _stacking(picture: Picture) -> list[str]:
+    """Edges that are not seen, which make a column of the scopes: what a scope reads stands below it, what reads it above it."""
+    busy = {edge.start for edge in picture.edges if picture.boxes[edge.end].kind != "tag"}
+    tops: dict[Home, list[str]] = {}
+    bottoms: dict[Home, list[str]] = {}
+    for key, box in picture.boxes.items():
+        for depth in range(1, len(box.home) + 1):
+            if box.kind == "update" and key not in busy:
+                tops.setdefault(box.home[:depth], []).append(key)
+            elif box.kind == "variable" and UPDATE not in box.home:
+                bottoms.setdefault(box.home[:depth], []).append(key)
+    handed = [(*_parting(picture, edge), edge) for edge in picture.edges if edge.kind == "data"]
+    scopes = {(start, end) for start, end, _ in handed if start and end}
+    lines: dict[str, None] = {}
+    for start, end, edge in handed:
+        if (end, start) not in scopes:
+            for top in tops.get(start, ())[:STACKED]:
+                lines[f"  {top} -> {edge.end} [style=invis, weight=20];"] = None
+            for bottom in bottoms.get(end, ())[:STACKED]:
+                lines[f"  {edge.start} -> {bottom} [style=invis, weight=20];"] = None
+    return list(lines)
+
+
+def _components(picture: Picture) -> int:
+    """Parts of the picture that no edge and no scope joins."""
+    leader: dict[str, str] = {}
+
+    def find(key: str) -> str:
+        while leader.setdefault(key, key) != key:
+            leader[key] = leader[leader[key]]
+            key = leader[key]
+        return key
+
+    for box in picture.boxes.values():
+        leader[find(box.key)] = find(f"in {box.home[0]}" if box.home else box.key)
+    for edge in picture.edges:
+        leader[find(edge.start)] = find(edge.end)
+    return sum(find(key) == key for key in list(leader))
+
+
+def _parting(picture: Picture, edge: Edge) -> tuple[Home, Home]:
+    """The outermost scope of each end that does not hold the other; empty where the end itself stands beside it."""
+    start, end = picture.boxes[edge.start].home, picture.boxes[edge.end].home
+    shared = 0
+    while shared < min(len(start), len(end)) and start[shared] == end[shared]:
+        shared += 1
+    return tuple(home[: shared + 1] if len(home) > shared else () for home in (start, end))  # type: ignore[return-value]
+
+
+def _legend(picture: Picture) -> str:
+    """What the colours mean, where there are several; and what is not shown."""
+    kinds = [kind for kind in LEGEND if any(box.kind == kind for box in picture.boxes.values())]
+    parts = []
+    if len(kinds) > 1:
+        parts += [f'<FONT COLOR="{COLORS[kind][1]}">■</FONT> {LEGEND[kind]}' for kind in kinds]
+    if picture.values:
+        parts.append(f'<FONT COLOR="{VALUE}">value</FONT>')
+    if picture.slopes:
+        parts.append(f'<FONT COLOR="{SLOPE}">gradient</FONT>')
+    if picture.dtype:
+        parts.append(f"edges without a dtype are {picture.dtype}")
+    rows = ["    ".join(parts)] if parts else []
+    rows += [_markup(note) for note in picture.notes]
+    markup = "".join(f'{row}<BR ALIGN="LEFT"/>' for row in rows)
+    return f'<<FONT POINT-SIZE="10" COLOR="{GREY}">{markup}</FONT>>' if rows else '""'
+
+
+def _quoted(text: str) -> str:
+    """``text`` between the quotes of DOT; its line breaks stay line breaks."""
+    return '"' + _clean(text).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
+
+
+def _markup(text: str) -> str:
+    return html.escape(_clean(text))
+
+
+def _clean(text: str) -> str:
+    """Without what XML, and so SVG, cannot hold."""
+    return re.sub("[\0-\x08\x0b-\x1f\x7f\ud800-\udfff\ufffe\uffff]", "�", text)
+
+
+# --- the program
+
+
+class Failure(Exception):
+    """Why the program made no picture."""
+
+
+def program() -> list[str] | None:
+    """The command that draws: the system's ``dot``, or the one of the package graphviz-pure; None without either."""
+    for folder in (None, os.path.dirname(sys.executable)):
+        for name in ("dot", "graphviz-pure"):
+            found = shutil.which(name, path=folder)
+            if found:
+                return [found] if name == "dot" else [found, "-Kdot"]
+    return None
+
+
+def formats(command: list[str]) -> tuple[str, ...]:
+    """What ``command`` can write."""
+    return ("svg", "png") if len(command) > 1 else ("svg", "png", "pdf")
+
+
+def run(command: list[str], text: str, kind: str, seconds: float) -> bytes:
+    """What ``command`` makes of DOT text. raises Failure."""
+    options = [f"-T{kind}"] + (["-Gdpi=144"] if kind == "png" and len(text) < 20_000 else [])
+    try:
+        done = subprocess.run([*command, *options], input=text.encode(), capture_output=True, timeout=seconds, check=False)
+    except subprocess.TimeoutExpired:
+        raise Failure(f"took longer than {seconds:.2g} s") from None
+    except OSError as error:
+        raise Failure(f"could not be started: {error.strerror or error}") from error
+    complaint = " ".join(done.stderr.decode(errors="replace").split())[:200]
+    if done.returncode:
+        raise Failure(f"failed with status {done.returncode}{': ' if complaint else ''}{complaint}")
+    beginning = {"svg": b"<?xml", "png": b"\x89PNG", "pdf": b"%PDF"}[kind]
+    if not done.stdout.startswith(beginning):
+        raise Failure(f"wrote no {kind}{': ' if complaint else ''}{complaint}")
+    if re.search("error|trouble|lost .* edge", complaint, re.IGNORECASE):
+        raise Failure(f"complained: {complaint}")
+    return done.stdout
