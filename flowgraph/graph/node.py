@@ -26,20 +26,19 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {}
 
 # NumPy's older names for functions whose array-API name is the one we carry.
 _OTHER_NAMES = {
-    "absolute": "abs",
     "amax": "max",
     "amin": "min",
     "concatenate": "concat",
-    "conjugate": "conj",
-    "power": "pow",
     "transpose": "permute_dims",
-    "true_divide": "divide",
-    "arcsin": "asin",
-    "arccos": "acos",
-    "arctan": "atan",
-    "left_shift": "bitwise_left_shift",
-    "right_shift": "bitwise_right_shift",
-    "invert": "bitwise_invert",
+}
+
+# What a ufunc on arrays takes and a node does not, with the line to write instead.
+_OPTIONS = {
+    "out": "nothing is overwritten in a graph: leave `out` away (`a += tensor` for an array a means it too); the plan reuses memory",
+    "where": "choose with fg.where(condition, np.add(x, y), x)",
+    "dtype": 'cast with fg.astype(x, "float32") before or after it',
+    "initial": "combine it with the result: np.add.reduce(x) + initial",
+    "other": "leave it away",
 }
 
 
@@ -181,7 +180,7 @@ class Tensor:
         self.__array__()
         raise AssertionError
 
-    __int__ = __index__ = __float__
+    __int__ = __index__ = __complex__ = __float__
 
     def __len__(self) -> int:
         if not self.shape:
@@ -202,14 +201,21 @@ class Tensor:
     # --- NumPy's dispatch protocols
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        if method == "__call__" and not kwargs:
-            name = ufunc.__name__
-            function = FUNCTIONS.get(_OTHER_NAMES.get(name, name))
-            if function is not None:
-                return function(*inputs)
-        what = ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}"
-        options = f" with {', '.join(kwargs)}=" if kwargs else ""
-        raise GraphError(f"np.{what}{options} has no node in flowgraph", help="see the list of operations in the reference")
+        name = ufunc.__name__ if method in ("__call__", "outer") else f"{ufunc.__name__}.{method}"
+        function = FUNCTIONS.get(name)
+        if method in ("reduce", "accumulate"):
+            kwargs.setdefault("axis", 0)
+        extra = kwargs.keys() - {"axis", "keepdims"}
+        if function is not None and not extra:
+            if method == "outer":
+                x, y = (value if isinstance(value, Tensor) else np.asarray(value) for value in inputs)
+                return function(x[(..., *(None,) * y.ndim)], y)
+            return function(*inputs, **kwargs)
+        what = name if method != "outer" else f"{name}.outer"
+        if function is None:
+            raise GraphError(f"np.{what} has no node in flowgraph", help="see the list of operations in the reference")
+        option = next((key for key in _OPTIONS if key in extra), "other")
+        raise GraphError(f"np.{what} with {', '.join(sorted(extra))}= has no node in flowgraph", help=_OPTIONS[option])
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
         name = func.__name__
@@ -271,6 +277,12 @@ class Tensor:
     def __rmatmul__(self, other: Any) -> Tensor:
         return FUNCTIONS["matmul"](other, self)  # type: ignore[no-any-return]
 
+    def __divmod__(self, other: Any) -> tuple[Tensor, Tensor]:
+        return FUNCTIONS["divmod"](self, other)  # type: ignore[no-any-return]
+
+    def __rdivmod__(self, other: Any) -> tuple[Tensor, Tensor]:
+        return FUNCTIONS["divmod"](other, self)  # type: ignore[no-any-return]
+
     def __neg__(self) -> Tensor:
         return FUNCTIONS["negative"](self)  # type: ignore[no-any-return]
 
@@ -280,14 +292,41 @@ class Tensor:
     def __abs__(self) -> Tensor:
         return FUNCTIONS["abs"](self)  # type: ignore[no-any-return]
 
+    def __round__(self, digits: int = 0) -> Tensor:
+        return FUNCTIONS["round"](self, digits)  # type: ignore[no-any-return]
+
     def __and__(self, other: Any) -> Tensor:
-        return FUNCTIONS["logical_and" if self.dtype == bool else "bitwise_and"](self, other)  # type: ignore[no-any-return]
+        return FUNCTIONS["bitwise_and"](self, other)  # type: ignore[no-any-return]
+
+    def __rand__(self, other: Any) -> Tensor:
+        return FUNCTIONS["bitwise_and"](other, self)  # type: ignore[no-any-return]
 
     def __or__(self, other: Any) -> Tensor:
-        return FUNCTIONS["logical_or" if self.dtype == bool else "bitwise_or"](self, other)  # type: ignore[no-any-return]
+        return FUNCTIONS["bitwise_or"](self, other)  # type: ignore[no-any-return]
+
+    def __ror__(self, other: Any) -> Tensor:
+        return FUNCTIONS["bitwise_or"](other, self)  # type: ignore[no-any-return]
+
+    def __xor__(self, other: Any) -> Tensor:
+        return FUNCTIONS["bitwise_xor"](self, other)  # type: ignore[no-any-return]
+
+    def __rxor__(self, other: Any) -> Tensor:
+        return FUNCTIONS["bitwise_xor"](other, self)  # type: ignore[no-any-return]
+
+    def __lshift__(self, other: Any) -> Tensor:
+        return FUNCTIONS["bitwise_left_shift"](self, other)  # type: ignore[no-any-return]
+
+    def __rlshift__(self, other: Any) -> Tensor:
+        return FUNCTIONS["bitwise_left_shift"](other, self)  # type: ignore[no-any-return]
+
+    def __rshift__(self, other: Any) -> Tensor:
+        return FUNCTIONS["bitwise_right_shift"](self, other)  # type: ignore[no-any-return]
+
+    def __rrshift__(self, other: Any) -> Tensor:
+        return FUNCTIONS["bitwise_right_shift"](other, self)  # type: ignore[no-any-return]
 
     def __invert__(self) -> Tensor:
-        return FUNCTIONS["logical_not" if self.dtype == bool else "bitwise_invert"](self)  # type: ignore[no-any-return]
+        return FUNCTIONS["bitwise_invert"](self)  # type: ignore[no-any-return]
 
     # Comparison is element by element, as in NumPy. The hash stays the identity's, so that tensors are keys of feeds;
     # Python's dict compares only keys of equal hash, and two tensors never have one.

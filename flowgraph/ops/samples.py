@@ -100,8 +100,9 @@ class Over:
         if self.edges:
             values = np.array(self.edges, self.dtypes[0])
             count = len(self.shapes[0])
-            grids = np.meshgrid(*[values] * count, indexing="ij")
-            yield Sample(tuple(grid.ravel() for grid in grids), edges=True)
+            grids = [grid.ravel() for grid in np.meshgrid(*[values] * count, indexing="ij")]
+            attrs = (self.attrs(*[grid.shape for grid in grids]) if callable(self.attrs) else self.attrs)[0]
+            yield Sample(tuple(grids), attrs, edges=True)
 
     def __add__(self, other: Iterable[Sample]) -> Samples:
         return Samples((self, other))

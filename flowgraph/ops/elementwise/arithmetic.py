@@ -1,4 +1,4 @@
-"""Sums, products, quotients, signs and extremes of two."""
+"""Sums, differences, products, quotients, remainders and signs."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ import numpy as np
 
 from ...graph import Tensor, no_gradient, op
 from ...graph.op import public
-from ...graph.spec import promote_dtypes
 from ..samples import COMPLEX, LOW, binary, unary
 from .base import INTEGERS, Binary, Unary
-from .casts import astype, conj, like, real
-from .comparison import equal, greater, less
-from .rounding import floor
+from .casts import conj, like, real
+from .comparison import equal
+from .rounding import trunc
 from .where import where
 
 
@@ -79,39 +78,20 @@ class Remainder(Binary):
     ufunc = "remainder"
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor, y: Tensor) -> Any:
-        return lambda: like(g, x), lambda: like(-g * floor(x / y), y)
+        return lambda: like(g, x), lambda: like(-g * floor_divide(x, y), y)
 
-    samples = binary((2.1, 2.9), (0.9, 1.0), also=LOW)
-
-
-class Maximum(Binary):
-    """The larger of ``x`` and ``y``, element by element; NaN where either is. A tie gives its gradient half to each."""
-
-    ufunc = "maximum"
-    ordered = True
-
-    def vjp(self, g: Tensor, out: Tensor, x: Tensor, y: Tensor) -> Any:
-        return lambda: like(g * share(x, y, greater), x), lambda: like(g * share(y, x, greater), y)
-
-    samples = binary((-2, 2), apart=0.05, edges=(-np.inf, 0.0, np.inf), also=LOW)
+    samples = binary((2.1, 2.9), (0.9, 1.0), edges=(-3.0, 0.0, 0.5, np.inf), also=LOW)
 
 
-class Minimum(Binary):
-    """The smaller of ``x`` and ``y``, element by element; NaN where either is. A tie gives its gradient half to each."""
+class Fmod(Binary):
+    """Remainder of ``x / y`` with the sign of ``x``, element by element."""
 
-    ufunc = "minimum"
-    ordered = True
+    ufunc = "fmod"
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor, y: Tensor) -> Any:
-        return lambda: like(g * share(x, y, less), x), lambda: like(g * share(y, x, less), y)
+        return lambda: like(g, x), lambda: like(-g * trunc(x / y), y)
 
-    samples = binary((-2, 2), apart=0.05, edges=(-np.inf, 0.0, np.inf), also=LOW)
-
-
-def share(x: Tensor, y: Tensor, wins: Any) -> Tensor:
-    """1 where x wins over y, 1/2 where they are equal, else 0."""
-    dtype = promote_dtypes(x.dtype, y.dtype)
-    return astype(wins(x, y), dtype) + astype(equal(x, y), dtype) * 0.5
+    samples = binary((-2.9, -2.1), (0.9, 1.0), edges=(-3.0, 0.0, 0.5, np.inf), also=LOW)
 
 
 class Negative(Unary):
@@ -177,29 +157,27 @@ class Reciprocal(Unary):
 add = public(op(Add))
 subtract = public(op(Subtract))
 multiply = public(op(Multiply))
-divide = public(op(Divide))
+divide = public(op(Divide), "divide", "true_divide")
 floor_divide = public(op(FloorDivide))
 remainder = public(op(Remainder))
-maximum = public(op(Maximum))
-minimum = public(op(Minimum))
+fmod = public(op(Fmod))
 negative = public(op(Negative))
-abs = public(op(Abs))
+abs = public(op(Abs), "abs", "absolute")
 sign = public(op(Sign))
 square = public(op(Square))
 reciprocal = public(op(Reciprocal))
 
 
-def clip(x: Any, min: Any = None, max: Any = None) -> Tensor:
-    """``x`` held between ``min`` and ``max``, element by element; None leaves that side open.
-
-    >>> session.run(fg.clip([-1.0, 0.5, 2.0], 0.0, 1.0))
-    array([0. , 0.5, 1. ])
-    """
-    if min is not None:
-        x = maximum(x, min)
-    if max is not None:
-        x = minimum(x, max)
-    return x if isinstance(x, Tensor) else add.lift((x,))[0]
+def positive(x: Any) -> Tensor:
+    """``x`` itself, as a tensor."""
+    return negative.lift((x,))[0]
 
 
-public(clip)
+def divmod(x: Any, y: Any) -> tuple[Tensor, Tensor]:
+    """``x // y`` and ``x % y``."""
+    x, y = remainder.lift((x, y))
+    return floor_divide(x, y), remainder(x, y)
+
+
+public(positive)
+public(divmod)

@@ -230,5 +230,6 @@ def imag(x: Any) -> Tensor:
     return _imag(x) if x.dtype.kind == "c" else FUNCTIONS["zeros_like"](x)
 
 
-for _function in (astype, conj, real, imag):
+public(conj, "conj", "conjugate")
+for _function in (astype, real, imag):
     public(_function)

@@ -1,4 +1,4 @@
-"""Comparisons, truth values and what kind of number an element is: results are boolean and have no gradient."""
+"""Comparisons and truth values: results are boolean and have no gradient."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from ...graph import no_gradient, op
 from ...graph.op import public
-from ..samples import binary, unary
+from ..samples import LOW, binary, unary
 from .base import Binary, Unary
 
 
@@ -17,7 +17,7 @@ class Comparison(Binary):
 
     in_place = False
     vjp = no_gradient("a comparison is constant between its jumps")
-    samples: ClassVar[Any] = binary(edges=(-np.inf, -0.0, 0.0, 1.0))
+    samples: ClassVar[Any] = binary(edges=(-np.inf, -0.0, 0.0, 1.0, np.nan), also=LOW)
 
 
 class Equal(Comparison):
@@ -74,6 +74,13 @@ class LogicalOr(Comparison):
     samples = binary(dtypes=("bool",))
 
 
+class LogicalXor(Comparison):
+    """Whether one of ``x`` and ``y`` is true (not zero) and the other is not, element by element."""
+
+    ufunc = "logical_xor"
+    samples = binary(dtypes=("bool",)) + binary(edges=(0.0, np.nan))
+
+
 class LogicalNot(Unary):
     """Whether ``x`` is false (zero), element by element."""
 
@@ -81,15 +88,6 @@ class LogicalNot(Unary):
     in_place = False
     vjp = no_gradient("a truth value has no derivative")
     samples = unary(dtypes=("bool",))
-
-
-class IsFinite(Unary):
-    """Whether ``x`` is neither infinite nor NaN, element by element."""
-
-    ufunc = "isfinite"
-    in_place = False
-    vjp = no_gradient("a truth value has no derivative")
-    samples = unary(edges=(-np.inf, 0.0, np.nan))
 
 
 equal = public(op(Equal))
@@ -101,4 +99,4 @@ greater_equal = public(op(GreaterEqual))
 logical_and = public(op(LogicalAnd))
 logical_or = public(op(LogicalOr))
 logical_not = public(op(LogicalNot))
-isfinite = public(op(IsFinite, name="isfinite"))
+logical_xor = public(op(LogicalXor))

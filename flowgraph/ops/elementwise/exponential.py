@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,10 @@ from .where import where
 
 
 class Pow(Binary):
-    """``x`` to the power of ``y``, element by element.
+    """``x`` to the power of ``y``, element by element; 0 to the power of 0 is 1.
 
-    returns  promoted dtype; integers stay integers, so negative integer exponents are an error, as in NumPy
+    returns  promoted dtype; integers stay integers, so negative integer exponents are an error, as in NumPy. A negative
+        ``x`` has only whole powers, others are NaN
     """
 
     ufunc = "power"
@@ -51,6 +53,18 @@ class Exp(Unary):
     samples = unary(edges=(-np.inf, -800.0, 0.0, 800.0), also=COMPLEX + LOW)
 
 
+class Exp2(Unary):
+    """2 to the power of ``x``, element by element."""
+
+    ufunc = "exp2"
+    flops_each = 10.0
+
+    def vjp(self, g: Tensor, out: Tensor, x: Tensor) -> Any:
+        return g * (conj(out) * math.log(2))
+
+    samples = unary(edges=(-np.inf, -2000.0, 0.0, 2000.0), also=COMPLEX + LOW)
+
+
 class Expm1(Unary):
     """``exp(x) - 1``, exact for small ``x``."""
 
@@ -75,6 +89,30 @@ class Log(Unary):
     samples = unary((0.5, 3.0), edges=(0.0, 1e-300, np.inf), also=COMPLEX + LOW)
 
 
+class Log2(Unary):
+    """Logarithm to base 2, element by element; -inf at 0 and NaN below."""
+
+    ufunc = "log2"
+    flops_each = 10.0
+
+    def vjp(self, g: Tensor, out: Tensor, x: Tensor) -> Any:
+        return g / conj(x) / math.log(2)
+
+    samples = unary((0.5, 3.0), edges=(0.0, 1e-300, 8.0, np.inf), also=COMPLEX + LOW)
+
+
+class Log10(Unary):
+    """Logarithm to base 10, element by element; -inf at 0 and NaN below."""
+
+    ufunc = "log10"
+    flops_each = 10.0
+
+    def vjp(self, g: Tensor, out: Tensor, x: Tensor) -> Any:
+        return g / conj(x) / math.log(10)
+
+    samples = unary((0.5, 3.0), edges=(0.0, 1e-300, 1000.0, np.inf), also=COMPLEX + LOW)
+
+
 class Log1p(Unary):
     """``log(1 + x)``, exact for small ``x``."""
 
@@ -85,6 +123,22 @@ class Log1p(Unary):
         return g / conj(x + 1)
 
     samples = unary((-0.5, 3.0), edges=(-1.0, 1e-300, np.inf), also=COMPLEX + LOW)
+
+
+class Logaddexp(Binary):
+    """``log(exp(x) + exp(y))`` without overflow, element by element.
+
+    >>> session.run(fg.logaddexp(1000.0, 1000.0))
+    np.float64(1000.6931471805599)
+    """
+
+    ufunc = "logaddexp"
+    flops_each = 20.0
+
+    def vjp(self, g: Tensor, out: Tensor, x: Tensor, y: Tensor) -> Any:
+        return lambda: like(g * exp_difference(x, out), x), lambda: like(g * exp_difference(y, out), y)
+
+    samples = binary(edges=(-np.inf, -800.0, 0.0, 800.0), also=LOW)
 
 
 class Sqrt(Unary):
@@ -99,9 +153,31 @@ class Sqrt(Unary):
     samples = unary((0.5, 3.0), edges=(0.0, 1e-300, np.inf), also=COMPLEX + LOW)
 
 
-pow = public(op(Pow))
+class Cbrt(Unary):
+    """Cube root with the sign of ``x``, element by element."""
+
+    ufunc = "cbrt"
+    flops_each = 10.0
+
+    def vjp(self, g: Tensor, out: Tensor, x: Tensor) -> Any:
+        return g / (3 * out * out)
+
+    samples = unary((0.5, 3.0), edges=(-8.0, 0.0, 1e-300, np.inf), also=LOW)
+
+
+pow = public(op(Pow), "pow", "power")
 exp = public(op(Exp))
+exp2 = public(op(Exp2))
 expm1 = public(op(Expm1))
 log = public(op(Log))
+log2 = public(op(Log2))
+log10 = public(op(Log10))
 log1p = public(op(Log1p))
+logaddexp = public(op(Logaddexp))
 sqrt = public(op(Sqrt))
+cbrt = public(op(Cbrt))
+
+
+def exp_difference(x: Tensor, y: Tensor) -> Tensor:
+    """``exp(x - y)``, and 1 where both are the same infinity."""
+    return exp(where(equal(x, y), 0, x - y))

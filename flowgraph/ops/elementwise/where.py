@@ -32,6 +32,9 @@ class Where(Op):
         return Spec(broadcast_shapes(condition.shape, x.shape, y.shape), promote_dtypes(x.dtype, y.dtype))
 
     def kernel(self, xp: Any, condition: Any, x: Any, y: Any) -> Any:
+        if x.dtype != y.dtype and "V" in (x.dtype.kind, y.dtype.kind):  # where knows less of bfloat16 than the ufuncs
+            dtype = promote_dtypes(x.dtype, y.dtype)
+            x, y = x.astype(dtype), y.astype(dtype)
         return xp.where(condition, x, y)
 
     def vjp(self, g: Tensor, out: Tensor, condition: Tensor, x: Tensor, y: Tensor) -> Any:
