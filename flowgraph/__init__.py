@@ -3,7 +3,7 @@
 Each name here is public and has a place in the reference.
 """
 
-from . import data, init, io, nn, optim, random, viz
+from . import data, fft, init, io, nn, optim, random, viz
 from . import errors as errors
 from .autodiff import gradients
 from .check import check_gradient
@@ -30,6 +30,7 @@ from .errors import (
     VariableOrderWarning,
 )
 from .graph import Graph, Node, Tensor, control_dependencies, device, get_default_graph, scope
+from .ops.einsum import einsum, kron, outer, tensordot, vecdot
 from .ops.elementwise import (
     abs,
     acos,
@@ -164,9 +165,9 @@ __all__ = [
     "broadcast_to", "concat", "expand_dims", "flip", "nonzero", "ones_like", "permute_dims", "reshape", "squeeze", "stack", "take",
     "zeros_like",
     # matrices
-    "matmul", "matrix_transpose",
+    "einsum", "kron", "matmul", "matrix_transpose", "outer", "tensordot", "vecdot",
     # libraries
-    "data", "init", "io", "nn", "optim", "random", "viz",
+    "data", "fft", "init", "io", "nn", "optim", "random", "viz",
     # errors
     "FlowgraphError", "ArgumentError", "DataError", "DrawingError", "DtypeError", "ExecutionError", "FeedError", "FetchError",
     "FileFormatError", "GradientError", "GraphError", "MissingExtraError", "RunCancelledError", "RunTimeoutError",

@@ -22,7 +22,7 @@ LAYERS: list[set[str]] = [
     {"compile"},
     {"runtime"},
     {"session"},
-    {"check", "init", "random"},
+    {"check", "fft", "init", "random"},
     {"nn", "optim", "data", "io", "viz"},
     {"cli"},
     {""},  # flowgraph/__init__.py: may import all, and is imported by none
@@ -36,14 +36,14 @@ LOADED_AT_START = {"numpy"}
 OPTIONAL_OR_SLOW = set(
     """
     cupy cupyx numba llvmlite graphviz graphviz_pure networkx matplotlib PIL rich safetensors sklearn threadpoolctl IPython
-    ml_dtypes scipy
+    ml_dtypes opt_einsum scipy
     asyncio concurrent ctypes difflib hashlib html importlib inspect json linecache lzma platform runpy shutil
     statistics subprocess tempfile traceback urllib warnings zipfile
     """.split()
 )
 
 NEVER_LOADED_AT_START = set(
-    "scipy ml_dtypes networkx graphviz graphviz_pure matplotlib cupy numba llvmlite rich safetensors PIL sklearn".split()
+    "scipy ml_dtypes opt_einsum networkx graphviz graphviz_pure matplotlib cupy numba llvmlite rich safetensors PIL sklearn".split()
 )
 
 

@@ -12,7 +12,7 @@ from ..graph import Op, Spec, Tensor, Work, op
 from ..graph.op import Batch, Slicing, public
 from ..graph.spec import broadcast_shapes
 from .batching import widened
-from .elementwise import like
+from .elementwise import conj, like
 from .samples import Over
 from .shape import expand_dims, permute_dims, squeeze
 
@@ -58,11 +58,11 @@ class Matmul(Op):
         rows, columns = (expand_dims(x, 0) if x.ndim == 1 else x), (expand_dims(y, 1) if y.ndim == 1 else y)
 
         def by_x() -> Tensor:
-            full = matmul(g, transposed(columns))
+            full = matmul(g, adjoint(columns))
             return like(squeeze(full, -2) if x.ndim == 1 else full, x)
 
         def by_y() -> Tensor:
-            full = matmul(transposed(rows), g)
+            full = matmul(adjoint(rows), g)
             return like(squeeze(full, -1) if y.ndim == 1 else full, y)
 
         return by_x, by_y
@@ -110,7 +110,14 @@ class Matmul(Op):
         + Over([((2, 3), (3, 4)), ((3,), (2, 3, 2))], (-9, 9), dtypes=("int32", "int64"))
         + Over([((2, 3), (3, 4)), ((2, 3), (3,))], dtypes=("float16",))
         + Over([((2, 3), (3, 4))], dtypes=("int16", "float32"))
+        + Over([((2, 3), (3, 4)), ((3,), (2, 3, 2))], dtypes=("complex128",))
+        + Over([((2, 3), (3,)), ((2, 2, 3), (3, 2))], dtypes=("float64", "complex128"))
     )  # fmt: skip
+
+
+def adjoint(x: Tensor) -> Tensor:
+    """The last two axes exchanged, and conjugated: the transpose of the linear map, which its gradient needs."""
+    return conj(transposed(x))
 
 
 def transposed(x: Tensor) -> Tensor:
