@@ -1,10 +1,39 @@
 """Neural networks: activations and losses, convolution and pooling, and layers that own their weights."""
 
 from ..ops import init as init  # `fg.init`; it stands with the ops, as optimisers and graph files need it, too
-from ..ops.activations import log_softmax, relu, sigmoid, softmax
+from ..ops.activations import (
+    elu,
+    gelu,
+    glu,
+    hard_sigmoid,
+    hard_swish,
+    hard_tanh,
+    leaky_relu,
+    log_sigmoid,
+    log_softmax,
+    mish,
+    relu,
+    relu6,
+    selu,
+    sigmoid,
+    silu,
+    softmax,
+    softplus,
+    softsign,
+)
 from ..ops.conv import conv1d, conv1d_transpose, conv2d, conv2d_transpose, conv3d, conv3d_transpose
 from ..ops.gather import one_hot
-from ..ops.losses import softmax_cross_entropy
+from ..ops.losses import (
+    absolute_error,
+    cosine_similarity,
+    hinge,
+    huber,
+    kl_divergence,
+    sigmoid_cross_entropy,
+    softmax_cross_entropy,
+    squared_error,
+)
+from ..ops.normalization import batch_norm, group_norm, instance_norm, layer_norm, rms_norm
 from ..ops.pool import (
     adaptive_avg_pool,
     adaptive_max_pool,
@@ -23,14 +52,16 @@ __all__ = [
     # layers
     "Dense", "Conv2d", "Sequential", "Layer",
     # activations
-    "relu", "sigmoid", "softmax", "log_softmax",
+    "relu", "relu6", "leaky_relu", "elu", "selu", "silu", "gelu", "mish", "softplus", "softsign", "sigmoid", "log_sigmoid",
+    "hard_sigmoid", "hard_swish", "hard_tanh", "glu", "softmax", "log_softmax",
     # losses
-    "softmax_cross_entropy", "one_hot",
+    "softmax_cross_entropy", "sigmoid_cross_entropy", "squared_error", "absolute_error", "huber", "hinge", "kl_divergence",
+    "cosine_similarity", "one_hot",
     # convolution and pooling
     "conv1d", "conv2d", "conv3d", "conv1d_transpose", "conv2d_transpose", "conv3d_transpose", "max_pool1d", "max_pool2d", "max_pool3d",
     "avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool", "adaptive_max_pool",
     # normalisation
-    "local_response_norm",
+    "batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm", "local_response_norm",
     # shapes and noise
     "flatten", "dropout",
 ]  # fmt: skip

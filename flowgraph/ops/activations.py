@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 import numpy as np
 
-from ..errors import DtypeError
+from ..errors import ArgumentError, DtypeError, ShapeError
 from ..graph import Op, Spec, Tensor, Work, op
 from ..graph.op import Batch, Slicing
-from ..graph.spec import normalize_axis
+from ..graph.spec import format_shape, normalize_axis
 from .batching import full
-from .bits import bits, mask
-from .elementwise import exp, rowwise
+from .bits import bits, mask, wide
+from .elementwise import abs, clip, divide, exp, greater, multiply, rowwise, square, tanh, where
 from .reduce import sum
 from .samples import Over, unary
 
@@ -107,8 +108,68 @@ class Sigmoid(FloatActivation):
     samples = unary(edges=(-np.inf, -800.0, -40.0, 0.0, 800.0))
 
 
+class Softplus(FloatActivation):
+    """``log(1 + exp(x))``, element by element, without overflow: a smooth relu.
+
+    >>> session.run(fg.nn.softplus([-800.0, 0.0, 800.0])).round(4)
+    array([0.0000e+00, 6.9310e-01, 8.0000e+02])
+    """
+
+    in_place = True
+
+    def kernel(self, xp: Any, x: Any, *, out: Any = None) -> Any:
+        return xp.logaddexp(x, xp.zeros((), x.dtype), out=out)
+
+    def vjp(self, g: Tensor, out: Tensor, x: Tensor) -> Any:
+        return g * sigmoid(x)
+
+    def vmap(self, batch: Batch, x: Tensor) -> Tensor:
+        return softplus(x)
+
+    def slicing(self, out: Any, *inputs: Any) -> Slicing | None:
+        return rowwise(out, inputs)
+
+    samples = unary(edges=(-np.inf, -800.0, -40.0, 0.0, 800.0, np.inf))
+
+
+class Elu(FloatActivation):
+    """``x`` where it is positive, else ``alpha * (exp(x) - 1)``."""
+
+    in_place = True
+
+    def kernel(self, xp: Any, x: Any, *, alpha: float, out: Any = None) -> Any:
+        below = xp.expm1(xp.minimum(x, 0))
+        below *= alpha
+        return xp.add(xp.maximum(x, 0, out=out), below, out=out)
+
+    def vjp(self, g: Tensor, out: Tensor, x: Tensor, *, alpha: float) -> Any:
+        # By the output alone, so that the input dies at once: alpha * exp(x) is out + alpha.
+        return g * where(out > 0, 1, out + alpha)
+
+    def vmap(self, batch: Batch, x: Tensor, *, alpha: float) -> Tensor:
+        return _elu(x, alpha=alpha)
+
+    def slicing(self, out: Any, *inputs: Any, alpha: float) -> Slicing | None:
+        return rowwise(out, inputs)
+
+    samples = unary(apart=0.1, attrs=({"alpha": 1.0}, {"alpha": 0.3}))
+
+
 class AlongAxis(FloatActivation):
-    """Base of softmax and its logarithm."""
+    """Base of softmax and its logarithm. Sixteen-bit floats are computed in 32 bits and rounded once."""
+
+    def kernel(self, xp: Any, x: Any, *, axis: int, out: Any = None) -> Any:
+        dtype = wide(x.dtype)
+        if dtype == x.dtype:
+            return self.along(xp, x, axis, out)
+        made = self.along(xp, x.astype(dtype), axis, None)
+        if out is None:
+            return made.astype(x.dtype)
+        out[...] = made
+        return out
+
+    def along(self, xp: Any, x: Any, axis: int, out: Any) -> Any:
+        raise NotImplementedError
 
     def vmap(self, batch: Batch, x: Tensor, *, axis: int) -> Tensor:
         return self(x, axis=axis + 1)
@@ -120,13 +181,13 @@ class AlongAxis(FloatActivation):
         [((3,),), ((2, 3),), ((0, 3),), ((2, 1, 3),)],
         (-5, 5),
         attrs=lambda s: [{"axis": a} for a in range(len(s)) if s[a]],
-    )
+    ) + Over([((2, 3),)], (-1e4, 1e4), attrs=[{"axis": 1}], dtypes=("float16",))
 
 
 class Softmax(AlongAxis):
     """``exp(x) / sum(exp(x))`` along ``axis``."""
 
-    def kernel(self, xp: Any, x: Any, *, axis: int, out: Any = None) -> Any:
+    def along(self, xp: Any, x: Any, axis: int, out: Any) -> Any:
         shifted = xp.subtract(x, x.max(axis=axis, keepdims=True), out=out)
         shifted = xp.exp(shifted, out=out)
         return xp.divide(shifted, shifted.sum(axis=axis, keepdims=True), out=out)
@@ -139,7 +200,7 @@ class Softmax(AlongAxis):
 class LogSoftmax(AlongAxis):
     """Logarithm of the softmax along ``axis``."""
 
-    def kernel(self, xp: Any, x: Any, *, axis: int, out: Any = None) -> Any:
+    def along(self, xp: Any, x: Any, axis: int, out: Any) -> Any:
         shifted = xp.subtract(x, x.max(axis=axis, keepdims=True), out=out)
         return xp.subtract(shifted, xp.log(xp.exp(shifted).sum(axis=axis, keepdims=True)), out=out)
 
@@ -150,6 +211,8 @@ class LogSoftmax(AlongAxis):
 relu = op(Relu)
 relu_grad = op(ReluGrad)
 sigmoid = op(Sigmoid)
+softplus = op(Softplus)
+_elu = op(Elu)
 _softmax = op(Softmax)
 _log_softmax = op(LogSoftmax)
 
@@ -170,3 +233,115 @@ def log_softmax(x: Any, axis: int = -1) -> Tensor:
     """Logarithm of the softmax along ``axis``, exact where the softmax itself would be 0."""
     (x,) = _log_softmax.lift((x,))
     return _log_softmax(x, axis=normalize_axis(axis, x.ndim))
+
+
+# Functions of the operations above. Each is finite, with its gradient, wherever its value is.
+
+
+def relu6(x: Any) -> Tensor:
+    """``x`` held between 0 and 6."""
+    return clip(x, 0.0, 6.0)
+
+
+def leaky_relu(x: Any, slope: Any = 0.01) -> Tensor:
+    """``x`` where it is positive, else ``slope * x``.
+
+    slope  a number, or a tensor that broadcasts against ``x`` and may be learned (PReLU): one for each channel has shape (channels, 1, 1)
+
+    >>> session.run(fg.nn.leaky_relu([-1.0, 2.0], 0.1))
+    array([-0.1,  2. ])
+    """
+    (x,) = relu.lift((x,))
+    return where(greater(x, 0), x, x * slope)
+
+
+def elu(x: Any, alpha: float = 1.0) -> Tensor:
+    """``x`` where it is positive, else ``alpha * (exp(x) - 1)``; alpha is a number of at least 0.
+
+    >>> session.run(fg.nn.elu([-800.0, 2.0]))
+    array([-1.,  2.])
+    """
+    (x,) = _elu.lift((x,))
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0 <= alpha < math.inf:
+        raise ArgumentError(f"elu: alpha must be a number of at least 0, got {alpha!r:.80}")
+    return _elu(x, alpha=float(alpha))
+
+
+def selu(x: Any) -> Tensor:
+    """Scaled elu, with the two numbers that keep mean 0 and variance 1 from layer to layer (Klambauer et al. 2017)."""
+    return elu(x, 1.6732632423543772) * 1.0507009873554805
+
+
+def silu(x: Any) -> Tensor:
+    """``x * sigmoid(x)``, also called swish."""
+    (x,) = sigmoid.lift((x,))
+    return multiply(x, sigmoid(x))
+
+
+def gelu(x: Any, approximate: bool = False) -> Tensor:
+    """``x`` times the probability that a standard normal draw is below it.
+
+    approximate  by a hyperbolic tangent, as the first transformers had it: off by at most 0.0005
+
+    >>> session.run(fg.nn.gelu([-1.0, 1.0], approximate=True)).round(4)
+    array([-0.1588,  0.8412])
+    """
+    (x,) = sigmoid.lift((x,))
+    near = clip(x, -10.0, 10.0)  # beyond, the probability is 0 or 1 to the last bit, and a cube could overflow
+    return multiply(x, sigmoid(near * (1.5957691216057308 + 0.07135481627260025 * square(near))))
+
+
+def mish(x: Any) -> Tensor:
+    """``x * tanh(softplus(x))`` (Misra 2019)."""
+    (x,) = softplus.lift((x,))
+    return multiply(x, tanh(softplus(x)))
+
+
+def log_sigmoid(x: Any) -> Tensor:
+    """Logarithm of the sigmoid, exact where the sigmoid itself would be 0.
+
+    >>> session.run(fg.nn.log_sigmoid([-800.0, 0.0])).round(4)
+    array([-8.000e+02, -6.931e-01])
+    """
+    (x,) = softplus.lift((x,))
+    return -softplus(-x)
+
+
+def hard_sigmoid(x: Any) -> Tensor:
+    """``x / 6 + 1/2`` held between 0 and 1: straight lines in place of the sigmoid."""
+    (x,) = sigmoid.lift((x,))
+    return clip(x * (1 / 6) + 0.5, 0.0, 1.0)
+
+
+def hard_tanh(x: Any) -> Tensor:
+    """``x`` held between -1 and 1."""
+    return clip(x, -1.0, 1.0)
+
+
+def hard_swish(x: Any) -> Tensor:
+    """``x * hard_sigmoid(x)`` (Howard et al. 2019)."""
+    (x,) = sigmoid.lift((x,))
+    return multiply(x, hard_sigmoid(x))
+
+
+def softsign(x: Any) -> Tensor:
+    """``x / (1 + |x|)``."""
+    (x,) = sigmoid.lift((x,))
+    return divide(x, abs(x) + 1)
+
+
+def glu(x: Any, axis: int = -1) -> Tensor:
+    """Gated linear unit: the first half of ``x`` along ``axis`` times the sigmoid of the second.
+
+    raises  ShapeError when that size is odd or not known
+
+    >>> session.run(fg.nn.glu([3.0, 0.0]))
+    array([1.5])
+    """
+    (x,) = sigmoid.lift((x,))
+    axis = normalize_axis(axis, x.ndim)
+    size = x.shape[axis]
+    if not isinstance(size, int) or size % 2:
+        raise ShapeError(f"glu: axis {axis} of {format_shape(x.shape)} cannot be cut into halves")
+    before = (slice(None),) * axis
+    return multiply(x[(*before, slice(0, size // 2))], sigmoid(x[(*before, slice(size // 2, size))]))

@@ -82,12 +82,12 @@ class Conv(Convolution):
     def slicing(self, out: Any, x: Any, w: Any, *, stride: Steps, **attrs: Any) -> Slicing | None:
         return _by_images(out, x, w, len(stride), ())
 
-    samples = [
-        *Over([((2, 2, 5, 6), (3, 2, 3, 2)), ((0, 2, 5, 6), (3, 2, 3, 2)), ((1, 2, 4, 4), (1, 2, 3, 2))], attrs=WINDOWS),
-        *Over([((2, 4, 4, 5), (4, 2, 2, 3)), ((2, 2, 4, 5), (2, 1, 2, 3)), ((2, 2, 1, 4, 3, 3), (2, 4, 2, 2, 2))], attrs=[GROUPED]),
-        *Over([((2, 2, 7), (3, 2, 3)), ((2, 7), (1, 2, 2))], attrs=[LONG]),
-        *Over([((2, 2, 4, 5, 3), (2, 1, 2, 3, 2)), ((1, 2, 3, 4, 2), (4, 1, 3, 2, 2))], attrs=[DEEP]),
-    ]
+    samples = (
+        Over([((2, 2, 5, 6), (3, 2, 3, 2)), ((0, 2, 5, 6), (3, 2, 3, 2)), ((1, 2, 4, 4), (1, 2, 3, 2))], attrs=WINDOWS)
+        + Over([((2, 4, 4, 5), (4, 2, 2, 3)), ((2, 2, 4, 5), (2, 1, 2, 3)), ((2, 2, 1, 4, 3, 3), (2, 4, 2, 2, 2))], attrs=[GROUPED])
+        + Over([((2, 2, 7), (3, 2, 3)), ((2, 7), (1, 2, 2))], attrs=[LONG])
+        + Over([((2, 2, 4, 5, 3), (2, 1, 2, 3, 2)), ((1, 2, 3, 4, 2), (4, 1, 3, 2, 2))], attrs=[DEEP])
+    )
 
 
 class ConvInputGrad(Convolution):
@@ -137,13 +137,13 @@ class ConvInputGrad(Convolution):
     def slicing(self, out: Any, g: Any, w: Any, *target: Any, stride: Steps, **attrs: Any) -> Slicing | None:
         return _by_images(out, g, w, len(stride), target)
 
-    samples = [
-        *Over([((2, 3, 3, 5), (3, 2, 3, 2), (2, 2, 5, 6))], attrs=WINDOWS[:1]),
-        *Over([((2, 4, 5, 2), (4, 2, 2, 3), (2, 4, 4, 5))], attrs=[GROUPED]),
-        *Over([((2, 2, 3, 3, 5), (2, 3, 2, 3, 2), (2, 2, 2, 5, 6))], attrs=WINDOWS[:1]),
-        *Over([((2, 3, 2), (3, 2, 3)), ((0, 3, 2), (3, 2, 3))], attrs=[{**LONG, "extra": (1,)}]),
-        *Over([((2, 2, 2, 2, 2), (2, 1, 2, 3, 2))], attrs=[{**DEEP, "extra": (1, 0, 0)}]),
-    ]
+    samples = (
+        Over([((2, 3, 3, 5), (3, 2, 3, 2), (2, 2, 5, 6))], attrs=WINDOWS[:1])
+        + Over([((2, 4, 5, 2), (4, 2, 2, 3), (2, 4, 4, 5))], attrs=[GROUPED])
+        + Over([((2, 2, 3, 3, 5), (2, 3, 2, 3, 2), (2, 2, 2, 5, 6))], attrs=WINDOWS[:1])
+        + Over([((2, 3, 2), (3, 2, 3)), ((0, 3, 2), (3, 2, 3))], attrs=[{**LONG, "extra": (1,)}])
+        + Over([((2, 2, 2, 2, 2), (2, 1, 2, 3, 2))], attrs=[{**DEEP, "extra": (1, 0, 0)}])
+    )
 
 
 class ConvWeightGrad(Convolution):
@@ -179,15 +179,15 @@ class ConvWeightGrad(Convolution):
             return None
         return Slicing((True, True, False), g.shape[0], "concat" if len(target.shape) > len(stride) + 2 else "sum")
 
-    samples = [
-        *Over([((2, 3, 3, 5), (2, 2, 5, 6), (3, 2, 3, 2))], attrs=WINDOWS[:1]),
-        *Over([((2, 4, 5, 2), (2, 4, 4, 5), (4, 2, 2, 3))], attrs=[GROUPED]),
-        *Over(
+    samples = (
+        Over([((2, 3, 3, 5), (2, 2, 5, 6), (3, 2, 3, 2))], attrs=WINDOWS[:1])
+        + Over([((2, 4, 5, 2), (2, 4, 4, 5), (4, 2, 2, 3))], attrs=[GROUPED])
+        + Over(
             [((2, 2, 3, 3, 5), (2, 2, 2, 5, 6), (2, 3, 2, 3, 2)), ((2, 1, 3, 3, 5), (1, 1, 2, 5, 6), (2, 3, 2, 3, 2))], attrs=WINDOWS[:1]
-        ),
-        *Over([((2, 3, 3), (2, 2, 7), (3, 2, 3))], attrs=[LONG]),
-        *Over([((2, 2, 2, 2, 2), (2, 2, 4, 5, 3), (2, 1, 2, 3, 2))], attrs=[DEEP]),
-    ]
+        )
+        + Over([((2, 3, 3), (2, 2, 7), (3, 2, 3))], attrs=[LONG])
+        + Over([((2, 2, 2, 2, 2), (2, 2, 4, 5, 3), (2, 1, 2, 3, 2))], attrs=[DEEP])
+    )
 
 
 def _one_of(made: Tensor, x: Tensor, filters: Tensor, attrs: dict[str, Any]) -> Tensor:

@@ -68,11 +68,11 @@ class MaxPool(Pooling):
     def vjp(self, g: Tensor, out: Tensor, x: Tensor, **attrs: Any) -> Any:
         return max_pool_grad(g, x, out, **attrs)
 
-    samples = [
-        *Over([((2, 2, 4, 6),), ((0, 2, 4, 6),)], (-20, 20), attrs=WINDOWS, apart=0.1),
-        *Over([((2, 5),)], (-20, 20), attrs=LONG, apart=0.1),
-        *Over([((1, 2, 3, 4, 2),)], (-20, 20), attrs=DEEP, apart=0.1),
-    ]
+    samples = (
+        Over([((2, 2, 4, 6),), ((0, 2, 4, 6),)], (-20, 20), attrs=WINDOWS, apart=0.1)
+        + Over([((2, 5),)], (-20, 20), attrs=LONG, apart=0.1)
+        + Over([((1, 2, 3, 4, 2),)], (-20, 20), attrs=DEEP, apart=0.1)
+    )
 
 
 class MaxPoolGrad(Pooling):
@@ -113,11 +113,11 @@ class AvgPool(Pooling):
     def vjp(self, g: Tensor, out: Tensor, x: Tensor, **attrs: Any) -> Any:
         return avg_pool_grad(g, x, **attrs)
 
-    samples = [
-        *Over([((2, 2, 4, 6),), ((0, 2, 4, 6),)], attrs=[{**a, "count_include_pad": c} for a in WINDOWS for c in (False, True)]),
-        *Over([((2, 5),)], attrs=[{**a, "count_include_pad": c} for a in LONG for c in (False, True)]),
-        *Over([((1, 2, 3, 4, 2),)], attrs=[{**a, "count_include_pad": False} for a in DEEP]),
-    ]
+    samples = (
+        Over([((2, 2, 4, 6),), ((0, 2, 4, 6),)], attrs=[{**a, "count_include_pad": c} for a in WINDOWS for c in (False, True)])
+        + Over([((2, 5),)], attrs=[{**a, "count_include_pad": c} for a in LONG for c in (False, True)])
+        + Over([((1, 2, 3, 4, 2),)], attrs=[{**a, "count_include_pad": False} for a in DEEP])
+    )
 
 
 class AvgPoolGrad(Pooling):
@@ -135,10 +135,9 @@ class AvgPoolGrad(Pooling):
     def vjp(self, g: Tensor, out: Tensor, cotangent: Tensor, target: Tensor, **attrs: Any) -> Any:
         return _avg_pool(g, **attrs), None
 
-    samples = [
-        *Over([((2, 2, 2, 3), (2, 2, 4, 6))], attrs=[{**a, "count_include_pad": c} for a in WINDOWS[:1] for c in (False, True)]),
-        *Over([((2, 3), (2, 5))], attrs=[{**a, "count_include_pad": c} for a in LONG for c in (False, True)]),
-    ]
+    samples = Over(
+        [((2, 2, 2, 3), (2, 2, 4, 6))], attrs=[{**a, "count_include_pad": c} for a in WINDOWS[:1] for c in (False, True)]
+    ) + Over([((2, 3), (2, 5))], attrs=[{**a, "count_include_pad": c} for a in LONG for c in (False, True)])
 
 
 class PooledSamples(Over):
@@ -151,14 +150,12 @@ class PooledSamples(Over):
             yield sample
 
 
-MaxPoolGrad.samples = [
-    *PooledSamples([((2, 2, 2, 3), (2, 2, 4, 6), (2, 2, 2, 3))], (-20, 20), attrs=WINDOWS[:1], apart=0.1),
-    *PooledSamples([((2, 3), (2, 5), (2, 3))], (-20, 20), attrs=LONG, apart=0.1),
-]
-MaxPoolGather.samples = [
-    *PooledSamples([((2, 2, 4, 6), (2, 2, 4, 6), (2, 2, 2, 3))], (-20, 20), attrs=WINDOWS[:1], apart=0.1),
-    *PooledSamples([((2, 5), (2, 5), (2, 3))], (-20, 20), attrs=LONG, apart=0.1),
-]
+MaxPoolGrad.samples = PooledSamples([((2, 2, 2, 3), (2, 2, 4, 6), (2, 2, 2, 3))], (-20, 20), attrs=WINDOWS[:1], apart=0.1) + PooledSamples(
+    [((2, 3), (2, 5), (2, 3))], (-20, 20), attrs=LONG, apart=0.1
+)
+MaxPoolGather.samples = PooledSamples(
+    [((2, 2, 4, 6), (2, 2, 4, 6), (2, 2, 2, 3))], (-20, 20), attrs=WINDOWS[:1], apart=0.1
+) + PooledSamples([((2, 5), (2, 5), (2, 3))], (-20, 20), attrs=LONG, apart=0.1)
 
 _max_pool = op(MaxPool)
 max_pool_grad = op(MaxPoolGrad)
