@@ -25,8 +25,8 @@ def lenet(images: fg.Tensor) -> fg.Tensor:
     """Logits (batch, 10) of images (batch, 1, 28, 28)."""
     h = fg.nn.max_pool2d(fg.nn.relu(fg.nn.Conv2d(1, 20, 5, name="conv1")(images)))
     h = fg.nn.max_pool2d(fg.nn.relu(fg.nn.Conv2d(20, 50, 5, name="conv2")(h)))
-    h = fg.nn.relu(fg.nn.Dense(800, 256, name="dense1")(fg.nn.flatten(h)))
-    return fg.nn.Dense(256, 10, name="dense2")(h)
+    h = fg.nn.relu(fg.nn.Linear(800, 256, name="dense1")(fg.nn.flatten(h)))
+    return fg.nn.Linear(256, 10, name="dense2")(h)
 
 
 def prepare(images: np.ndarray) -> np.ndarray:

@@ -18,8 +18,8 @@ def main(epochs: int = 5, limit: int | None = None) -> float:
     with fg.Graph() as graph:
         images = fg.placeholder("images", ("batch", 784), "float32")
         classes = fg.placeholder("classes", ("batch",), "int32")
-        h = fg.nn.relu(fg.nn.Dense(784, 625, name="hidden")(images))
-        logits = fg.nn.Dense(625, 10, name="output")(h)
+        h = fg.nn.relu(fg.nn.Linear(784, 625, name="hidden")(images))
+        logits = fg.nn.Linear(625, 10, name="output")(h)
         loss = fg.mean(fg.nn.softmax_cross_entropy(logits, classes))
         train = fg.optim.SGD(0.05, momentum=0.9).minimize(loss)
         hits = fg.mean(fg.astype(fg.equal(fg.argmax(logits, axis=1), classes), "float32"))

@@ -50,8 +50,8 @@ if moment == "half way through the new file":
 
 rows = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
 x = fg.placeholder("x", ("batch", 3))
-h = fg.nn.dropout(fg.nn.relu(fg.nn.Dense(3, 16)(x)), 0.5)
-loss = fg.mean(fg.square(fg.nn.Dense(16, 1)(h) - fg.sum(x, axis=1, keepdims=True)))
+h = fg.nn.dropout(fg.nn.relu(fg.nn.Linear(3, 16)(x)), 0.5)
+loss = fg.mean(fg.square(fg.nn.Linear(16, 1)(h) - fg.sum(x, axis=1, keepdims=True)))
 train = fg.optim.Adam(fg.optim.cosine(0.1, 12)).minimize(loss)
 
 with fg.Session(seed=7, threads=1) as session:

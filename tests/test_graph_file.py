@@ -29,7 +29,7 @@ def a_little_of_everything():
         with fg.scope("net"):
             net = fg.nn.Sequential(
                 *(fg.nn.Conv2d(1, 3, 3, padding="same"), fg.nn.relu, fg.nn.max_pool2d, fg.nn.flatten),
-                fg.nn.Dense(48, 5, name="out"),
+                fg.nn.Linear(48, 5, name="out"),
             )
             h = fg.nn.dropout(net(x), 0.25)
         loss = fg.mean(fg.nn.softmax_cross_entropy(h, labels))
@@ -125,7 +125,7 @@ def test_the_lines_of_a_loaded_graph_are_in_its_errors(tmp_path):
     with pytest.raises(fg.ShapeError) as caught:
         loaded["net/out/w"] @ loaded["net/out/w"]
     assert f"variable net/out/w, made at {HERE}:" in str(caught.value)
-    assert 'fg.nn.Dense(48, 5, name="out"),' in str(caught.value)
+    assert 'fg.nn.Linear(48, 5, name="out"),' in str(caught.value)
 
 
 def test_an_empty_graph_comes_back_empty(tmp_path):

@@ -31,10 +31,10 @@ def names(tensors):
 # Layers
 
 
-def test_dense_is_a_product_and_a_sum(graph):
-    dense = fg.nn.Dense(3, 2, bias=fg.init.ones)
+def test_linear_is_a_product_and_a_sum(graph):
+    linear = fg.nn.Linear(3, 2, bias=fg.init.ones)
     x = np.array([[1, 2, 3], [4, 5, 6]], np.float32)
-    y, w = values([dense(x), dense.w])
+    y, w = values([linear(x), linear.w])
     np.testing.assert_allclose(y, x @ w + 1, rtol=1e-6)
     assert y.dtype == np.float32
 
@@ -49,18 +49,18 @@ def test_a_convolution_adds_one_bias_for_each_channel_of_its_result(graph):
 
 @pytest.mark.parametrize("bias", [None, fg.init.zeros])
 def test_the_variables_of_a_layer_are_its_weights_and_its_bias_if_it_has_one(graph, bias):
-    dense = fg.nn.Dense(3, 2, bias=bias, name="out")
-    assert names(dense.variables) == (["out/w"] if bias is None else ["out/w", "out/b"])
-    assert dense(np.ones((1, 3))).shape == (1, 2)
-    assert (dense.b is None) == (bias is None)
+    linear = fg.nn.Linear(3, 2, bias=bias, name="out")
+    assert names(linear.variables) == (["out/w"] if bias is None else ["out/w", "out/b"])
+    assert linear(np.ones((1, 3))).shape == (1, 2)
+    assert (linear.b is None) == (bias is None)
 
 
 def test_weights_may_be_given_as_a_function_an_initialiser_or_an_array(graph):
     array = np.arange(6, dtype=np.float32).reshape(3, 2)
     layers = [
-        fg.nn.Dense(3, 2, weights=lambda shape: fg.init.constant(4, shape)),
-        fg.nn.Dense(3, 2, weights=fg.init.constant(5, (3, 2))),
-        fg.nn.Dense(3, 2, weights=array),
+        fg.nn.Linear(3, 2, weights=lambda shape: fg.init.constant(4, shape)),
+        fg.nn.Linear(3, 2, weights=fg.init.constant(5, (3, 2))),
+        fg.nn.Linear(3, 2, weights=array),
     ]
     four, five, given = values([layer.w for layer in layers])
     assert (four == 4).all()
@@ -70,41 +70,41 @@ def test_weights_may_be_given_as_a_function_an_initialiser_or_an_array(graph):
 
 def test_operations_and_variables_of_a_layer_stand_in_one_scope(graph):
     with fg.scope("net"):
-        dense = fg.nn.Dense(3, 2, name="dense1")
-        y = dense(fg.placeholder("x", (None, 3)))
-    assert names(dense.variables) == ["net/dense1/w", "net/dense1/b"]
+        linear = fg.nn.Linear(3, 2, name="dense1")
+        y = linear(fg.placeholder("x", (None, 3)))
+    assert names(linear.variables) == ["net/dense1/w", "net/dense1/b"]
     assert y.name == "net/dense1/add"
 
 
 def test_two_layers_of_one_name_get_scopes_of_their_own(graph):
-    first, second = fg.nn.Dense(3, 3), fg.nn.Dense(3, 3)
+    first, second = fg.nn.Linear(3, 3), fg.nn.Linear(3, 3)
     x = fg.placeholder("x", (None, 3))
-    assert [first(x).name, second(x).name] == ["dense/add", "dense_1/add"]
+    assert [first(x).name, second(x).name] == ["linear/add", "linear_1/add"]
     with fg.scope("other"):
-        assert fg.nn.Dense(3, 3).w.name == "other/dense/w"
+        assert fg.nn.Linear(3, 3).w.name == "other/linear/w"
 
 
 def test_a_layer_called_twice_uses_its_weights_twice(graph):
-    dense = fg.nn.Dense(3, 3, name="tied")
-    y = dense(dense(np.ones((1, 3))))
+    linear = fg.nn.Linear(3, 3, name="tied")
+    y = linear(linear(np.ones((1, 3))))
     assert names(graph.variables) == ["tied/w", "tied/b"]
-    got, w = values([y, dense.w])
+    got, w = values([y, linear.w])
     np.testing.assert_allclose(got, np.ones((1, 3)) @ w @ w, rtol=1e-5)
 
 
 def test_sequential_applies_its_layers_in_order_and_names_each_variable_once(graph):
-    dense = fg.nn.Dense(3, 3)
-    net = fg.nn.Sequential(dense, fg.nn.relu, dense, lambda x: x * 2)
+    linear = fg.nn.Linear(3, 3)
+    net = fg.nn.Sequential(linear, fg.nn.relu, linear, lambda x: x * 2)
     x = np.random.default_rng(0).standard_normal((4, 3), dtype=np.float32)
-    y, w = values([net(x), dense.w])
+    y, w = values([net(x), linear.w])
     np.testing.assert_allclose(y, np.maximum(x @ w, 0) @ w * 2, rtol=1e-5)
-    assert names(net.variables) == ["dense/w", "dense/b"]
-    assert (len(net), net[0], list(net)[2]) == (4, dense, dense)
+    assert names(net.variables) == ["linear/w", "linear/b"]
+    assert (len(net), net[0], list(net)[2]) == (4, linear, linear)
 
 
 def test_sequentials_nest(graph):
-    inner = fg.nn.Sequential(fg.nn.Dense(2, 2, name="a"), fg.nn.relu)
-    net = fg.nn.Sequential(inner, fg.nn.Dense(2, 1, name="b"))
+    inner = fg.nn.Sequential(fg.nn.Linear(2, 2, name="a"), fg.nn.relu)
+    net = fg.nn.Sequential(inner, fg.nn.Linear(2, 1, name="b"))
     assert net(np.ones((5, 2))).shape == (5, 1)
     assert names(net.variables) == ["a/w", "a/b", "b/w", "b/b"]
 
@@ -113,7 +113,7 @@ def test_the_simplified_lenet_has_the_known_number_of_parameters(graph):
     net = fg.nn.Sequential(
         *(fg.nn.Conv2d(1, 20, 5), fg.nn.relu, fg.nn.max_pool2d),
         *(fg.nn.Conv2d(20, 50, 5), fg.nn.relu, fg.nn.max_pool2d),
-        *(fg.nn.flatten, fg.nn.Dense(800, 256), fg.nn.relu, fg.nn.Dense(256, 10)),
+        *(fg.nn.flatten, fg.nn.Linear(800, 256), fg.nn.relu, fg.nn.Linear(256, 10)),
     )
     assert net(fg.placeholder("images", ("batch", 1, 28, 28))).shape == ("batch", 10)
     assert sum(w.size for w in net.variables) == 233_196
@@ -151,10 +151,10 @@ def test_flatten_refuses_what_has_no_batch_or_no_known_features(graph, shape, te
 # What is refused
 
 
-def test_a_dense_layer_given_rows_of_another_size_names_the_layer_and_the_sizes(graph):
-    dense = fg.nn.Dense(784, 10, name="dense1")
+def test_a_linear_layer_given_rows_of_another_size_names_the_layer_and_the_sizes(graph):
+    linear = fg.nn.Linear(784, 10, name="dense1")
     with pytest.raises(fg.ShapeError) as caught:
-        dense(fg.placeholder("x", (None, 748)))
+        linear(fg.placeholder("x", (None, 748)))
     text = str(caught.value)
     assert text.startswith("matmul: the inner sizes differ, 748 and 784")
     assert "dense1/matmul, made at test_nn.py" in text
@@ -164,11 +164,11 @@ def test_a_dense_layer_given_rows_of_another_size_names_the_layer_and_the_sizes(
 @pytest.mark.parametrize(
     ("make", "error", "text"),
     [
-        (lambda: fg.nn.Dense(0, 3), fg.ArgumentError, "inputs: a positive number is expected, got 0"),
-        (lambda: fg.nn.Dense(3, wrong(2.0)), fg.ArgumentError, "outputs: a positive number is expected, got 2.0"),
+        (lambda: fg.nn.Linear(0, 3), fg.ArgumentError, "inputs: a positive number is expected, got 0"),
+        (lambda: fg.nn.Linear(3, wrong(2.0)), fg.ArgumentError, "outputs: a positive number is expected, got 2.0"),
         (lambda: fg.nn.Conv2d(3, 4, 3, groups=2), fg.ArgumentError, "2 groups do not divide 3 and 4 channels"),
-        (lambda: fg.nn.Dense(3, 2, weights=np.zeros((2, 3))), fg.ShapeError, "has shape (2, 3), not (3, 2)"),
-        (lambda: fg.nn.Dense(3, 2, name="a//b"), fg.ArgumentError, "a scope's name"),
+        (lambda: fg.nn.Linear(3, 2, weights=np.zeros((2, 3))), fg.ShapeError, "has shape (2, 3), not (3, 2)"),
+        (lambda: fg.nn.Linear(3, 2, name="a//b"), fg.ArgumentError, "a scope's name"),
         (
             lambda: fg.nn.Sequential(fg.nn.relu, wrong(3)),
             fg.ArgumentError,

@@ -26,7 +26,7 @@ def network(layers=3, *, train=True):
     with fg.Graph() as graph:
         h = x = fg.placeholder("x", ("batch", 16))
         for i in range(layers):
-            h = fg.nn.relu(fg.nn.Dense(16, 16, name=f"dense{i}")(h))
+            h = fg.nn.relu(fg.nn.Linear(16, 16, name=f"dense{i}")(h))
         with fg.scope("loss"):
             loss = fg.mean(h)
         if train:

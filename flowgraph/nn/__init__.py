@@ -46,11 +46,14 @@ from ..ops.pool import (
     max_pool3d,
 )
 from ..ops.random import dropout
-from .layers import Conv2d, Dense, Layer, Sequential, flatten
+from .conv import Conv2d
+from .layer import Layer
+from .linear import Linear
+from .sequential import Sequential, flatten
 
 __all__ = [
     # layers
-    "Dense", "Conv2d", "Sequential", "Layer",
+    "Linear", "Conv2d", "Sequential", "Layer",
     # activations
     "relu", "relu6", "leaky_relu", "elu", "selu", "silu", "gelu", "mish", "softplus", "softsign", "sigmoid", "log_sigmoid",
     "hard_sigmoid", "hard_swish", "hard_tanh", "glu", "softmax", "log_softmax",
