@@ -3,7 +3,7 @@
 Each name here is public and has a place in the reference.
 """
 
-from . import data, fft, init, io, nn, optim, random, viz
+from . import data, fft, init, io, nn, optim, random, special, viz
 from . import errors as errors
 from .autodiff import gradients
 from .check import check_gradient
@@ -167,7 +167,7 @@ __all__ = [
     # matrices
     "einsum", "kron", "matmul", "matrix_transpose", "outer", "tensordot", "vecdot",
     # libraries
-    "data", "fft", "init", "io", "nn", "optim", "random", "viz",
+    "data", "fft", "init", "io", "nn", "optim", "random", "special", "viz",
     # errors
     "FlowgraphError", "ArgumentError", "DataError", "DrawingError", "DtypeError", "ExecutionError", "FeedError", "FetchError",
     "FileFormatError", "GradientError", "GraphError", "MissingExtraError", "RunCancelledError", "RunTimeoutError",

@@ -22,7 +22,7 @@ LAYERS: list[set[str]] = [
     {"compile"},
     {"runtime"},
     {"session"},
-    {"check", "fft", "init", "random"},
+    {"check", "fft", "init", "random", "special"},
     {"nn", "optim", "data", "io", "viz"},
     {"cli"},
     {""},  # flowgraph/__init__.py: may import all, and is imported by none

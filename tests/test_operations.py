@@ -109,6 +109,7 @@ def differentiated(op, sample):
     """The inputs by which the op is differentiated."""
     # (y of the gradients of pooling and relu is a function of x, which a difference in x alone would not know.)
     floats = [i for i, x in enumerate(sample.inputs) if x.dtype in DOUBLE and i not in op.shape_inputs]
+    floats = floats[1:] if op.name in ("gammainc", "gammaincc") else floats  # which have no gradient by a
     floats = floats[:1] if op.name in ("max_pool_grad", "max_pool_gather") or op.name == "relu_grad" else floats
     return [] if op.name in ("zeros_like", "ones_like") else floats
 

@@ -50,8 +50,10 @@ def _transposed(node: Node, tangents: list[Tensor | None]) -> list[Tensor | None
     stand_ins = [zeros_like(out) if out.dtype.kind in "fcV" else None for out in node.outputs]
     sums: list[Tensor | None] = [None] * len(stand_ins)
     for tangent, entry in zip(tangents, vjp_entries(node, stand_ins), strict=True):
-        cotangent = entry if entry is None or isinstance(entry, Tensor) else entry()
-        if tangent is None or cotangent is None:
+        if tangent is None or entry is None:
+            continue
+        cotangent = entry if isinstance(entry, Tensor) else entry()
+        if cotangent is None:
             continue
         wanted = [s for s in stand_ins if s is not None]
         parts = iter(Reverse([cotangent], [tangent], [*node.inputs, *node.outputs]).by(wanted))

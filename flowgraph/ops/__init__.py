@@ -1,5 +1,5 @@
 """Every operation, one place each. The modules:
-elementwise, reduce, shape, join, indexing, gather, matmul, diagonals, einsum, fft, activations, losses, conv, pool, random, state.
+elementwise, reduce, shape, join, indexing, gather, matmul, diagonals, einsum, fft, activations, losses, conv, pool, random, special, state.
 """
 
 from . import (
@@ -18,10 +18,11 @@ from . import (
     random,
     reduce,
     shape,
+    special,
     state,
 )
 
 __all__ = [
     "activations", "conv", "diagonals", "einsum", "elementwise", "fft", "gather", "indexing", "join", "losses", "matmul", "pool",
-    "random", "reduce", "shape", "state",
+    "random", "reduce", "shape", "special", "state",
 ]  # fmt: skip
