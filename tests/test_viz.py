@@ -13,6 +13,10 @@ import numpy as np
 import pytest
 
 import flowgraph as fg
+from flowgraph.cli import main
+from flowgraph.graph import OPS, Spec
+from flowgraph.graph.context import current
+from flowgraph.graph.subgraph import trace
 from flowgraph.viz import dot, layers
 from flowgraph.viz.picture import BOXES, GRADIENT, RUNS, UPDATE, Picture
 
@@ -544,3 +548,101 @@ def test_png_and_pdf_without_a_program_say_what_to_install(monkeypatch, tmp_path
         'no dot program was found, and a png needs one\n  help   pip install "flowgraph[dot]", or install Graphviz; .svg and .dot need none'
     )
     assert Path(fg.draw(chain(1), tmp_path / "graph.svg")).exists()
+
+
+# --- sub-graphs
+
+
+def test_a_sub_graph_is_a_scope_of_its_node_and_captures_lead_into_it():
+    with fg.Graph() as graph:
+        x = fg.placeholder("x", (3,))
+        with fg.scope("outer"):
+            body, _ = trace(lambda h: h * x, [x], "loop", ["h"])
+            graph.append(OPS["identity"], (x,), {"body": body}, Spec((3,), x.dtype), current(), "loop", x.node._code, x.node._offset)
+    drawn = picture(graph, 9)
+    home = ("outer", "loop", "body")
+    assert titles(drawn, home) == ["h", "x", "multiply"]
+    assert titles(drawn, home[:2]) == ["loop"]
+    assert ("x", "x") in edges(drawn, "data")
+    assert ("multiply", "loop") in edges(drawn, "data")
+    assert len({box.key for box in drawn.boxes.values()}) == len(drawn.boxes)
+    folded = next(box for box in picture(graph, 1).boxes.values() if box.members > 1)
+    assert (folded.title, folded.members) == ("loop", 4)
+
+
+# --- the command line
+
+
+TOY = """
+import flowgraph as fg
+with fg.Graph() as small:
+    fg.placeholder("x", ())
+with fg.Graph() as graph:
+    y = fg.sin(fg.exp(fg.placeholder("x", ())))
+def build():
+    return fg.cos(fg.placeholder("z", ()))
+def plain():
+    fg.tanh(fg.placeholder("z", ()))
+if __name__ == "__main__":
+    raise SystemExit("this is not run")
+"""
+
+
+def command(*arguments, capsys=None):
+    status = main(["draw", *map(str, arguments)])
+    out, err = capsys.readouterr()
+    return status, out.strip(), err.strip()
+
+
+@pytest.fixture
+def toy_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "toy.py").write_text(TOY)
+    return tmp_path / "toy.py"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "there", "absent"),
+    [
+        (["toy.py"], "sin", "cos"),
+        (["toy.py:small"], "float32", "exp"),
+        (["toy.py:build"], "cos", "sin"),
+        (["toy.py:plain"], "tanh", "sin"),
+        (["toy.py", "--only", "exp"], "exp", "sin"),
+    ],
+    ids=str,
+)
+def test_draw_takes_a_python_file_and_a_name_in_it(toy_file, capsys, arguments, there, absent):
+    assert command(*arguments, "-o", "out.dot", capsys=capsys) == (0, "out.dot", "")
+    text = Path("out.dot").read_text()
+    assert there in text
+    assert f"label=<{absent}>" not in text
+
+
+def test_draw_takes_a_graph_file(toy_file, capsys):
+    fg.io.save_graph(network(2), "net.graph")
+    assert command("net.graph", "--depth", "1", "-o", "net.dot", capsys=capsys)[0] == 0
+    assert Path("net.dot").read_text() == fg.draw(fg.io.load_graph("net.graph"), format="dot", depth=1)
+    assert command("net.graph", "--only", "loss/mean", capsys=capsys)[1] == "net.svg"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["toy.py", "-o", "toy.gif"], "ArgumentError: draw: toy.gif must end in one of svg, png, pdf, dot"),
+        (["toy.py:missing"], "ArgumentError: draw: toy.py has no name 'missing'\n  help   it has small, graph, y"),
+        (["toy.py:fg"], "ArgumentError: draw: toy.py:fg is no graph, tensor or function that gives one, but <module"),
+        (["toy.py", "--only", "expp"], "GraphError: no node is called 'expp'\n  help   near: exp"),
+        (["none.py"], "FileNotFoundError: [Errno 2] No such file or directory: 'none.py'"),
+        (["none.py:x"], "FileNotFoundError: [Errno 2] No such file or directory: 'none.py'"),
+        (["empty.py"], "ArgumentError: draw: empty.py has no graph among its names\n  help   give it one at the top"),
+        (["net.graph:graph"], "ArgumentError: draw: net.graph is a graph file, which has no names of Python"),
+    ],
+    ids=str,
+)
+def test_what_draw_cannot_do_is_said_in_one_piece(toy_file, capsys, arguments, said):
+    Path("empty.py").write_text("x = 1\n")
+    fg.io.save_graph(chain(1), "net.graph")
+    status, out, err = command(*arguments, capsys=capsys)
+    assert (status, out) == (1, "")
+    assert err.startswith(said)

@@ -20,6 +20,7 @@ from .picture import MARK, Box, Edge, Home, Picture
 GAP, ROW_GAP, COLUMN_GAP, PAD, TITLE = 14.0, 30.0, 60.0, 12.0, 16.0  # between boxes, rows, columns; within a scope; its name
 FONT, SMALL = 11.0, 9.0
 NARROW = 1.5  # width of a picture that is broken into columns, by its height
+PAGE = 2600.0  # what is lower needs no columns
 EXPLAINED = 5000  # up to so many edges carry tooltips: with more, a browser is slow to open the file
 
 
@@ -106,7 +107,9 @@ def _arrange(scope: Part, home: Home) -> None:
     for row in rows:
         _place_row(parts, row)
     heights = [max(parts[i].height for i in row) for row in rows]
-    tallest = max([math.sqrt(area) * 1.3, *heights, 400.0])
+    tallest = max([math.sqrt(area) * 1.3, *heights, PAGE])
+    total = sum(heights) + ROW_GAP * len(heights)
+    tallest = max([total / math.ceil(total / tallest) * 1.02, *heights])  # columns of about one height
     left = top = used = 0.0
     column: list[int] = []  # rows
     for number in [*range(len(rows)), -1]:

@@ -6,6 +6,7 @@ Where a box stands, and what it stands for:
 - The nodes that update a variable stand beside it as well, in ``update``.
 - A scope nested deeper than ``depth`` is one box. Where a scope holds more than a page can show, nodes made one after another are one.
 - A number that other nodes read is written into them.
+- A sub-graph (a branch, the body of a loop) is a scope within the scope of its node; what it captures leads right to where it is read.
 - What is read all over the picture, as a learning rate is, is not wired up: a tag with its name stands in each scope that reads it.
 """
 
@@ -13,13 +14,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from ..graph import Location, Node, Tensor
+from ..graph import Graph, Location, Node, SubGraph, Tensor
 from ..graph.spec import format_shape, format_spec
 
 BOXES = 300  # what a page can show; where no depth is asked for, a drawing is folded until it has no more
@@ -114,7 +115,8 @@ class Picture:
         self.values, self.slopes = values or {}, slopes or {}
         self._box_of: dict[Node, str] = {}
         self._lines: dict[Any, str] = {}
-        self._places = _Places(nodes)
+        nodes, inside = _with_subgraphs(nodes)
+        self._places = _Places(nodes, inside)
         self._written = _numbers_read(nodes)
         shown = [(self._places.home(node), node) for node in nodes if node not in self._written]
         self.deepest = max((len(home) for home, _ in shown), default=0)
@@ -139,10 +141,11 @@ class Picture:
 
     def _add(self, group: Group) -> None:
         members = group.members
-        key = f"n{members[0].id}" if len(members) == 1 and group.name is None else f"s{len(self.boxes)}"
+        single = len(members) == 1 and group.name is None
+        key = f"{self._places.prefix(members[0])}n{members[0].id}" if single else f"s{len(self.boxes)}"
         for node in members:
             self._box_of[node] = key
-        if key.startswith("n"):
+        if single:
             self.boxes[key] = self._single(key, group.home, members[0])
             return
         kinds = Counter(self._places.kind(node) for node in members)
@@ -181,23 +184,30 @@ class Picture:
 
     def _connect(self, nodes: Sequence[Node]) -> None:
         edges: dict[tuple[str, str, str], Edge] = {}
+
+        def add(before: Node, node: Node, kind: str, tensor: Tensor | None = None) -> None:
+            start, end = self._box_of.get(before), self._box_of.get(node)
+            if start is not None and end is not None and start != end:
+                edge = edges.setdefault((start, end, kind), Edge(start, end, kind))
+                if tensor is not None:
+                    edge.tensors[tensor] = None
+
         for node in nodes:
-            end = self._box_of.get(node)
-            if end is None:
-                continue
+            captures = dict[Tensor, list[Node]]()
+            for _, sub in subgraphs(node):
+                for outer, inner in sub.captures.items():
+                    captures.setdefault(outer, []).append(inner.node)
+                for tensor in sub.outputs:
+                    add(tensor.node, node, "data", tensor)
             kind = self._places.kind(node)
             for tensor in node.inputs:
-                start = self._box_of.get(tensor.node)
-                if start is not None and start != end:
-                    what = "update" if kind == "update" else "data"
-                    if kind == "gradient":
-                        what = "gradient" if self._places.kind(tensor.node) == "gradient" else "reads"
-                    edge = edges.setdefault((start, end, what), Edge(start, end, what))
-                    edge.tensors[tensor] = None
+                what = "update" if kind == "update" else "data"
+                if kind == "gradient":
+                    what = "gradient" if self._places.kind(tensor.node) == "gradient" else "reads"
+                for reader in captures.get(tensor, [node]):
+                    add(tensor.node, reader, what, tensor)
             for before in node.control:
-                start = self._box_of.get(before)
-                if start is not None and start != end:
-                    edges.setdefault((start, end, "control"), Edge(start, end, "control"))
+                add(before, node, "control")
         self.edges = list(edges.values())
         self._write_numbers()
 
@@ -280,13 +290,19 @@ class Picture:
 class _Places:
     """The kind of each node, and the scope that it is drawn in."""
 
-    def __init__(self, nodes: Sequence[Node]) -> None:
+    def __init__(self, nodes: Sequence[Node], inside: dict[Graph, tuple[Home, str]]) -> None:
+        self._inside = inside
+        self._numbers = {graph: f"g{i}" for i, graph in enumerate(inside)}
         self._owner: dict[str, Node] = {}  # scope of an update -> the variable that it updates
         for node in nodes:
             if node.op.name == "assign":
                 variable = node.inputs[0].node
                 if node.scope.endswith(f"/{variable.name}"):
                     self._owner[node.scope] = variable
+
+    def prefix(self, node: Node) -> str:
+        """What tells its key from those of other graphs."""
+        return self._numbers.get(node.graph, "")
 
     def kind(self, node: Node) -> str:
         name = node.op.name
@@ -297,15 +313,56 @@ class _Places:
         return "gradient" if node.forward is not None else "forward"
 
     def home(self, node: Node) -> Home:
+        around, _ = self._inside.get(node.graph, ((), ""))
+        home = around + self._home(node)
+        return (*home, _short(node.name)) if any(True for _ in subgraphs(node)) else home
+
+    def _home(self, node: Node) -> Home:
         forward = node
         while forward.forward is not None:
             forward = forward.forward
+        scope = _parts(self._scope(forward))
         if forward is not node:
-            return (*_parts(forward.scope), GRADIENT) if forward.scope else ()
+            return (*scope, GRADIENT) if scope else ()
         variable = self._owner.get(node.scope)
         if variable is not None and variable.scope:
             return (*_parts(variable.scope), UPDATE, _short(variable.name))
-        return _parts(node.scope)
+        return scope
+
+    def _scope(self, node: Node) -> str:
+        """Its scope, within its sub-graph's where it is in one."""
+        _, around = self._inside.get(node.graph, ((), ""))
+        return node.scope.removeprefix(around).removeprefix("/")
+
+
+def subgraphs(node: Node) -> Iterator[tuple[str, SubGraph]]:
+    """The sub-graphs that ``node`` holds, by the attribute that holds them."""
+    for name, value in node.attrs.items():
+        if isinstance(value, SubGraph):
+            yield name, value
+        elif isinstance(value, tuple | list):
+            for i, part in enumerate(value):
+                if isinstance(part, SubGraph):
+                    yield f"{name}[{i}]", part
+
+
+def _with_subgraphs(nodes: Sequence[Node]) -> tuple[Sequence[Node], dict[Graph, tuple[Home, str]]]:
+    """The nodes with those of their sub-graphs before them; for each sub-graph the scope it is drawn in, and the one it was built in."""
+    inside: dict[Graph, tuple[Home, str]] = {}
+    if not any(isinstance(value, SubGraph | tuple | list) for node in nodes for value in node.attrs.values()):
+        return nodes, inside
+    result: list[Node] = []
+
+    def visit(nodes: Sequence[Node], around: Home, scope: str) -> None:
+        for node in nodes:
+            for name, sub in subgraphs(node):
+                home = (*around, *_parts(node.scope.removeprefix(scope).removeprefix("/")), _short(node.name), name)
+                inside[sub] = home, sub.root.scope
+                visit(sub.nodes, home, sub.root.scope)
+            result.append(node)
+
+    visit(nodes, (), "")
+    return result, inside
 
 
 def _parts(scope: str) -> Home:
@@ -319,6 +376,7 @@ def _short(name: str) -> str:
 def _numbers_read(nodes: Sequence[Node]) -> set[Node]:
     """Constants of one number, without a name of their own, that other nodes read: written into these."""
     read = {tensor.node for node in nodes for tensor in node.inputs if tensor.node.op.name == "constant"}
+    read -= {tensor.node for node in nodes for _, sub in subgraphs(node) for tensor in sub.outputs}
     return {node for node in read if not node.outputs[0].shape and not node._label}
 
 
