@@ -5,9 +5,10 @@ Each name here is public and has a place in the reference.
 
 from . import data, fft, init, io, nn, optim, random, special, viz
 from . import errors as errors
-from .autodiff import gradients
+from .autodiff import gradients, vmap
 from .check import check_gradient
 from .compile import Plan
+from .control import cond, map, scan, while_loop
 from .errors import (
     ArgumentError,
     DataError,
@@ -147,6 +148,10 @@ __all__ = [
     "placeholder", "constant", "variable", "assign", "group", "identity",
     # differentiation
     "gradients", "stop_gradient", "custom_gradient", "check_gradient",
+    # functions of functions
+    "vmap",
+    # control flow
+    "cond", "while_loop", "scan", "map",
     # running
     "Session", "Function", "RunFuture", "Plan",
     # pictures

@@ -237,7 +237,7 @@ class Session:
                     if self._closed:
                         raise SessionClosedError("the session is closed")
                     if plan.run_key >= 0:
-                        values[plan.run_key] = (self.seed, self._runs_started)
+                        values[plan.run_key] = np.array([self.seed, self._runs_started, 0], np.uint64)
                     self._runs_started += 1
                     self._read_variables(plan, values)
                     self._active.add(run)

@@ -19,6 +19,7 @@ LAYERS: list[set[str]] = [
     {"devices"},
     {"ops"},
     {"autodiff"},
+    {"control"},
     {"compile"},
     {"runtime"},
     {"session"},

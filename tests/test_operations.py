@@ -14,7 +14,8 @@ from flowgraph.graph.op import ByLoop, NoGradient
 from flowgraph.graph.spec import is_known
 
 # Ops whose values come from or go to the session, and the random ones: they have tests of their own.
-SPECIAL = {"placeholder", "constant", "variable", "run_key", "assign", "group", "random_uniform", "random_normal", "custom_gradient"}
+SPECIAL = set("placeholder constant variable run_key fold_key assign group random_uniform random_normal custom_gradient".split())
+SPECIAL |= {op.name for op in OPS.values() if op.bodies}
 # Ops with a size that only values decide: their inference leaves it open.
 SIZED_BY_VALUES = {"nonzero"}
 TRIED = [op for name, op in OPS.items() if name not in SPECIAL]

@@ -13,8 +13,8 @@ from typing import Any
 from ..errors import ArgumentError, ShapeError
 from ..graph import Node, Spec, SubGraph, Tensor
 from ..graph.context import current, entered
+from ..graph.node import FUNCTIONS
 from ..graph.op import Batch, ByLoop
-from ..graph.report import where
 from ..graph.spec import format_shape, normalize_axis
 from ..graph.subgraph import as_tensor, replay, trace
 from ..ops.batching import moved
@@ -60,7 +60,7 @@ def batch_graph(sub: SubGraph, known: dict[Tensor, tuple[Tensor, bool]], like: T
     like   a tensor whose first axis is the batch
     """
     around = current()
-    known = {**known, **{inner: (outer, False) for outer, inner in sub.captures.items()}}
+    known = {**{inner: (outer, False) for outer, inner in sub.captures.items()}, **known}
     made: dict[Node, Node] = {}
     for node_id in ancestors([out.node for out in sub.outputs], set(known)):
         node = sub.nodes[node_id]
@@ -74,10 +74,10 @@ def batch_graph(sub: SubGraph, known: dict[Tensor, tuple[Tensor, bool]], like: T
         )
         with entered(context):
             if any(carried) or (node.op.is_stateful and node.op.vmap is not None):
-                outputs = _by_rule(node, inputs, Batch(carried, like.shape[0], like))
+                outputs = _by_rule(node, inputs, Batch(carried, like.shape[0], like), made)
                 batched = True
             else:
-                outputs = replay(node, inputs, context).outputs
+                outputs = replay(node, inputs, context, made).outputs
                 batched = False
         if outputs:
             made[node] = outputs[0].node
@@ -86,12 +86,25 @@ def batch_graph(sub: SubGraph, known: dict[Tensor, tuple[Tensor, bool]], like: T
     return [outer if carries else repeat_like(outer, like) for outer, carries in results]
 
 
-def _by_rule(node: Node, inputs: list[Tensor], batch: Batch) -> Sequence[Tensor]:
-    rule = node.op.vmap
+def _by_rule(node: Node, inputs: list[Tensor], batch: Batch, made: dict[Node, Node]) -> Sequence[Tensor]:
+    rule, attrs = node.op.vmap, node.attrs
     if rule is None or isinstance(rule, ByLoop):
-        raise ArgumentError(f"vmap: {node.op.name} has no batching rule", rows=[("made at", where(node.location))])
-    result = rule(batch, *inputs, **node.attrs)
+        return _by_loop(node, inputs, batch)
+    if attrs.get("extends") is not None:
+        attrs = {**attrs, "extends": made.get(attrs["extends"])}
+    result = rule(batch, *inputs, **attrs)
     return result if isinstance(result, tuple | list) else (result,)
+
+
+def _by_loop(node: Node, inputs: list[Tensor], batch: Batch) -> Sequence[Tensor]:
+    """An op without a rule, once for each entry."""
+    carried = [x for x, carries in zip(inputs, batch.inputs, strict=True) if carries]
+
+    def one(*entries: Tensor) -> Sequence[Tensor]:
+        rest = iter(entries)
+        return node.op.node([next(rest) if carries else x for x, carries in zip(inputs, batch.inputs, strict=True)], node.attrs).outputs
+
+    return list(FUNCTIONS["map"](one, *carried))
 
 
 def _checked_axes(in_axes: Axes, tensors: Sequence[Tensor]) -> list[int | None]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..devices import Device
 from ..errors import ArgumentError, FeedError
-from ..graph import Node, Spec, Tensor
+from ..graph import Node, Shape, Spec, SubGraph, Tensor
 from ..graph.op import Slicing
 from ..graph.report import where
 from ..graph.spec import format_spec, is_known
@@ -32,8 +32,16 @@ POOLED_BYTES = 16384
 class Lowering:
     """The state of one lowering: fills ``plan`` and says, for each unit, which it depends on."""
 
-    def __init__(self, plan: Plan, specs: Mapping[Tensor, Spec], device: Device) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        specs: Mapping[Tensor, Spec],
+        device: Device,
+        compile_body: Callable[[SubGraph, Sequence[Shape], Device], Plan],
+        is_body: bool,
+    ) -> None:
         self.plan, self.specs, self.device = plan, specs, device
+        self.compile_body, self.is_body = compile_body, is_body
         self.cost = CostModel()
         self.slot: dict[Tensor, int] = {}
         self.alias: dict[int, int] = {}  # slot -> slot of the storage that it shares
@@ -80,9 +88,12 @@ class Lowering:
             self.slot[node.outputs[0]] = source
             self.done[node.id] = self.makers.get(source, ())
             return
+        if node.op.bodies:
+            self._lower_bodies(node, inputs, output, control)
+            return
         kernel, arrays = self._bound(node, inputs)
         seconds = self.cost.seconds(node, inputs)
-        slicing = self._slicing(node, output, inputs, seconds) if seconds > CHAIN_SECONDS else None
+        slicing = self._slicing(node, output, inputs, seconds) if seconds > CHAIN_SECONDS and not self.is_body else None
         if slicing is not None:
             self._lower_parts(node, kernel, arrays, output, slicing, seconds, control)
         else:
@@ -115,6 +126,25 @@ class Lowering:
             units.update(self.makers.get(slot, ()))
         self.done[node.id] = tuple(sorted(units))
 
+    # --- sub-graphs
+
+    def _lower_bodies(self, node: Node, inputs: Sequence[Any], output: Any, control: set[int]) -> None:
+        """A node that holds sub-graphs: their plans are made for the shapes that they will be given."""
+        subs = [node.attrs[name] for name in node.op.bodies]
+        specs = node.op.body_inputs(*inputs, **node.attrs)
+        bodies = tuple(self.compile_body(sub, [spec.shape for spec in given], self.device) for sub, given in zip(subs, specs, strict=True))
+        if self.plan.run_slot < 0:
+            self.plan.run_slot = self.new_slot()
+            self.external.add(self.plan.run_slot)
+        arrays = (self.plan.run_slot, *(self.slot[tensor] for tensor in node.inputs))
+        seconds = node.op.trips(*inputs, **node.attrs) * sum(body.seconds for body in bodies)
+        self._lower_whole(node, node.op.bind(self.device.xp, node.attrs), arrays, output, seconds, control, bodies)
+        twin = node.attrs.get("extends")
+        while twin is not None:
+            self.slot.update({theirs: self.slot[ours] for theirs, ours in zip(twin.outputs, node.outputs, strict=False)})
+            self.done[twin.id] = self.done[node.id]
+            twin = twin.attrs.get("extends")
+
     # --- kernels
 
     def _bound(self, node: Node, inputs: Sequence[Any]) -> tuple[Callable[..., Any], tuple[int, ...]]:
@@ -137,10 +167,11 @@ class Lowering:
         output: Any,
         seconds: float,
         control: set[int],
+        bodies: tuple[Plan, ...] = (),
     ) -> None:
         after = control.union(*(self.makers.get(slot, ()) for slot in arrays))
         slot = self.new_slot()
-        unit = Unit(node, kernel, arrays, slot, self.device.name, spec=_known(output), seconds=seconds)
+        unit = Unit(node, kernel, arrays, slot, self.device.name, spec=_known(output), bodies=bodies, seconds=seconds)
         if node.op.is_view and arrays:
             self.alias[slot] = arrays[0]
         elif node.op.takes_out and unit.spec is not None and unit.spec.nbytes >= POOLED_BYTES:

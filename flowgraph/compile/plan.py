@@ -26,6 +26,7 @@ class Unit:
              entry ``rows[0]`` of it
     spec     shape and dtype of what it makes, where known
     cut      for a slice: which inputs are cut to ``rows`` too
+    bodies   for a node that holds sub-graphs: the plan of each; ``kernel`` then takes a function for each before the arrays
     seconds  estimated
     frees    slots whose last reader it is: emptied behind it; ``recycles``: those of them whose array goes back to the pool
     """
@@ -42,6 +43,7 @@ class Unit:
     rows: tuple[int, int] = (0, 0)
     read: tuple[int, int] = (0, 0)
     cut: tuple[bool, ...] = ()
+    bodies: tuple[Plan, ...] = ()
     seconds: float = 0.0
     frees: tuple[int, ...] = ()
     recycles: tuple[int, ...] = ()
@@ -104,7 +106,8 @@ class Plan:
     constants    (slot, array)
     feeds        (tensor, slot) in the order of the request
     variables    (variable's node, slot): read at the start
-    run_key      slot for (seed, run number), or -1
+    run_key      slot for (seed, run number, 0), or -1
+    run_slot     slot for the run itself, of which loops ask whether it has been stopped, or -1
     fetches      slot of each fetched tensor, -1 for a fetched node; ``copied``: those that must not be handed out as they are
     updates      (variable's node, slot): written together at the end
     peak_bytes   most bytes alive at once, of what the run itself makes, when units run in order
@@ -117,6 +120,7 @@ class Plan:
     feeds: list[tuple[Tensor, int]] = field(default_factory=list)
     variables: list[tuple[Node, int]] = field(default_factory=list)
     run_key: int = -1
+    run_slot: int = -1
     fetches: list[int] = field(default_factory=list)
     copied: frozenset[int] = frozenset()
     updates: list[tuple[Node, int]] = field(default_factory=list)
@@ -147,6 +151,8 @@ class Plan:
             after = f" after {', '.join(map(str, task.after))}" if task.after else ""
             lines.append(f"task {task.index} on {task.device}{after}, {_time(task.seconds)}, {_time(task.priority)} to the end")
             for unit in task.units:
+                for number, body in enumerate(unit.bodies):
+                    lines += [f"    body {number} of {unit}: {line}" for line in str(body).splitlines()]
                 lines.append(f"  s{unit.output} = {unit.node.op.name}({', '.join(f's{i}' for i in unit.inputs)})" + self._detail(unit))
         if self.updates:
             lines.append("at the end: " + ", ".join(f"{node.name} <- s{slot}" for node, slot in self.updates))

@@ -17,15 +17,15 @@ CHEAP_SECONDS = 50e-6
 HAND_OVER_SECONDS = 20e-6
 
 
-def form_tasks(plan: Plan, after: Sequence[set[int]]) -> list[int]:
-    """Fills ``plan.tasks`` and says for each unit which task it is in."""
+def form_tasks(plan: Plan, after: Sequence[set[int]], *, single: bool = False) -> list[int]:
+    """Fills ``plan.tasks`` and says for each unit which task it is in; with ``single``, all are in one."""
     units = plan.units
     if not units:
         return []
-    owner = _merge_down(units, after)
+    total = sum(unit.seconds for unit in units)
+    owner = [0] * len(units) if single else _merge_down(units, after)
     _merge_up(units, after, owner)
     order = _numbered(owner, after)
-    total = sum(unit.seconds for unit in units)
     if len(order) * HAND_OVER_SECONDS > total / 2 or total < 4 * CHEAP_SECONDS:
         # Handing tasks over would cost more than running side by side can save: one task, on the caller's thread.
         plan.tasks = [Task(0, list(units), units[0].device, seconds=total, priority=total)]

@@ -124,6 +124,7 @@ class Op:
     vmap: Any = None
     samples: ClassVar[Any] = ()
 
+    bodies: tuple[str, ...] = ()  # the attributes that hold sub-graphs: see `flowgraph.control`
     is_view = False  # the output may share the first input's memory
     in_place = False  # the kernel may be given an input's array as `out`
     is_stateful = False  # two nodes with equal inputs may differ (placeholders, variables, random draws): never merged
@@ -155,6 +156,14 @@ class Op:
 
     def slicing(self, out: Any, *inputs: Any, **attrs: Any) -> Slicing | None:
         return None
+
+    def body_inputs(self, *inputs: Any, **attrs: Any) -> Sequence[Sequence[Any]]:
+        """For an op with `bodies`: for each, the specs of what it is given, its inputs and then its captures."""
+        raise NotImplementedError(f"{self.name} holds no sub-graphs")
+
+    def trips(self, *inputs: Any, **attrs: Any) -> float:
+        """For an op with `bodies`: how often each is expected to run."""
+        return 1.0
 
     def passes(self, out: Any, *inputs: Any) -> bool:
         """Whether, for these specs, the output is the first input itself: then no kernel runs."""

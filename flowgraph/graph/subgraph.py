@@ -6,7 +6,7 @@ is closed and its node reads all that the body needs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from .context import Context, current, entered
@@ -49,6 +49,18 @@ class SubGraph(Graph):
                     self.captures[outer] = parameter(outer.node.name.rpartition("/")[2], outer)
             return self.captures[outer]
 
+    def infer(self, specs: Sequence[Any]) -> list[Any]:
+        """What its outputs are when its inputs and then its captures are ``specs``: inference once more, where a size has become known."""
+        own = (*self.inputs, *self.captures.values())
+        known = {tensor: spec for tensor, spec in zip(own, specs, strict=True) if spec.shape != tensor.shape}
+        if not known:
+            return list(self.outputs)
+        for node in list(self.nodes):
+            if any(tensor in known for tensor in node.inputs):
+                inferred = node.op.infer(*[known.get(tensor, tensor) for tensor in node.inputs], **node.attrs)
+                known.update(zip(node.outputs, inferred if isinstance(inferred, list) else [inferred], strict=True))
+        return [known.get(out, out) for out in self.outputs]
+
     def is_inside(self, graph: Graph) -> bool:
         """Whether ``graph`` is this one or one around it."""
         return graph is self or self.parent is graph or (isinstance(self.parent, SubGraph) and self.parent.is_inside(graph))
@@ -58,6 +70,7 @@ class SubGraph(Graph):
         """The outermost graph around it."""
         return self.parent.base if isinstance(self.parent, SubGraph) else self.parent
 
+    def __repr__(self) -> str:
         counts = f"{len(self.inputs)} inputs, {len(self.captures)} captures, {len(self.outputs)} outputs"
         return f"<SubGraph of {len(self.nodes)} nodes: {counts}>"
 
@@ -89,9 +102,14 @@ def as_tensor(value: Any) -> Tensor:
     return tensor  # type: ignore[no-any-return]
 
 
-def replay(node: Node, inputs: Sequence[Tensor], context: Context) -> Node:
-    """The same operation once more, on ``inputs`` and in ``context``, with the label and the user's line of ``node``."""
-    graph = context.graph
-    inferred = node.op.infer(*inputs, **node.attrs)
+def replay(node: Node, inputs: Sequence[Tensor], context: Context, made: Mapping[Node, Node] | None = None) -> Node:
+    """The same operation once more, on ``inputs`` and in ``context``, with the label and the user's line of ``node``.
+
+    made  nodes that have been replayed before: what the attributes say of them holds of their copies
+    """
+    attrs = node.attrs
+    if attrs.get("extends") is not None:
+        attrs = {**attrs, "extends": (made or {}).get(attrs["extends"])}
+    inferred = node.op.infer(*inputs, **attrs)
     specs = inferred if isinstance(inferred, list) else Spec(inferred.shape, inferred.dtype)
-    return graph.append(node.op, tuple(inputs), node.attrs, specs, context, node._label, node._code, node._offset)
+    return context.graph.append(node.op, tuple(inputs), attrs, specs, context, node._label, node._code, node._offset)

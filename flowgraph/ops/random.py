@@ -11,7 +11,8 @@ import numpy as np
 
 from ..errors import ArgumentError
 from ..graph import Op, Spec, Tensor, no_gradient, op
-from ..graph.context import current
+from ..graph.context import current, entered
+from ..graph.op import by_loop
 from ..graph.spec import as_dtype, as_shape, is_known
 from .elementwise import astype, less
 
@@ -19,13 +20,29 @@ __all__ = ["bernoulli", "normal", "uniform"]
 
 
 class RunKey(Op):
-    """The seed of the session and the number of the run, as two uint64. Its value comes from the session."""
+    """The seed of the session, the number of the run, and 0, as three uint64. Its value comes from the session."""
 
     is_stateful = True
     vjp = no_gradient("a seed is not differentiable")
 
     def infer(self) -> Spec:
-        return Spec((2,), np.dtype("uint64"))
+        return Spec((3,), np.dtype("uint64"))
+
+
+class FoldKey(Op):
+    """The run key of one turn of a loop: ``key`` with the turn's number mixed into its last entry."""
+
+    vjp = no_gradient("a seed is not differentiable")
+    vmap = by_loop("a key is no number to compute with")
+
+    def infer(self, key: Any, turn: Any) -> Spec:
+        return Spec((3,), np.dtype("uint64"))
+
+    def kernel(self, xp: Any, key: Any, turn: Any) -> Any:
+        seed, run, fold = (int(part) for part in key)
+        # An odd multiplier (the golden ratio's) keeps the turns of nested loops apart.
+        mixed = (fold * 0x9E3779B97F4A7C15 + int(turn) + 1) % 2**64
+        return np.array([seed, run, mixed], np.uint64)
 
 
 class Draw(Op):
@@ -40,8 +57,10 @@ class Draw(Op):
 
     def kernel(self, xp: Any, key: Any, *target: Any, shape: Any, dtype: Any, stream: int) -> Any:
         # The host draws for every device, so that the values are the same on all of them.
-        seed, run = (int(part) for part in key)
-        generator = np.random.Generator(np.random.Philox(key=[seed, run], counter=[0, 0, 0, stream]))
+        seed, run, fold = (int(part) for part in key)
+        generator = np.random.Generator(
+            np.random.Philox(key=np.array([seed, run], np.uint64), counter=np.array([0, 0, fold, stream], np.uint64))
+        )
         return xp.asarray(self.draw(generator, target[0].shape if target else shape, dtype))
 
     def draw(self, generator: np.random.Generator, shape: Any, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
@@ -63,25 +82,45 @@ class RandomNormal(Draw):
 
 
 _run_key = op(RunKey)
+fold_key = op(FoldKey)
 _uniform = op(RandomUniform)
 _normal = op(RandomNormal)
 
 
 def _draw(operation: Draw, shape: Any, dtype: Any) -> Tensor:
-    target = (shape,) if isinstance(shape, Tensor) else ()
-    graph = shape.graph if isinstance(shape, Tensor) else current().graph
+    target = operation.lift((shape,)) if isinstance(shape, Tensor) else ()
+    graph = target[0].graph if target else current().graph
     dtype = as_dtype(dtype)
     if dtype not in (np.float32, np.float64):
         raise ArgumentError(f"{operation.name}: draws are float32 or float64, not {dtype}", help="cast the result")
-    with graph._lock:
-        if "run_key" not in graph.memo:
-            with graph:
-                graph.memo["run_key"] = _run_key()
-        key = graph.memo["run_key"]
+    key = run_key_of(graph)
     checked = None if target else as_shape(shape)
     if checked is not None and not is_known(checked):
         raise ArgumentError(f"{operation.name}: the shape must be known, got {checked}", help="give a tensor whose shape to take")
-    return operation(key, *target, shape=checked, dtype=dtype, stream=len(graph))
+    return operation(key, *target, shape=checked, dtype=dtype, stream=_stream_of(graph))
+
+
+def run_key_of(graph: Any) -> Tensor:
+    """The key of the draws in ``graph``: one for a graph; in a loop's body, one for each turn."""
+    with graph._lock:
+        if "run_key" not in graph.memo:
+            with entered(graph.root):
+                if not graph.is_sub:
+                    graph.memo["run_key"] = _run_key()
+                else:
+                    key, turn = graph.capture(run_key_of(graph.parent)), graph.memo.get("turn")
+                    graph.memo["run_key"] = key if turn is None else fold_key(key, turn)
+        return graph.memo["run_key"]  # type: ignore[no-any-return]
+
+
+def _stream_of(graph: Any) -> int:
+    """A number that no other draw of the graph has, nor one of a sub-graph."""
+    if not graph.is_sub:
+        return len(graph)
+    base = graph.base
+    with base._lock:
+        base.memo["inner_draws"] = base.memo.get("inner_draws", 0) + 1
+        return 2**32 + base.memo["inner_draws"]  # type: ignore[no-any-return]
 
 
 def uniform(shape: Any, low: Any = 0.0, high: Any = 1.0, dtype: Any = "float32") -> Tensor:

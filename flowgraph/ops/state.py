@@ -222,6 +222,11 @@ def variable(initial: Any = None, name: str | None = None, *, shape: Any = None,
     if shape is not None and as_shape(shape) != spec.shape:
         raise ShapeError(f"variable: the initial value has shape {format_shape(spec.shape)}, not {format_shape(as_shape(shape))}")
     label = None if name is None else _checked(name)
+    here: Any = current()
+    if here.graph.is_sub:  # it outlives the call of a body, so it belongs to the graph around; the body reads it
+        with entered(here.graph.base.root.replace(scope=here.scope)):
+            made = _variable(name=label, shape=spec.shape, dtype=spec.dtype, initial=initial, trainable=bool(trainable))
+        return here.graph.capture(made)  # type: ignore[no-any-return]
     return _variable(name=label, shape=spec.shape, dtype=spec.dtype, initial=initial, trainable=bool(trainable))
 
 
@@ -242,6 +247,12 @@ def assign(variable: Tensor, value: Any) -> Node:
     >>> session.run(count)
     np.int64(1)
     """
+    here: Any = current().graph
+    if here.is_sub:
+        raise ArgumentError(
+            "assign: a body of a loop or branch cannot write a variable: updates happen at the end of a run",
+            help="return the new value from the body, and assign it outside",
+        )
     if not is_variable(variable):
         raise ArgumentError(f"assign: the first argument is a variable, got {variable!r:.80}")
     if not isinstance(value, Tensor):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,8 @@ class Program:
     def _instruction(self, unit: Unit) -> Instruction:
         inputs = unit.inputs
         kernel = unit.kernel
+        if unit.bodies:
+            kernel = _holding(kernel, [Body(plan, self.memory) for plan in unit.bodies])
         if unit.mode == "take":
             kernel = _taking(kernel, self.memory, unit.spec)
         elif unit.mode == "reuse":
@@ -53,6 +56,39 @@ class Program:
         first = inputs[0] if inputs else 0
         second = inputs[1] if len(inputs) > 1 else 0
         return kernel, len(inputs), first, second, inputs, unit.output, frees
+
+
+class Body:
+    """The plan of a sub-graph as a function of its inputs and captures; it runs on the thread that calls it.
+
+    shared  for each output whether it may be memory of the caller: an input handed through, a constant
+    """
+
+    def __init__(self, plan: Plan, memory: BufferPool) -> None:
+        self.program = Program(plan, memory)
+        self.inputs = [slot for _, slot in plan.feeds]
+        self.outputs = plan.fetches
+        self.shared = [slot in plan.copied for slot in plan.fetches]
+
+    def __call__(self, run: Run, arrays: Sequence[Any]) -> list[Any]:
+        program = self.program
+        values = program.template.copy()
+        for slot, array in zip(self.inputs, arrays, strict=True):
+            values[slot] = array
+        if program.plan.run_slot >= 0:
+            values[program.plan.run_slot] = run
+        for instructions, task in zip(program.tasks, program.plan.tasks, strict=True):
+            interpret(instructions, values, run, task.units)
+        return [values[slot] for slot in self.outputs]
+
+
+def _holding(kernel: Callable[..., Any], bodies: Sequence[Body]) -> Callable[..., Any]:
+    """The kernel of a node that holds sub-graphs: it gets a function for each of them, which ends when the run is stopped."""
+
+    def call(run: Run, *arrays: Any) -> Any:
+        return kernel(*[partial(body, run) for body in bodies], *arrays, shared=[body.shared for body in bodies])
+
+    return call
 
 
 def _taking(kernel: Callable[..., Any], memory: BufferPool, spec: Any) -> Callable[..., Any]:
@@ -131,6 +167,8 @@ class Run:
         plan = program.plan
         self.left = {storage: entry.sharers for storage, entry in plan.storages.items()} if plan.storages else {}
         self.state = RunState(program.schedule) if program.schedule is not None else None
+        if plan.run_slot >= 0:
+            values[plan.run_slot] = self
 
     # --- on the caller's thread
 
@@ -247,25 +285,7 @@ class Run:
         with self._lock:
             self._live += entry.peak_bytes
             self.peak_bytes = max(self.peak_bytes, self._live)
-        done = 0
-        try:
-            for kernel, count, first, second, inputs, output, frees in self.program.tasks[task]:
-                if self.stop is not None:
-                    raise self.stop
-                if count == 2:
-                    values[output] = kernel(values[first], values[second])
-                elif count == 1:
-                    values[output] = kernel(values[first])
-                else:
-                    values[output] = kernel(*[values[slot] for slot in inputs])
-                if frees:
-                    for slot in frees:
-                        values[slot] = None
-                done += 1
-        except BaseException as error:
-            if error is self.stop or not isinstance(error, Exception):
-                raise
-            raise self._explained(error, entry.units[done]) from error
+        interpret(self.program.tasks[task], values, self, entry.units)
         with self._lock:
             self._live += entry.kept_bytes - entry.peak_bytes
         if entry.releases:
@@ -296,22 +316,52 @@ class Run:
                 if array is not None:
                     self.program.memory.give(array)
 
-    def _explained(self, error: Exception, unit: Unit) -> FlowgraphError:
-        """What the caller sees of ``error``: the node, its inputs as they were, its line."""
-        node = unit.node
-        told = set(node.op.shape_inputs)
-        values = iter([self.values[slot] for slot in unit.inputs])
-        arrays = [tensor if i in told else next(values, tensor) for i, tensor in enumerate(node.inputs)]
-        text = str(error) or type(error).__name__
-        raised = error if isinstance(error, FlowgraphError) else ExecutionError(f"{text} ({type(error).__name__})")
-        return explain(
-            raised,
-            op=node.op.name,
-            name=node.name,
-            location=node.location,
-            inputs=list(zip(node.op.parameters, node.inputs, strict=False)),
-            node=node,
-            forward=node.forward,
-            values=arrays,
-            device=unit.device,
-        )
+
+def interpret(instructions: Sequence[Instruction], values: list[Any], run: Run, units: Sequence[Unit]) -> None:
+    """Runs ``instructions``, those of ``units``, over ``values``.
+
+    raises  what stopped the run; the error of a kernel, with its node
+    """
+    done = 0
+    try:
+        for kernel, count, first, second, inputs, output, frees in instructions:
+            if run.stop is not None:
+                raise run.stop
+            if count == 2:
+                values[output] = kernel(values[first], values[second])
+            elif count == 1:
+                values[output] = kernel(values[first])
+            else:
+                values[output] = kernel(*[values[slot] for slot in inputs])
+            if frees:
+                for slot in frees:
+                    values[slot] = None
+            done += 1
+    except BaseException as error:
+        if error is run.stop or not isinstance(error, Exception):
+            raise
+        raise _explained(error, units[done], values) from error
+
+
+def _explained(error: Exception, unit: Unit, values: list[Any]) -> FlowgraphError:
+    """What the caller sees of ``error``: the node, its inputs as they were, its line."""
+    if isinstance(error, FlowgraphError) and error.node is not None:
+        return error  # of a node in a sub-graph of this one
+    node = unit.node
+    told = set(node.op.shape_inputs)
+    slots = unit.inputs[1:] if unit.bodies else unit.inputs
+    arrays_left = iter([values[slot] for slot in slots])
+    arrays = [tensor if i in told else next(arrays_left, tensor) for i, tensor in enumerate(node.inputs)]
+    text = str(error) or type(error).__name__
+    raised = error if isinstance(error, FlowgraphError) else ExecutionError(f"{text} ({type(error).__name__})")
+    return explain(
+        raised,
+        op=node.op.name,
+        name=node.name,
+        location=node.location,
+        inputs=list(zip(node.op.parameters, node.inputs, strict=False)),
+        node=node,
+        forward=node.forward,
+        values=arrays,
+        device=unit.device,
+    )

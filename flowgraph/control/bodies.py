@@ -1,0 +1,150 @@
+"""Sub-graphs as functions: built in place, and split into what runs forwards and what runs backwards.
+
+The nodes that hold sub-graphs are differentiated by these two. `inline` makes the nodes of a body again in the current graph.
+`Linear` splits the gradient of a body in two: a forward part, which also gives what the backward part reads of it (the residuals),
+and a backward part, from residuals and cotangents to cotangents. So a loop runs forwards once, keeps the residuals of each turn, and
+its gradient is a loop over them that runs backwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ..autodiff.forward import push_forward
+from ..autodiff.gradients import ancestors, gradients
+from ..graph import Node, SubGraph, Tensor
+from ..graph.context import current, entered
+from ..graph.subgraph import as_tensor, parameter, replay
+from ..ops.shape import broadcast_to, zeros_like
+
+
+def rebuilt(outputs: Sequence[Tensor], known: Mapping[Tensor, Tensor]) -> tuple[list[Tensor], dict[Tensor, Tensor]]:
+    """The nodes behind ``outputs`` made again in the current graph, where ``known`` tells what some tensors are there.
+
+    returns  what the outputs are there, and the same for every tensor between
+    """
+    here, found = current(), dict(known)
+    made: dict[Node, Node] = {}
+    if not outputs:
+        return [], found
+    source = outputs[0].graph
+    for node_id in ancestors([out.node for out in outputs], set(found)):
+        node = source.nodes[node_id]
+        if node.outputs and all(out in found for out in node.outputs):
+            continue
+        forward = here.forward if node.forward is None else made.get(node.forward, here.forward)
+        context = here.replace(scope=node.scope, device=node.device, forward=forward, origin=node)
+        copy = replay(node, [found[tensor] for tensor in node.inputs], context, made)
+        made[node] = copy
+        found.update({theirs: ours for theirs, ours in zip(node.outputs, copy.outputs, strict=True) if theirs not in found})
+    return [found[out] for out in outputs], found
+
+
+def inline(sub: SubGraph, inputs: Sequence[Any], captured: Sequence[Any]) -> list[Tensor]:
+    """The outputs of ``sub`` for these inputs and captures, in the current graph."""
+    given = [as_tensor(value) for value in (*inputs, *captured)]
+    return rebuilt(sub.outputs, dict(zip((*sub.inputs, *sub.captures.values()), given, strict=True)))[0]
+
+
+def push_through(
+    sub: SubGraph, inputs: Sequence[Any], captured: Sequence[Any], tangents: Sequence[Any]
+) -> tuple[list[Tensor], list[Tensor]]:
+    """The outputs of ``sub`` in the current graph, and their tangents (zeros where there is none; only of the floats among them).
+
+    tangents  of the inputs and then the captures; None where one has none
+    """
+    given = [as_tensor(value) for value in (*inputs, *captured)]
+    outputs, _ = rebuilt(sub.outputs, dict(zip((*sub.inputs, *sub.captures.values()), given, strict=True)))
+    moving = [(x, as_tensor(t)) for x, t in zip(given, tangents, strict=True) if t is not None]
+    pushed = push_forward(outputs, [x for x, _ in moving], [t for _, t in moving]) if moving else [None] * len(outputs)
+    return outputs, [zeros_like(y) if t is None else t for y, t in zip(outputs, pushed, strict=True) if is_float(y)]
+
+
+def is_float(x: Any) -> bool:
+    """Whether ``x`` takes part in differentiation."""
+    return x.dtype.kind in "fcV"
+
+
+def floats(values: Iterable[Any]) -> list[Any]:
+    """Those of ``values`` that take part in differentiation."""
+    return [x for x in values if is_float(x)]
+
+
+class Linear:
+    """A body and its gradient.
+
+    residuals  tensors of the forward part that the backward part reads
+    given      for each residual the position of the input that it is, or None where the forward part makes it
+    """
+
+    def __init__(self, body: SubGraph, inputs: Sequence[Any]) -> None:
+        """``inputs``: what the node that holds ``body`` reads for its captures."""
+        self.body = body
+        joint = self._joint = SubGraph(current(), "body")
+        with entered(joint.root):
+            self._captured = [parameter(f"c{i}", inner) for i, inner in enumerate(body.captures.values())]
+            self._inputs = [parameter(f"x{i}", inner) for i, inner in enumerate(body.inputs)]
+            self._outputs, _ = rebuilt(
+                body.outputs, dict(zip((*body.inputs, *body.captures.values()), (*self._inputs, *self._captured), strict=True))
+            )
+            first = len(joint)
+            self._cotangents = [parameter(f"g{i}", out) for i, out in enumerate(floats(self._outputs))]
+            wanted = floats((*self._inputs, *self._captured))
+            self._results: list[Tensor] = []
+            if self._cotangents and wanted:
+                self._results = gradients(floats(self._outputs), wanted, grad_ys=self._cotangents)
+        self._split(first)
+
+    def _split(self, first: int) -> None:
+        """Finds the residuals: what the nodes from ``first`` on read of those before, and what depends on a turn."""
+        joint = self._joint
+        varying: set[int] = {x.node.id for x in self._inputs}
+        for node in joint.nodes[:first]:
+            if any(tensor.node.id in varying for tensor in node.inputs) or (node.op.is_stateful and node.op.name == "fold_key"):
+                varying.add(node.id)
+        read: dict[Tensor, bool] = {}  # whether its value is needed, or only its shape
+        for node_id in ancestors([result.node for result in self._results], set()):
+            node = joint.nodes[node_id]
+            if node_id >= first:
+                for position, tensor in enumerate(node.inputs):
+                    if tensor.node.id < first and tensor.node.id in varying:
+                        told = position in node.op.shape_inputs and tensor.is_known
+                        read[tensor] = read.get(tensor, False) or not told
+        for result in self._results:
+            if result.node.id < first and result.node.id in varying:
+                read[result] = True
+        self.residuals = [tensor for tensor, needed in read.items() if needed]
+        self._shapes = [tensor for tensor, needed in read.items() if not needed]
+        places = {x: i for i, x in enumerate(self._inputs)}
+        self.given = [places.get(tensor) for tensor in self.residuals]
+
+    def forward(self, inputs: Sequence[Any], captured: Sequence[Any]) -> tuple[list[Tensor], list[Tensor]]:
+        """Outputs of the body and those residuals that it makes, in the current graph."""
+        known = self._known((*self._inputs, *self._captured), (*inputs, *captured))
+        made = [r for r, place in zip(self.residuals, self.given, strict=True) if place is None]
+        results, _ = rebuilt([*self._outputs, *made], known)
+        return results[: len(self._outputs)], results[len(self._outputs) :]
+
+    def backward(self, residuals: Sequence[Any], cotangents: Sequence[Any], captured: Sequence[Any]) -> list[Tensor]:
+        """The cotangents of the float inputs and then the float captures, in the current graph.
+
+        residuals   all of them, in their order
+        cotangents  of the float outputs
+        """
+        known = self._known((*self.residuals, *self._cotangents, *self._captured), (*residuals, *cotangents, *captured))
+        # Of some only the shape is read: a repeated number has it, and no run computes even that.
+        known.update({t: broadcast_to(as_tensor(t.dtype.type(0)), t.shape) for t in self._shapes if t not in known})
+        return rebuilt(self._results, known)[0]
+
+    def _known(self, keys: Sequence[Tensor], values: Sequence[Any]) -> dict[Tensor, Tensor]:
+        return dict(zip(keys, [as_tensor(value) for value in values], strict=True))
+
+
+def linear_of(node: Node, name: str, captured: Sequence[Any]) -> Linear:
+    """The `Linear` of the body called ``name`` of ``node``, made once."""
+    key = ("linear", node.id, name)
+    memo = node.graph.memo
+    if key not in memo:
+        memo[key] = Linear(node.attrs[name], captured)
+    return memo[key]  # type: ignore[no-any-return]

@@ -1,0 +1,53 @@
+"""What the nodes that hold sub-graphs share: results as lists, copies of what is not theirs, cotangents in their places."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import ShapeError
+from ..graph import Tensor
+from ..graph.report import where
+from ..graph.spec import format_spec
+from .bodies import is_float
+
+
+def listed(value: Any) -> list[Any]:
+    """One or several as a list."""
+    return list(value) if isinstance(value, tuple | list) else [value]
+
+
+def packed(results: Sequence[Any]) -> Any:
+    """What a kernel gives: several as a tuple, one by itself."""
+    return tuple(results) if len(results) != 1 else results[0]
+
+
+def owned(values: Sequence[Any], shared: Sequence[bool]) -> list[Any]:
+    """``values`` with a copy of those arrays that may be memory of the caller."""
+    return [v.copy() if s and np.ndim(v) else v for v, s in zip(values, shared, strict=False)]
+
+
+def spread_over(inputs: Sequence[Tensor], cotangents: Sequence[Any]) -> tuple[Any, ...]:
+    """``cotangents``, those of the floats among ``inputs``, with None for the others."""
+    found: Iterator[Any] = iter(cotangents)
+    return tuple(next(found) if is_float(x) else None for x in inputs)
+
+
+def check_carry(what: str, carry: Sequence[Any], after: Sequence[Any]) -> None:
+    """raises ShapeError, with both specs and the line, where a turn changes the shape or dtype of what it carries."""
+    for i, (before, now) in enumerate(zip(carry, after, strict=False)):
+        fits = len(before.shape) == len(now.shape) and all(
+            a == b or not isinstance(a, int) or not isinstance(b, int) for a, b in zip(before.shape, now.shape, strict=True)
+        )
+        if not fits or before.dtype != now.dtype:
+            label = f"value {i} of the carry" if len(carry) > 1 else "the carry"
+            error = ShapeError(
+                f"{what}: {label} goes into a turn as {format_spec(before.shape, before.dtype)} and comes out as "
+                f"{format_spec(now.shape, now.dtype)}",
+                rows=[("comes out", f"{now.name}, made at {where(now.node.location)}")],
+                help="a turn must leave shape and dtype as they are: cast or reshape the start, or what the body returns",
+            )
+            error.carried = after  # type: ignore[attr-defined]
+            raise error

@@ -1,0 +1,261 @@
+"""while_loop: a body that runs as long as a condition holds. Its gradient is a scan over the turns that it took."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..autodiff.vmap import batch_graph
+from ..errors import ArgumentError, ShapeError
+from ..graph import Op, Spec, SubGraph, Tensor, op
+from ..graph.context import current, entered
+from ..graph.nest import flatten
+from ..graph.op import Batch
+from ..graph.report import where as place
+from ..graph.spec import format_spec
+from ..graph.subgraph import as_tensor, parameter
+from ..ops.batching import aligned, full
+from ..ops.elementwise import where
+from ..ops.reduce import sum
+from ..ops.shape import zeros_like
+from .bodies import floats, inline, is_float, linear_of, push_through
+from .results import check_carry, listed, owned, packed, spread_over
+from .scan import TURN, residual_stacks, scan_node, settled, started
+
+
+class While(Op):
+    """``body`` as long as ``condition`` holds; both take (turn, carry..., captures...).
+
+    inputs   carry at the start, what ``condition`` captures (``split`` tensors), what ``body`` captures
+    carries  number of carried values
+    maximum  turns after which the loop ends in any case, or None
+    extends  a loop of which this one gives all outputs and more: one run serves both
+    returns  the carry at the end; then what else the body gives, stacked: as many entries as there were turns
+    """
+
+    bodies = ("condition", "body")
+
+    def infer(self, *inputs: Any, body: SubGraph, carries: int, split: int, **attrs: Any) -> list[Any]:
+        outputs = body.infer([TURN, *inputs[:carries], *inputs[carries + split :]])
+        return [*[Spec(c.shape, c.dtype) for c in inputs[:carries]], *[Spec((None, *y.shape), y.dtype) for y in outputs[carries:]]]
+
+    def body_inputs(self, *inputs: Any, carries: int, split: int, **attrs: Any) -> list[list[Any]]:
+        state = [TURN, *inputs[:carries]]
+        return [[*state, *inputs[carries : carries + split]], [*state, *inputs[carries + split :]]]
+
+    def trips(self, *inputs: Any, maximum: int | None, **attrs: Any) -> int:
+        return 10 if maximum is None else min(maximum, 10)
+
+    def kernel(
+        self,
+        xp: Any,
+        holds: Any,
+        turn_of: Any,
+        *inputs: Any,
+        shared: Any,
+        body: SubGraph,
+        carries: int,
+        split: int,
+        maximum: Any,
+        **attrs: Any,
+    ) -> Any:
+        carry, ours, theirs = list(inputs[:carries]), inputs[carries : carries + split], inputs[carries + split :]
+        stacks: list[list[Any]] = [[] for _ in body.outputs[carries:]]
+        turn = 0
+        while (maximum is None or turn < maximum) and bool(holds((turn, *carry, *ours))[0]):
+            results = turn_of((turn, *carry, *theirs))
+            carry = results[:carries]
+            for stack, y in zip(stacks, results[carries:], strict=True):
+                stack.append(y)
+            turn += 1
+        made = [
+            xp.stack([xp.asarray(y) for y in stack])
+            if stack
+            else xp.empty((0, *[d if isinstance(d, int) else 0 for d in y.shape]), y.dtype)
+            for stack, y in zip(stacks, body.outputs[carries:], strict=True)
+        ]
+        return packed([*owned(carry, shared[1] if turn else [True] * carries), *made])
+
+    def bind(self, xp: Any, attrs: dict[str, Any]) -> Callable[..., Any]:
+        return lambda holds, turn_of, *inputs, shared: self.kernel(xp, holds, turn_of, *inputs, shared=shared, **attrs)
+
+    def vjp(
+        self, g: Any, out: Any, *inputs: Tensor, condition: SubGraph, carries: int, split: int, maximum: Any, extends: Any, body: SubGraph
+    ) -> Any:
+        g, out = listed(g), listed(out)
+        carry, ours, captured = inputs[:carries], inputs[carries : carries + split], inputs[carries + split :]
+        linear = linear_of(out[0].node, "body", captured)
+        kept = sorted({0, *(i for i in linear.given if i is not None)})  # (the turns themselves say how many there were)
+
+        def forwards(turn: Tensor, *values: Tensor) -> list[Tensor]:
+            results, made = linear.forward([turn, *values], captured)
+            return [*results, *[([turn, *values])[i] for i in kept], *made]
+
+        node = out[0].node
+        key = ("extended", node.id)
+        if key not in node.graph.memo:
+            holds = _holding(condition, ours)
+            node.graph.memo[key] = while_node(holds, forwards, carry, maximum, "while_loop", node)
+        made = listed(node.graph.memo[key])[len(out) :]
+        turns, residuals = made[0], residual_stacks(linear, made, kept)
+        cotangents = [zeros_like(y) if c is None else c for c, y in zip(g, out, strict=True) if is_float(y)]
+        ends = len(floats(carry))
+        initial, ys = cotangents[:ends], cotangents[ends:]
+        sums = [zeros_like(c) for c in floats(captured)]
+
+        def backwards(_: Tensor, *values: Tensor) -> list[Tensor]:
+            ct_carry, totals, (_, *rest) = values[:ends], values[ends : ends + len(sums)], values[ends + len(sums) :]
+            results = linear.backward(rest[len(ys) :], [*ct_carry, *rest[: len(ys)]], captured)
+            return [*results[:ends], *[total + c for total, c in zip(totals, results[ends:], strict=True)]]
+
+        results = scan_node(backwards, [*initial, *sums], [turns, *ys, *residuals], None, True, "gradient") if initial or sums else ()
+        return (
+            *spread_over(carry, results[:ends]),
+            *(None for _ in ours),
+            *spread_over(captured, results[ends : ends + len(sums)]),
+        )
+
+    def jvp(
+        self,
+        tangents: Any,
+        out: Any,
+        *inputs: Tensor,
+        condition: SubGraph,
+        body: SubGraph,
+        carries: int,
+        split: int,
+        maximum: Any,
+        extends: Any,
+    ) -> Any:
+        moving = [None if not is_float(x) else zeros_like(x) if t is None else t for t, x in zip(tangents, inputs, strict=True)]
+        ours, captured = inputs[carries : carries + split], inputs[carries + split :]
+        along = [t for t in moving[:carries] if t is not None]
+
+        def pushed(turn: Tensor, *values: Tensor) -> list[Tensor]:
+            carry, ts = values[:carries], iter(values[carries:])
+            state = [None, *[next(ts) if is_float(c) else None for c in carry]]
+            results, made = push_through(body, [turn, *carry], captured, [*state, *moving[carries + split :]])
+            ends = len(floats(results[:carries]))
+            return [*results[:carries], *made[:ends], *results[carries:], *made[ends:]]
+
+        results = listed(while_node(_holding(condition, ours, carries), pushed, [*inputs[:carries], *along], maximum, "tangents"))
+        extra = len(listed(out)) - carries
+        found = iter([*results[carries : carries + len(along)], *results[carries + len(along) + extra :]])
+        return [next(found) if is_float(y) else None for y in listed(out)]
+
+    def vmap(
+        self, batch: Batch, *inputs: Tensor, condition: SubGraph, body: SubGraph, carries: int, split: int, maximum: Any, extends: Any
+    ) -> Any:
+        if len(body.outputs) > carries:
+            raise ArgumentError(
+                "vmap: the gradient of a while_loop cannot be batched, as its entries take different numbers of turns",
+                help="take the gradient of the batched loop: fg.gradients(fg.sum(fg.vmap(f)(x)), x)",
+            )
+        carry = [full(batch, c, i) for i, c in enumerate(inputs[:carries])]
+
+        def each(sub: SubGraph, given: Sequence[Tensor], values: Sequence[Tensor], carried: Sequence[bool]) -> list[Tensor]:
+            inner = (*sub.inputs, *sub.captures.values())
+            known = {
+                own: (as_tensor(x), c) for own, x, c in zip(inner, [*values, *given], [False, *[True] * carries, *carried], strict=True)
+            }
+            return batch_graph(sub, known, values[1])
+
+        def active(values: Sequence[Tensor]) -> Tensor:
+            return each(condition, inputs[carries : carries + split], values, batch.inputs[carries : carries + split])[0]
+
+        def holds(*values: Tensor) -> Tensor:
+            return sum(active(values)) > 0
+
+        def turned(*values: Tensor) -> list[Tensor]:
+            # An entry that has ended keeps what it has while the others go on.
+            going = active(values)
+            new = each(body, inputs[carries + split :], values, batch.inputs[carries + split :])
+            every = Batch((True, True, True), batch.size, batch.like)
+            return [where(*aligned(every, (going, a, b))) for a, b in zip(new, values[1:], strict=True)]
+
+        return while_node(holds, turned, carry, maximum, "vmap")
+
+
+while_op = op(While)
+
+
+def _holding(condition: SubGraph, captured: Sequence[Tensor], carries: int | None = None) -> Callable[..., Any]:
+    """The condition again, on the first ``carries`` of the values that are carried now."""
+
+    def holds(turn: Tensor, *values: Tensor) -> Tensor:
+        return inline(condition, [turn, *values[:carries]], captured)[0]
+
+    return holds
+
+
+def while_node(
+    holds: Callable[..., Any],
+    body: Callable[..., Sequence[Any]],
+    carry: Sequence[Tensor],
+    maximum: int | None,
+    label: str,
+    extends: Any = None,
+) -> tuple[Tensor, ...]:
+    """The outputs of a new loop; both functions take (turn, carry...), and ``body`` gives a flat list of tensors."""
+    subs = []
+    for part, build in (("condition", holds), ("body", body)):
+        sub = SubGraph(current(), f"{label}/{part}")
+        with entered(sub.root):
+            turn = sub.memo["turn"] = parameter("turn", TURN)
+            sub.inputs = [turn, *[parameter(f"carry{i}" if len(carry) > 1 else "carry", c) for i, c in enumerate(carry)]]
+            sub.outputs = [as_tensor(value) for value in listed(build(*sub.inputs))]
+        subs.append(sub)
+    condition, turned = subs
+    answer = condition.outputs[0]
+    if answer.dtype != bool or answer.shape != ():
+        raise ShapeError(
+            f"{label}: the condition gives one boolean, got {format_spec(answer.shape, answer.dtype)}",
+            rows=[("made at", place(answer.node.location))],
+            help="fg.any or fg.all make one of many",
+        )
+    check_carry(label, carry, turned.outputs)
+    attrs = {
+        "condition": condition,
+        "body": turned,
+        "carries": len(carry),
+        "split": len(condition.captures),
+        "maximum": maximum,
+        "extends": extends,
+    }
+    return while_op.node((*carry, *condition.captures, *turned.captures), attrs).outputs
+
+
+def while_loop(condition: Callable[..., Any], body: Callable[..., Any], initial: Any, *, maximum: int | None = None) -> Any:
+    """A loop that carries a value from turn to turn for as long as ``condition(carry)`` holds.
+
+    condition  takes the carry, gives one boolean
+    body       takes the carry, gives that of the next turn, with the same shapes and dtypes
+    initial    the carry of the first turn: a tensor or a nesting of them
+    maximum    turns after which it ends in any case
+    returns    the last carry
+    raises     ShapeError when a turn changes the carry's shape or dtype, or the condition is not one boolean
+
+    It is differentiable to any order: the gradient keeps what it reads of each turn, as many as there were.
+
+    >>> fg_sqrt = fg.while_loop(lambda r: fg.abs(r * r - 2.0) > 1e-9, lambda r: (r + 2.0 / r) / 2, fg.constant(1.0))
+    >>> session.run(fg_sqrt).round(6)
+    np.float64(1.414214)
+    """
+    if maximum is not None and (isinstance(maximum, bool) or not isinstance(maximum, int | np.integer) or maximum < 0):
+        raise ArgumentError(f"while_loop: maximum is a number of turns, got {maximum!r}")
+    start, carry_of = flatten(initial)
+    if not start:
+        raise ArgumentError("while_loop: nothing is carried from turn to turn")
+
+    def turned(_: Tensor, *values: Tensor) -> list[Any]:
+        after, _rebuild = flatten(body(carry_of(values)))
+        if len(after) != len(start):
+            raise ArgumentError(f"while_loop: the carry has {len(start)} value{'s' * (len(start) != 1)}, the body returns {len(after)}")
+        return after
+
+    def holds(_: Tensor, *values: Tensor) -> Any:
+        return condition(carry_of(values))
+
+    return carry_of(settled(start, started(start, ()), lambda carry: while_node(holds, turned, carry, maximum, "while_loop")))

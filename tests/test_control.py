@@ -1,0 +1,285 @@
+"""Loops and branches as nodes: values, gradients of any order, tangents, batches, laziness, draws, errors, cancelling."""
+
+import threading
+
+import numpy as np
+import pytest
+
+import flowgraph as fg
+from flowgraph.autodiff.forward import push_forward
+
+RNG = np.random.default_rng(5)
+W = RNG.standard_normal((3, 3)) * 0.5
+H = RNG.standard_normal(3)
+XS = RNG.standard_normal((4, 3))
+
+
+def recurrence(w, h, xs):
+    """A small recurrent net as a scan: its last state and the stacked outputs."""
+
+    def turn(h, x):
+        h = fg.tanh(h @ w + x)
+        return h, fg.sum(h * h)
+
+    return fg.scan(turn, h, xs)
+
+
+def unrolled(w, h, xs):
+    ys = []
+    for t in range(len(XS)):
+        h = fg.tanh(h @ w + xs[t])
+        ys.append(fg.sum(h * h))
+    return h, fg.stack(ys)
+
+
+def loss_of(net):
+    def loss(w, h, xs):
+        last, ys = net(w, h, xs)
+        return fg.sum(last) + fg.sum(ys * ys)
+
+    return loss
+
+
+def value_of(function, *arrays):
+    with fg.Graph() as graph:
+        inputs = [fg.placeholder(f"x{i}", np.shape(a), np.asarray(a).dtype) for i, a in enumerate(arrays)]
+        out = function(*inputs)
+    with fg.Session(graph, threads=1) as session:
+        return session.run(out, dict(zip(inputs, arrays, strict=True)))
+
+
+def test_a_scan_gives_what_its_unrolled_form_gives():
+    for scanned, by_hand in zip(value_of(recurrence, W, H, XS), value_of(unrolled, W, H, XS), strict=True):
+        np.testing.assert_array_equal(scanned, by_hand)
+
+
+@pytest.mark.parametrize("order", [1, 2, 3])
+def test_gradients_of_a_scan_agree_with_finite_differences(order):
+    fg.check_gradient(loss_of(recurrence), W, H, XS, order=order, tolerance=1e-4)
+
+
+def test_the_gradient_of_a_scan_runs_the_loop_forwards_once():
+    with fg.Graph() as graph:
+        w, h, xs = fg.constant(W), fg.constant(H), fg.placeholder("xs", (None, 3), "float64")
+        loss = loss_of(recurrence)(w, h, xs)
+        slopes = fg.gradients(loss, [w, h, xs])
+    with fg.Session(graph, threads=1) as session:
+        plan = session.plan([loss, *slopes], {xs: (4, 3)})
+        assert sum(bool(unit.bodies) for unit in plan.units) == 2  # one forwards, one backwards
+        assert sum(bool(unit.bodies) for unit in session.plan(loss, {xs: (4, 3)}).units) == 1
+
+
+def test_a_scan_over_a_size_that_is_known_only_in_the_run():
+    with fg.Graph() as graph:
+        xs = fg.placeholder("xs", (None, 3), "float64")
+        last, ys = recurrence(fg.constant(W), fg.constant(H), xs)
+        (slope,) = fg.gradients(fg.sum(ys), [xs])
+    with fg.Session(graph, threads=1) as session:
+        for count in (0, 1, 5):
+            assert [v.shape for v in session.run([last, ys, slope], {xs: np.ones((count, 3))})] == [(3,), (count,), (count, 3)]
+
+
+def test_a_scan_of_a_thousand_turns_has_as_many_nodes_as_one_of_two():
+    def nodes(length):
+        with fg.Graph() as graph:
+            x = fg.placeholder("x", (), "float64")
+            y, _ = fg.scan(lambda c, _: (fg.sin(c), None), x, length=length)
+            fg.gradients(y, [x])
+        return len(graph)
+
+    assert nodes(1000) == nodes(2)
+
+
+def test_a_scan_in_reverse_stacks_its_results_where_their_inputs_stand():
+    total, sums = value_of(lambda xs: fg.scan(lambda c, x: (c + x, c + x), 0.0, xs, reverse=True), np.array([1.0, 2.0, 3.0]))
+    assert total == 6.0
+    np.testing.assert_array_equal(sums, [6.0, 5.0, 3.0])
+
+
+def test_a_nesting_is_carried_as_it_is():
+    def turn(state, x):
+        return {"n": state["n"] + 1, "pair": (state["pair"][1], x)}, None
+
+    last = value_of(lambda xs: fg.scan(turn, {"n": 0, "pair": (0.0, 0.0)}, xs)[0], np.array([1.0, 2.0, 3.0]))
+    assert last == {"n": 3, "pair": (2.0, 3.0)}
+
+
+def test_loops_nest():
+    def rows(x):
+        return fg.map(lambda row: fg.scan(lambda c, v: (c * v, None), 1.0, row)[0], x)
+
+    x = RNG.uniform(0.5, 1.5, (3, 4))
+    np.testing.assert_allclose(value_of(rows, x), x.prod(axis=1))
+    fg.check_gradient(rows, x, order=2)
+
+
+def power(x, count=None):
+    """x ** (2 ** k) until it passes 100."""
+    return fg.while_loop(lambda y: fg.abs(y) < 100.0, lambda y: y * y, x, maximum=count)
+
+
+def test_a_while_loop_ends_when_its_condition_fails():
+    assert value_of(power, 3.0) == 6561.0
+    assert value_of(lambda x: power(x, 1), 3.0) == 9.0
+    assert value_of(power, 200.0) == 200.0
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_gradients_of_a_while_loop_agree_with_finite_differences(order):
+    w = np.array(1.1)
+
+    def function(x, w):
+        return fg.while_loop(lambda s: s[0] < 4, lambda s: (s[0] + 1, fg.sin(s[1]) * w), (0, x))[1]
+
+    fg.check_gradient(function, H, w, order=order)
+    fg.check_gradient(power, np.array(1.3), order=order, tolerance=1e-4, step=1e-7 if order == 1 else 1e-5)
+
+
+def choice(x, w):
+    return fg.cond(fg.sum(x) > 0, lambda: fg.sum(x * w), lambda: fg.sum(fg.sin(x)))
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("order", [1, 2])
+def test_gradients_of_a_branch_agree_with_finite_differences(sign, order):
+    fg.check_gradient(choice, sign * np.abs(H), W, order=order)
+
+
+def test_only_the_chosen_branch_runs():
+    labels = np.array([7])  # out of range: the branch that reads it would raise
+    function = lambda p: fg.cond(p, lambda: fg.nn.softmax_cross_entropy(np.zeros((1, 3)), labels), lambda: np.zeros(1))  # noqa: E731
+    assert value_of(function, np.array(False)) == 0.0
+    with pytest.raises(fg.ExecutionError, match="a label is outside"):
+        value_of(function, np.array(True))
+
+
+def test_a_number_in_one_branch_takes_the_dtype_of_the_other():
+    with fg.Graph() as graph:
+        x = fg.placeholder("x", (), "float32")
+        y = fg.cond(x > 0, lambda: x, lambda: 0.5)
+    assert y.dtype == np.float32
+    with fg.Session(graph, threads=1) as session:
+        assert session.run(y, {x: -1}) == 0.5
+
+
+@pytest.mark.parametrize(
+    "function", [loss_of(recurrence), lambda w, h, xs: fg.sum(choice(h, w)), lambda w, h, xs: fg.sum(power(h[0], 3) * w)]
+)
+def test_tangents_agree_with_the_gradient(function):
+    directions = [RNG.standard_normal(a.shape) for a in (W, H, XS)]
+    with fg.Graph() as graph:
+        inputs = [fg.placeholder(n, a.shape, "float64") for n, a in zip("whx", (W, H, XS), strict=True)]
+        y = function(*inputs)
+        (tangent,) = push_forward([y], inputs, [fg.constant(d) for d in directions])
+        slopes = fg.gradients(y, inputs)
+    with fg.Session(graph, threads=1) as session:
+        along, exact = session.run([tangent, slopes], dict(zip(inputs, (W, H, XS), strict=True)))
+    np.testing.assert_allclose(along, sum(np.sum(s * d) for s, d in zip(exact, directions, strict=True)))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda h, w: recurrence(w, h, fg.constant(XS)),
+        choice,
+        lambda h, w: power(h[0], 3),
+        lambda h, w: fg.gradients(fg.sum(recurrence(w, h, fg.constant(XS))[0]), [h, w]),
+    ],
+)
+def test_a_batch_gives_what_each_entry_gives(function):
+    hs = RNG.standard_normal((5, 3)) + 0.2
+    with fg.Graph() as graph:
+        h, w = fg.placeholder("h", (5, 3), "float64"), fg.placeholder("w", (3, 3), "float64")
+        many = fg.vmap(function, in_axes=(0, None))(h, w)
+        each = [function(h[i], w) for i in range(5)]
+    with fg.Session(graph, threads=1) as session:
+        many, each = session.run([many, each], {h: hs, w: W})
+    flat = many if isinstance(many, list | tuple) else [many]
+    for i in range(5):
+        for have, want in zip(flat, each[i] if isinstance(each[i], list | tuple) else [each[i]], strict=True):
+            np.testing.assert_allclose(have[i], want, rtol=1e-12)
+
+
+def test_each_turn_draws_anew_and_the_same_again_with_the_same_seed():
+    with fg.Graph() as graph:
+        draws = fg.map(lambda _: fg.random.uniform((2,)), np.zeros(3))
+        nested = fg.map(lambda _: fg.map(lambda _: fg.random.uniform(()), np.zeros(3)), np.zeros(3))
+        outside = fg.random.uniform((2,))
+    runs = []
+    for _ in range(2):
+        with fg.Session(graph, threads=1, seed=3) as session:
+            runs.append([np.concatenate([v.ravel() for v in session.run([draws, nested, outside])]) for _ in range(2)])
+    np.testing.assert_array_equal(runs[0], runs[1])
+    assert len(np.unique(runs[0])) == np.size(runs[0])
+
+
+def test_a_variable_made_in_a_body_belongs_to_the_graph_around_and_learns():
+    with fg.Graph() as graph:
+        x = fg.placeholder("x", (4, 3), "float32")
+
+        def turn(total, row):
+            return total + fg.sum(fg.variable(np.ones(3, "f4"), name="w") * row), None
+
+        loss, _ = fg.scan(turn, 0.0, x)
+        update = fg.optim.SGD(0.1).minimize(loss)
+    with fg.Session(graph, threads=1) as session:
+        session.run(update, {x: np.ones((4, 3), "f4")})
+        np.testing.assert_allclose(session.variables[graph.variables[0]], 0.6, rtol=1e-6)
+
+
+def test_a_loop_without_end_can_be_cancelled():
+    with fg.Graph() as graph:
+        started = fg.while_loop(lambda n: n >= 0, lambda n: n * 0, 0)
+    with fg.Session(graph, threads=1) as session:
+        with pytest.raises(fg.RunTimeoutError):
+            session.run(started, timeout=0.05)
+        future = session.run_async(started)
+        future.cancel()
+        with pytest.raises(fg.RunCancelledError):
+            future.result(10)
+        assert session.run(fg.constant(1, graph=graph)) == 1
+    assert not [t for t in threading.enumerate() if t.name.startswith("flowgraph")]
+
+
+def test_results_are_never_memory_of_the_feeds():
+    x = np.ones(3)
+    last, kept = value_of(lambda x: (fg.while_loop(lambda v: v[0] > 2.0, lambda v: v, x), fg.cond(x[0] > 0, lambda: x, lambda: x * 2)), x)
+    assert not np.shares_memory(last, x)
+    assert not np.shares_memory(kept, x)
+
+
+def test_what_runs_in_a_body_names_its_own_line():
+    with fg.Graph() as graph:
+        labels = fg.placeholder("labels", (2, 1), "int64")
+        losses = fg.map(lambda label: fg.nn.softmax_cross_entropy(np.zeros((1, 3)), label), labels)
+    with fg.Session(graph, threads=1) as session, pytest.raises(fg.ExecutionError) as caught:
+        session.run(losses, {labels: [[0], [9]]})
+    assert "sparse_cross_entropy: a label is outside 0 ... 2" in str(caught.value)
+    assert "losses = fg.map(lambda label" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("build", "error", "text"),
+    [
+        (lambda x: fg.scan(lambda c, v: (c + v, None), fg.constant(0), x), fg.ShapeError, "as () int64 and comes out as () float64"),
+        (lambda x: fg.scan(lambda c, v: (fg.stack([v, v]), None), 0.0, x), fg.ShapeError, "and comes out as (2,) float64"),
+        (lambda x: fg.scan(lambda c, v: c, 0.0, x), fg.ArgumentError, "the body returns (carry, y)"),
+        (lambda x: fg.scan(lambda c, v: (c, None), 0.0), fg.ArgumentError, "without xs, length is the number of turns"),
+        (lambda x: fg.scan(lambda c, v: (c, None), 0.0, x, length=7), fg.ShapeError, "the xs have 3 entries, but length is 7"),
+        (lambda x: fg.scan(lambda c, v: (c, None), 0.0, x[0]), fg.ShapeError, "is a scalar, it has no turns"),
+        (lambda x: fg.map(lambda a, b: a + b, x, x[:2]), fg.ShapeError, "the xs have 3 and 2 entries"),
+        (lambda x: fg.while_loop(lambda c: c > 0, lambda c: c, x), fg.ShapeError, "the condition gives one boolean, got (3,) bool"),
+        (lambda x: fg.while_loop(lambda c: True, lambda c: (c, c), x), fg.ArgumentError, "the carry has 1 value, the body returns 2"),
+        (lambda x: fg.cond(x > 0, lambda: x, lambda: x), fg.ShapeError, "the predicate is one boolean, got (3,) bool"),
+        (lambda x: fg.cond(x[0] > 0, lambda: x, lambda: x[:2]), fg.ShapeError, "the branches build shapes (3,) and (2,)"),
+        (lambda x: fg.cond(x[0] > 0, lambda: x, lambda: (x, x)), fg.ArgumentError, "the branches build 1 and 2 tensors"),
+        (lambda x: fg.cond(x[0] > 0, lambda: x, lambda: fg.astype(x, "float32")), fg.DtypeError, "the branches build float64 and float32"),
+        (lambda x: fg.map(lambda v: fg.assign(fg.variable(0.0, name="v"), v), x), fg.ArgumentError, "cannot write a variable"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_loop_or_a_branch_is_said_while_building(build, error, text):
+    with fg.Graph():
+        x = fg.placeholder("x", (3,), "float64")
+        with pytest.raises(error) as caught:
+            build(x)
+    assert text in str(caught.value)
