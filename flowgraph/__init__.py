@@ -31,6 +31,17 @@ from .errors import (
     VariableOrderWarning,
 )
 from .graph import Graph, Node, Tensor, control_dependencies, device, get_default_graph, scope
+from .ops.create import (
+    arange,
+    broadcast_arrays,
+    eye,
+    full,
+    full_like,
+    linspace,
+    meshgrid,
+    ones,
+    zeros,
+)
 from .ops.einsum import einsum, kron, outer, tensordot, vecdot
 from .ops.elementwise import (
     abs,
@@ -111,20 +122,46 @@ from .ops.elementwise import (
     trunc,
     where,
 )
-from .ops.gather import take
+from .ops.gather import (
+    bincount,
+    segment_sum,
+    take,
+    take_along_axis,
+)
 from .ops.indexing import nonzero
-from .ops.join import concat, stack
+from .ops.join import (
+    concat,
+    split,
+    stack,
+    unstack,
+)
 from .ops.matmul import matmul, matrix_transpose
 from .ops.reduce import argmax, argmin, max, mean, min, size, sum
+from .ops.repeat import (
+    pad,
+    repeat,
+    roll,
+    tile,
+)
 from .ops.shape import (
     broadcast_to,
     expand_dims,
     flip,
+    moveaxis,
     ones_like,
     permute_dims,
     reshape,
     squeeze,
+    swapaxes,
     zeros_like,
+)
+from .ops.sort import (
+    argsort,
+    isin,
+    searchsorted,
+    sort,
+    top_k,
+    unique,
 )
 from .ops.state import (
     assign,
@@ -167,8 +204,10 @@ __all__ = [
     # reductions
     "argmax", "argmin", "max", "mean", "min", "size", "sum",
     # shapes
-    "broadcast_to", "concat", "expand_dims", "flip", "nonzero", "ones_like", "permute_dims", "reshape", "squeeze", "stack", "take",
-    "zeros_like",
+    "arange", "argsort", "bincount", "broadcast_arrays", "broadcast_to", "concat", "expand_dims", "eye", "flip", "full",
+    "full_like", "isin", "linspace", "meshgrid", "moveaxis", "nonzero", "ones", "ones_like", "pad", "permute_dims", "repeat",
+    "reshape", "roll", "searchsorted", "segment_sum", "sort", "split", "squeeze", "stack", "swapaxes", "take",
+    "take_along_axis", "tile", "top_k", "unique", "unstack", "zeros", "zeros_like",
     # matrices
     "einsum", "kron", "matmul", "matrix_transpose", "outer", "tensordot", "vecdot",
     # libraries

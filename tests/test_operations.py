@@ -17,7 +17,7 @@ from flowgraph.graph.spec import is_known
 SPECIAL = set("placeholder constant variable run_key fold_key assign group random_uniform random_normal custom_gradient".split())
 SPECIAL |= {op.name for op in OPS.values() if op.bodies}
 # Ops with a size that only values decide: their inference leaves it open.
-SIZED_BY_VALUES = {"nonzero"}
+SIZED_BY_VALUES = {"arange", "bincount", "nonzero", "repeat_positions", "unique"}
 TRIED = [op for name, op in OPS.items() if name not in SPECIAL]
 PAIRS = [(op, sample) for op in TRIED for sample in op.samples]
 

@@ -1,10 +1,9 @@
-"""Every operation, one place each. The modules:
-elementwise, reduce, shape, join, indexing, gather, matmul, diagonals, einsum, fft, activations, losses, conv, pool, random, special, state.
-"""
+"""Every operation, one place each; each module holds the operations of one idea."""
 
 from . import (
     activations,
     conv,
+    create,
     diagonals,
     einsum,
     elementwise,
@@ -17,12 +16,14 @@ from . import (
     pool,
     random,
     reduce,
+    repeat,
     shape,
+    sort,
     special,
     state,
 )
 
 __all__ = [
-    "activations", "conv", "diagonals", "einsum", "elementwise", "fft", "gather", "indexing", "join", "losses", "matmul", "pool",
-    "random", "reduce", "shape", "special", "state",
+    "activations", "conv", "create", "diagonals", "einsum", "elementwise", "fft", "gather", "indexing", "join", "losses",
+    "matmul", "pool", "random", "reduce", "repeat", "shape", "sort", "special", "state",
 ]  # fmt: skip

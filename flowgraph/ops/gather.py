@@ -1,4 +1,4 @@
-"""Picking elements by position along an axis."""
+"""Picking elements by position along an axis, and adding up those that share a number."""
 
 from __future__ import annotations
 
@@ -6,17 +6,52 @@ from typing import Any
 
 import numpy as np
 
-from ..graph import Tensor
-from ..graph.op import public
-from ..graph.spec import normalize_axis
+from ..errors import ArgumentError, DtypeError, ShapeError
+from ..graph import Op, Spec, Tensor, op
+from ..graph.op import by_loop, public
+from ..graph.spec import format_shape, is_known, normalize_axis
 from .elementwise import astype, equal
-from .indexing import FULL, gather, pick
+from .indexing import FULL, gather, pick, positions, scatter
+from .samples import Drawn, Sample
+from .shape import broadcast_to, repeat_like
+
+
+class Bincount(Op):
+    """How often 0, 1, ... occur in the row ``x``, or the sums of their ``weights``; how many there are is known only in a run."""
+
+    vmap = by_loop("each entry is as long as its largest number says")
+
+    def infer(self, x: Any, *weights: Any, minlength: int) -> Spec:
+        if len(x.shape) != 1 or x.dtype.kind not in "iu":
+            raise DtypeError(f"a row of integers is expected, got {format_shape(x.shape)} {x.dtype}")
+        for w in weights:
+            if len(w.shape) != 1 or (isinstance(w.shape[0], int) and isinstance(x.shape[0], int) and w.shape[0] != x.shape[0]):
+                raise ShapeError(f"{format_shape(w.shape)} weights for {format_shape(x.shape)} numbers")
+        return Spec((None,), np.dtype("float64" if weights else "int64"))
+
+    def kernel(self, xp: Any, x: Any, *weights: Any, minlength: int) -> Any:
+        return xp.bincount(x, *weights, minlength=minlength)
+
+    def vjp(self, g: Tensor, out: Tensor, x: Tensor, *weights: Tensor, minlength: int) -> Any:
+        return (None, *(astype(take(g, x, axis=0), w.dtype) for w in weights))
+
+    samples = Drawn(
+        lambda rng: [
+            Sample((np.array([1, 4, 1]),), {"minlength": 0}),
+            Sample((np.array([1, 0, 1]), rng.standard_normal(3)), {"minlength": 5}, edges=True),
+            Sample((np.zeros(0, int),), {"minlength": 2}),
+        ]
+    )
+
+
+_bincount = op(Bincount)
 
 
 def take(x: Any, indices: Any, axis: int | None = None) -> Tensor:
     """The elements of ``x`` at integer ``indices`` along ``axis`` (None: of the flattened tensor); repeated indices are allowed.
 
-    indices  integer tensor of any shape, which takes the place of the axis; negative ones count from the end
+    indices  integer tensor of any shape, which takes the place of the axis; negative ones count from the end. For a stretch that begins at
+             a tensor: ``start + np.arange(length)``
     raises   DtypeError when they are no integers; a run raises ExecutionError for one out of range
 
     >>> session.run(fg.take([10, 20, 30], [2, 0, 0]))
@@ -26,6 +61,65 @@ def take(x: Any, indices: Any, axis: int | None = None) -> Tensor:
     if axis is None:
         x, axis = x.reshape(-1), 0
     return pick(x, (indices,), (*(FULL,) * normalize_axis(axis, x.ndim), "i"))
+
+
+def take_along_axis(x: Any, indices: Any, axis: int = -1) -> Tensor:
+    """For each place in ``indices`` the element of ``x`` at that position along ``axis``, in the same row.
+
+    indices  integer tensor with as many axes as ``x``; on the others the sizes are equal, or one of them is 1
+    raises   ShapeError when they do not fit, DtypeError when they are no integers
+
+    >>> session.run(fg.take_along_axis([[10, 20], [30, 40]], [[1], [0]], axis=1))
+    array([[20],
+           [30]])
+    """
+    x, indices = gather.lift((x, indices))
+    place = normalize_axis(axis, x.ndim)
+    if indices.ndim != x.ndim:
+        raise ShapeError(
+            f"take_along_axis: {indices.ndim} axes of indices for {x.ndim} of the tensor", help="put axes in with indices[..., None]"
+        )
+    mesh: list[Tensor] = []
+    for a in range(x.ndim):
+        wide = (*(None,) * a, FULL, *(None,) * (x.ndim - 1 - a))
+        mesh.append(indices if a == place else positions(x, axis=a)[wide])
+    return pick(x, mesh, ("i",) * x.ndim)
+
+
+def segment_sum(x: Any, segments: Any, num_segments: int) -> Tensor:
+    """The sums of the rows of ``x`` that have the same number in ``segments``, one for each number below ``num_segments``.
+
+    segments  integer tensor whose shape is the first sizes of ``x``; in any order, negative ones count from the end
+    raises    ArgumentError for a count that is no int of 0 or more; a run raises ExecutionError for a number out of range
+
+    >>> session.run(fg.segment_sum([1.0, 2.0, 4.0], [0, 2, 0], 3))
+    array([5., 0., 2.])
+    """
+    x, segments = gather.lift((x, segments))
+    if isinstance(num_segments, bool) or not isinstance(num_segments, int | np.integer) or num_segments < 0:
+        raise ArgumentError(f"segment_sum: num_segments is an int of 0 or more, got {num_segments!r}")
+    if segments.ndim > x.ndim:
+        raise ShapeError(f"segment_sum: segments of shape {format_shape(segments.shape)} for a tensor of shape {format_shape(x.shape)}")
+    rest = x.shape[segments.ndim :]
+    zero = gather.lift((x, np.zeros((), x.dtype)))[1]
+    if is_known(rest):
+        target = broadcast_to(zero, (int(num_segments), *rest))
+    else:
+        row = x.sum(axis=tuple(range(segments.ndim)))  # only its shape is used
+        target = repeat_like(row, broadcast_to(zero, (int(num_segments),)))
+    return scatter(x, target, segments, index=("i",))
+
+
+def bincount(x: Any, weights: Any = None, minlength: int = 0) -> Tensor:
+    """How often each of 0, 1, ... occurs in the vector ``x``, up to the largest of them; or, for ``weights``, the sums of these (float64).
+
+    minlength  at least so many numbers come back; how many is known only in a run. `segment_sum` has a fixed number
+    raises     DtypeError when ``x`` is no vector of integers; a run raises ExecutionError for a negative number
+
+    >>> session.run(fg.bincount([0, 2, 2]))
+    array([1, 0, 2])
+    """
+    return _bincount(*((x,) if weights is None else (x, weights)), minlength=int(minlength))
 
 
 def one_hot(x: Any, num_classes: int, dtype: Any = "float32") -> Tensor:
@@ -39,4 +133,5 @@ def one_hot(x: Any, num_classes: int, dtype: Any = "float32") -> Tensor:
     return astype(equal(x[(..., None)], np.arange(num_classes, dtype=x.dtype)), dtype)
 
 
-public(take)
+for _function in (take, take_along_axis, bincount):
+    public(_function)

@@ -15,7 +15,7 @@ from ..graph.spec import format_shape, normalize_axis
 from .batching import full
 from .elementwise import like
 from .samples import Over
-from .shape import View, expand_dims, zeros_like
+from .shape import View, expand_dims, squeeze, zeros_like
 
 
 class Concat(Op):
@@ -76,6 +76,41 @@ class ConcatPart(View):
     samples = Over([((3, 3), (2, 3), (1, 3))], attrs=({"axis": 0, "position": 0}, {"axis": 0, "position": 1}))
 
 
+class Split(View):
+    """The stretches of ``x`` between ``bounds`` along ``axis``, or ``bounds`` of equal size."""
+
+    def infer(self, x: Any, *, bounds: int | tuple[int, ...], axis: int) -> list[Spec]:
+        length = x.shape[axis]
+        sizes: list[Dim]
+        if isinstance(bounds, int):
+            if isinstance(length, int) and length % bounds:
+                raise ShapeError(f"axis {axis} of size {length} does not split into {bounds} equal parts", help="name the positions")
+            sizes = [length // bounds if isinstance(length, int) else length if bounds == 1 else None] * bounds
+        elif isinstance(length, int):
+            sizes = [builtins.max(0, builtins.min(high, length) - low) for low, high in zip((0, *bounds), (*bounds, length), strict=True)]
+        else:
+            sizes = [None] * (len(bounds) + 1)
+        return [Spec((*x.shape[:axis], size, *x.shape[axis + 1 :]), x.dtype) for size in sizes]
+
+    def kernel(self, xp: Any, x: Any, *, bounds: int | tuple[int, ...], axis: int) -> Any:
+        self.infer(x, bounds=bounds, axis=axis)
+        parts = xp.split(x, bounds if isinstance(bounds, int) else list(bounds), axis=axis)
+        return tuple(parts) if len(parts) > 1 else parts[0]
+
+    def vjp(self, g: Any, out: Any, x: Tensor, *, bounds: int | tuple[int, ...], axis: int) -> Any:
+        if isinstance(g, Tensor):
+            return g
+        return _concat(*[zeros_like(part) if h is None else h for h, part in zip(g, out, strict=True)], axis=axis)
+
+    def vmap(self, batch: Batch, x: Tensor, *, bounds: int | tuple[int, ...], axis: int) -> Any:
+        return _split.node((x,), {"bounds": bounds, "axis": axis + 1}).outputs
+
+    samples = Over([((6, 2),), ((0, 2),), ((3,),)], attrs=[{"bounds": b, "axis": 0} for b in (3, 1, (1,), (2, 2), (0, 9))]) + Over(
+        [((2, 4, 3),)], attrs=({"bounds": 2, "axis": 1}, {"bounds": (1, 2, 3), "axis": 1})
+    )
+
+
+_split = op(Split)
 _concat = op(Concat)
 concat_part = op(ConcatPart)
 
@@ -110,5 +145,45 @@ def stack(tensors: Sequence[Any], axis: int = 0) -> Tensor:
     )
 
 
+def split(x: Any, indices_or_sections: Any, axis: int = 0) -> list[Tensor]:
+    """The parts of ``x`` along ``axis``, as views.
+
+    indices_or_sections  a number of equal parts, or the positions at which to cut, in order
+    raises               ShapeError when the axis does not split into equal parts, ArgumentError for positions out of order
+
+    >>> session.run(fg.split([1, 2, 3, 4], 2)), session.run(fg.split([1, 2, 3, 4], [1]))
+    ([array([1, 2]), array([3, 4])], [array([1]), array([2, 3, 4])])
+    """
+    (x,) = _split.lift((x,))
+    place = normalize_axis(axis, x.ndim)
+    given = np.asarray(indices_or_sections)
+    bounds: Any = int(given) if given.ndim == 0 and given.dtype.kind in "iu" else tuple(given.tolist()) if given.ndim == 1 else None
+    length = x.shape[place]
+    if isinstance(bounds, tuple) and isinstance(length, int):
+        bounds = tuple(b + length if isinstance(b, int) and b < 0 else b for b in bounds)
+    is_ordered = isinstance(bounds, tuple) and all(isinstance(b, int) and b >= 0 for b in bounds) and list(bounds) == sorted(bounds)
+    if not is_ordered and not (isinstance(bounds, int) and bounds > 0):
+        raise ArgumentError(f"split: a number of parts, or positions in order, got {indices_or_sections!r:.80}")
+    return list(_split.node((x,), {"bounds": bounds, "axis": place}).outputs)
+
+
+def unstack(x: Any, axis: int = 0) -> tuple[Tensor, ...]:
+    """The entries of ``x`` along ``axis``, which disappears, as views.
+
+    raises  ShapeError when the size of the axis is not known before a run
+
+    >>> session.run(fg.unstack([[1, 2], [3, 4]], axis=1))
+    (array([1, 3]), array([2, 4]))
+    """
+    (x,) = _split.lift((x,))
+    place = normalize_axis(axis, x.ndim)
+    length = x.shape[place]
+    if not isinstance(length, int):
+        raise ShapeError(f"unstack: the size of axis {place} of {format_shape(x.shape)} is not known before a run")
+    return tuple(squeeze(part, place) for part in split(x, length, place)) if length else ()
+
+
+public(split)
+public(unstack)
 public(concat)
 public(stack)

@@ -72,7 +72,7 @@ class Reshape(View):
         return reshape(g, x.shape) if is_known(x.shape) else reshape_like(g, x, axis=None)
 
     def vmap(self, batch: Batch, x: Tensor, *, shape: tuple[Any, ...], keep: int = 0) -> Tensor:
-        return _reshape(x, shape=shape, keep=keep + 1)
+        return reshape_behind(x, shape=shape, keep=keep + 1)
 
     samples = Over(
         [((2, 3),), ((0, 3),), ((),), ((2, 3, 4),)],
@@ -256,7 +256,7 @@ class OnesLike(ZerosLike):
         return out
 
 
-_reshape = op(Reshape)
+reshape_behind = op(Reshape)
 reshape_like = op(ReshapeLike)
 _permute_dims = op(PermuteDims)
 _expand_dims = op(ExpandDims)
@@ -278,7 +278,7 @@ def reshape(x: Any, shape: Any) -> Tensor:
     array([[1, 2],
            [3, 4]])
     """
-    (x,) = _reshape.lift((x,))
+    (x,) = reshape_behind.lift((x,))
     dims = (shape,) if isinstance(shape, int | np.integer | str) else tuple(shape)
     if builtins.sum(1 for d in dims if isinstance(d, int | np.integer) and d == -1) > 1:
         raise ArgumentError(f"reshape: only one size may be -1, got {dims}")
@@ -286,7 +286,7 @@ def reshape(x: Any, shape: Any) -> Tensor:
     if None in checked:
         raise ArgumentError(f"reshape: a new size cannot be None, got {dims}", help="use -1 for one unknown size")
     final = tuple(-1 if isinstance(d, int | np.integer) and d == -1 else c for d, c in zip(dims, checked, strict=True))
-    return _reshape(x, shape=final)
+    return reshape_behind(x, shape=final)
 
 
 def permute_dims(x: Any, axes: Sequence[int] | None = None) -> Tensor:
@@ -316,9 +316,17 @@ def expand_dims(x: Any, axis: int = 0) -> Tensor:
     return _expand_dims(x, axis=normalize_axis(axis, x.ndim + 1))
 
 
-def squeeze(x: Any, axis: int | Sequence[int]) -> Tensor:
-    """``x`` without the axes ``axis``, which must have size 1. raises ShapeError when one is larger."""
+def squeeze(x: Any, axis: int | Sequence[int] | None = None) -> Tensor:
+    """``x`` without the axes ``axis``, which must have size 1; None: all that are known to have it.
+
+    raises  ShapeError when one is larger
+
+    >>> session.run(fg.squeeze([[1, 2]]))
+    array([1, 2])
+    """
     (x,) = _squeeze.lift((x,))
+    if axis is None:
+        axis = tuple(i for i, dim in enumerate(x.shape) if dim == 1)
     return _squeeze(x, axis=normalize_axes(axis, x.ndim))
 
 
@@ -335,5 +343,39 @@ def flip(x: Any, axis: int | Sequence[int] | None = None) -> Tensor:
     return _flip(x, axis=normalize_axes(axis, x.ndim))
 
 
-for _function in (reshape, permute_dims, expand_dims, squeeze, broadcast_to, flip):
+def moveaxis(x: Any, source: int | Sequence[int], destination: int | Sequence[int]) -> Tensor:
+    """``x`` with its axes ``source`` at ``destination``; the others keep their order.
+
+    raises  ShapeError for an axis out of range or named twice, ArgumentError when there are not as many of both
+
+    >>> session.run(fg.moveaxis(np.zeros((2, 3, 4)), 0, -1)).shape
+    (3, 4, 2)
+    """
+    (x,) = _permute_dims.lift((x,))
+    sources = [normalize_axis(a, x.ndim) for a in ((source,) if isinstance(source, int | np.integer) else source)]
+    places = [normalize_axis(a, x.ndim) for a in ((destination,) if isinstance(destination, int | np.integer) else destination)]
+    if len(sources) != len(places):
+        raise ArgumentError(f"moveaxis: {len(sources)} axes for {len(places)} places")
+    if len(set(sources)) != len(sources) or len(set(places)) != len(places):
+        raise ShapeError(f"moveaxis: {source} to {destination} names an axis twice")
+    order = [a for a in range(x.ndim) if a not in sources]
+    for place, axis in sorted(zip(places, sources, strict=True)):
+        order.insert(place, axis)
+    return _permute_dims(x, axes=tuple(order))
+
+
+def swapaxes(x: Any, axis1: int, axis2: int) -> Tensor:
+    """``x`` with ``axis1`` and ``axis2`` exchanged, as a view.
+
+    >>> session.run(fg.swapaxes(np.zeros((2, 3, 4)), 0, 2)).shape
+    (4, 3, 2)
+    """
+    (x,) = _permute_dims.lift((x,))
+    order = list(range(x.ndim))
+    one, other = normalize_axis(axis1, x.ndim), normalize_axis(axis2, x.ndim)
+    order[one], order[other] = other, one
+    return _permute_dims(x, axes=tuple(order))
+
+
+for _function in (moveaxis, swapaxes, reshape, permute_dims, expand_dims, squeeze, broadcast_to, flip):
     public(_function)

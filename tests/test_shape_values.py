@@ -1,0 +1,244 @@
+"""Functions that move, repeat, make and order elements agree with NumPy's, whether sizes are known or not, and with finite differences."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+
+import flowgraph as fg
+from flowgraph.autodiff.vmap import vmap
+from flowgraph.errors import ArgumentError, DtypeError, ExecutionError, GraphError, ShapeError
+
+RNG = np.random.default_rng(0)
+M = RNG.standard_normal((3, 4))
+CUBE = RNG.standard_normal((2, 3, 4))
+V = RNG.permutation(12) / 4
+TIES = RNG.integers(0, 4, (3, 10)) / 2
+WHOLE = RNG.integers(0, 5, (3, 10))
+
+
+@pytest.fixture
+def graph():
+    with fg.Graph() as graph:
+        yield graph
+
+
+@pytest.fixture
+def session(graph):
+    with fg.Session(graph, threads=2) as session:
+        yield session
+
+
+RIMS = ("edge", "reflect", "symmetric", "wrap")
+
+
+def padded(width, mode):
+    return lambda xp, x: xp.pad(x, width, mode)
+
+
+# Each is called with NumPy and with flowgraph.
+SAME = {
+    "split by count": (M, lambda xp, x: xp.split(x, 2, axis=1)),
+    "split at positions": (CUBE, lambda xp, x: xp.split(x, [1, 2], axis=-1)),
+    "split beyond the end": (M, lambda xp, x: xp.split(x, [2, 7])),
+    "tile": (M, lambda xp, x: xp.tile(x, (2, 3))),
+    "tile fewer": (CUBE, lambda xp, x: xp.tile(x, 2)),
+    "tile more": (V, lambda xp, x: xp.tile(x, (2, 1, 3))),
+    "tile nothing": (M, lambda xp, x: xp.tile(x, (0, 2))),
+    "repeat": (M, lambda xp, x: xp.repeat(x, 3, axis=1)),
+    "repeat flat": (M, lambda xp, x: xp.repeat(x, 2)),
+    "repeat each": (M, lambda xp, x: xp.repeat(x, [2, 0, 3], axis=0)),
+    "roll": (M, lambda xp, x: xp.roll(x, 2, axis=1)),
+    "roll flat": (M, lambda xp, x: xp.roll(x, -3)),
+    "roll two": (CUBE, lambda xp, x: xp.roll(x, (1, -1), axis=(0, 2))),
+    "roll one by one": (CUBE, lambda xp, x: xp.roll(x, 1, axis=(0, 2))),
+    "pad": (M, lambda xp, x: xp.pad(x, ((1, 0), (2, 3)), constant_values=7)),
+    "pad all": (CUBE, lambda xp, x: xp.pad(x, 1)),
+    **{f"pad {mode}": (M, padded(((1, 2), (3, 0)), mode)) for mode in RIMS},
+    **{f"pad far {mode}": (V[:3], padded((7, 8), mode)) for mode in RIMS},
+    "moveaxis": (CUBE, lambda xp, x: xp.moveaxis(x, 0, -1)),
+    "moveaxis two": (CUBE, lambda xp, x: xp.moveaxis(x, (0, 1), (-1, 0))),
+    "swapaxes": (CUBE, lambda xp, x: xp.swapaxes(x, 0, -1)),
+    "squeeze": (M[:, None, :, None], lambda xp, x: xp.squeeze(x, (1, 3))),
+    "stack": (M, lambda xp, x: xp.stack([x, x + 1], axis=-1)),
+    "meshgrid": (V, lambda xp, x: xp.meshgrid(x[:2], x[2:5], x[:4])),
+    "meshgrid ij": (V, lambda xp, x: xp.meshgrid(x[:2], x[2:5], indexing="ij")),
+    "broadcast_arrays": (M, lambda xp, x: xp.broadcast_arrays(x, x[0], x[:, :1])),
+    "sort": (CUBE, lambda xp, x: xp.sort(x)),
+    "sort axis 0": (TIES, lambda xp, x: xp.sort(x, axis=0)),
+    "sort flat": (TIES, lambda xp, x: xp.sort(x, axis=None)),
+    "argsort": (CUBE, lambda xp, x: xp.argsort(x, axis=1)),
+    "take_along_axis": (TIES, lambda xp, x: xp.take_along_axis(x, xp.argsort(x, axis=0), axis=0)),
+    "take_along_axis broadcast": (M, lambda xp, x: xp.take_along_axis(x, np.array([[3, -1]]), axis=1)),
+    "take_along_axis of one row": (M[:1], lambda xp, x: xp.take_along_axis(x, np.array([[3], [1]]), axis=1)),
+    "searchsorted": (V, lambda xp, x: xp.searchsorted(xp.sort(x), x - 0.1, side="right")),
+    "unique": (TIES, lambda xp, x: xp.unique(x)),
+    "unique all": (WHOLE, lambda xp, x: list(xp.unique(x, return_index=True, return_inverse=True, return_counts=True))),
+    "isin": (WHOLE, lambda xp, x: xp.isin(x, [1, 3])),
+    "bincount": (WHOLE[0], lambda xp, x: xp.bincount(x, minlength=9)),
+    "bincount of weights": (WHOLE[0], lambda xp, x: xp.bincount(x, x / 2)),
+    "linspace": (M, lambda xp, x: xp.linspace(x, x[0], 5, endpoint=False)),
+    "full_like": (M, lambda xp, x: xp.full_like(x, 2)),
+}
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["known", "unknown"])
+@pytest.mark.parametrize(("array", "function"), SAME.values(), ids=SAME)
+def test_values_agree_with_numpy(array, function, known):
+    wanted = function(np, array)
+    with fg.Graph() as graph:
+        x = fg.placeholder("x", array.shape if known else (None,) * array.ndim, array.dtype)
+        y = function(fg, x)
+    ys, wanted = (list(v) if isinstance(v, tuple | list) else [v] for v in (y, wanted))
+    for have, tensor, want in zip(fg.Session(graph).run(ys, {x: array}), ys, wanted, strict=True):
+        np.testing.assert_allclose(have, want, rtol=1e-12, atol=1e-15)
+        assert have.dtype == want.dtype
+        assert len(tensor.shape) == want.ndim
+        assert all(size in (true, None) for size, true in zip(tensor.shape, want.shape, strict=True))
+
+
+@pytest.mark.parametrize(("array", "function"), SAME.values(), ids=SAME)
+def test_numpy_functions_on_tensors_give_the_same_nodes(array, function):
+    name = function.__code__.co_names[0]
+    if name in ("full_like", "linspace"):
+        pytest.skip("its arguments need not be tensors")
+    with fg.Graph() as graph:
+        y = function(np, fg.constant(array))
+    ys = list(y) if isinstance(y, tuple | list) else [y]
+    wanted = function(np, array)
+    for have, want in zip(fg.Session(graph).run(ys), wanted if isinstance(wanted, tuple | list) else [wanted], strict=True):
+        np.testing.assert_allclose(have, want, rtol=1e-12, atol=1e-15)
+
+
+SMOOTH = {
+    "split": (M, lambda x: fg.split(x, [1, 3], axis=1)[1]),
+    "unstack": (M, lambda x: fg.unstack(x, axis=1)[2] * fg.unstack(x)[0][0]),
+    "repeat each": (M, lambda x: fg.repeat(x, [2, 1, 3], axis=0)[:6] * 2),
+    **{f"pad {mode}": (M, partial(padded(((1, 2), (3, 0)), mode), fg)) for mode in RIMS},
+    "sort": (CUBE, lambda x: fg.sort(x, descending=True)),
+    "top_k": (CUBE, lambda x: fg.top_k(x, 2, axis=1)[0]),
+    "take_along_axis": (M, lambda x: fg.take_along_axis(x, np.array([[3, 3, 0]]), axis=1)),
+    "segment_sum": (CUBE, lambda x: fg.segment_sum(x, [1, 1], 3)),
+    "meshgrid": (M[0], lambda x: fg.meshgrid(x, x[:2])[0] * fg.meshgrid(x, x[:2])[1]),
+    "linspace": (M, lambda x: fg.linspace(x[0], x[1], 4)),
+    "full": (M[0], lambda x: fg.full((3, 4), x)),
+    "updates": (M, lambda x: (x * x).at[:, [0, 0, 2]].set(x[:, :3]).at[0].add(fg.exp(x[1]))),
+}
+
+
+@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize(("array", "function"), SMOOTH.values(), ids=SMOOTH)
+def test_gradients_agree_with_finite_differences(array, function, order):
+    fg.check_gradient(lambda x: fg.sin(function(x)), array, order=order, tolerance=2e-5)
+
+
+def test_new_tensors_are_numpys(graph, session):
+    for have, want in [
+        (fg.zeros((2, 3)), np.zeros((2, 3), "float32")),
+        (fg.ones(3, "int64"), np.ones(3, "int64")),
+        (fg.full((), True), np.full((), True)),
+        (fg.full((2, 2), [1, 2], "float32"), np.full((2, 2), [1, 2], "float32")),
+        (fg.arange(5), np.arange(5)),
+        (fg.arange(5, 1, -2, dtype="float32"), np.arange(5, 1, -2, dtype="float32")),
+        (fg.arange(0.5, 2.0), np.arange(0.5, 2.0)),
+        (fg.linspace(0, 1, 3, endpoint=False), np.linspace(0, 1, 3, endpoint=False)),
+        (fg.eye(2, 3, 1), np.eye(2, 3, 1, dtype="float32")),
+    ]:
+        value = session.run(have)
+        np.testing.assert_array_equal(value, want)
+        assert (value.dtype, value.shape, have.shape) == (want.dtype, want.shape, want.shape)
+
+
+def test_a_range_counts_up_to_what_a_run_says(graph, session):
+    x = fg.placeholder("x", (None,), "float64")
+    y = fg.arange(fg.size(x)) * 2
+    assert session.run(y, {x: np.zeros(4)}).tolist() == [0, 2, 4, 6]
+    assert session.run(fg.arange(1, fg.size(x), dtype="float32"), {x: np.zeros(3)}).tolist() == [1, 2]
+    with pytest.raises(DtypeError, match="bounds that are tensors are integers"):
+        fg.arange(fg.sum(x))
+
+
+@pytest.mark.parametrize("k", [0, 1, 2, 7, 10])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_the_largest_few_come_in_order_and_equals_as_they_stand(k, axis, graph, session):
+    values = RNG.integers(0, 5, (40, 50)) / 2
+    values[3, 7] = np.inf
+    have, positions = session.run(fg.top_k(values, k, axis=axis))
+    order = np.argsort(-values, axis=axis, kind="stable")
+    wanted = np.take(order, np.arange(k), axis=axis)
+    np.testing.assert_array_equal(positions, wanted)
+    np.testing.assert_array_equal(have, np.take_along_axis(values, wanted, axis=axis))
+
+
+def test_descending_order_keeps_equals_as_they_stand(graph, session):
+    wanted = np.argsort(-TIES, axis=1, kind="stable")
+    x = fg.placeholder("x", (3, None), "float64")
+    np.testing.assert_array_equal(session.run(fg.argsort(TIES, descending=True)), wanted)
+    np.testing.assert_array_equal(session.run(fg.argsort(x, descending=True), {x: TIES}), wanted)
+    np.testing.assert_array_equal(session.run(fg.sort(x, descending=True), {x: TIES}), np.take_along_axis(TIES, wanted, 1))
+
+
+@pytest.mark.parametrize("shape", [(6, 3), (None, None)])
+def test_segments_add_up_in_any_order(shape, graph, session):
+    rows, numbers = RNG.standard_normal((6, 3)), np.array([4, 0, 4, 1, -1, 0])
+    wanted = np.zeros((5, 3))
+    np.add.at(wanted, numbers, rows)
+    x = fg.placeholder("x", shape, "float64")
+    np.testing.assert_allclose(session.run(fg.segment_sum(x, numbers, 5), {x: rows}), wanted)
+    with pytest.raises(ExecutionError, match="index 4 is out of bounds for axis 0 with size 3"):
+        session.run(fg.segment_sum(x, numbers, 3), {x: rows})
+
+
+def test_repeats_that_a_run_says(graph, session):
+    x, counts = fg.placeholder("x", (None, 2), "float64"), fg.placeholder("counts", (None,), "int64")
+    y = fg.repeat(x, counts, axis=0)
+    (dx,) = fg.gradients(fg.sum(fg.square(y)), x)
+    feeds = {x: M[:, :2], counts: [3, 0, 1]}
+    np.testing.assert_array_equal(session.run(y, feeds), np.repeat(M[:, :2], [3, 0, 1], axis=0))
+    np.testing.assert_allclose(session.run(dx, feeds), 2 * M[:, :2] * [[3], [0], [1]])
+
+
+def test_searching_and_membership_in_a_row_for_each_entry(graph, session):
+    rows, values = np.sort(WHOLE, axis=1), WHOLE[:, :4]
+    for side in ("left", "right"):
+        y = vmap(lambda r, v, side=side: fg.searchsorted(r, v, side))(fg.constant(rows), fg.constant(values))
+        np.testing.assert_array_equal(session.run(y), [np.searchsorted(r, v, side) for r, v in zip(rows, values, strict=True)])
+    y = vmap(fg.isin)(fg.constant(values), fg.constant(rows[:, :3]))
+    np.testing.assert_array_equal(session.run(y), [np.isin(v, r[:3]) for r, v in zip(rows, values, strict=True)])
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "text"),
+    [
+        (lambda x: fg.split(x, 3, axis=1), ShapeError, "axis 1 of size 4 does not split into 3 equal parts"),
+        (lambda x: fg.split(x, [3, 1]), ArgumentError, "a number of parts, or positions in order"),
+        (lambda x: fg.unstack(fg.placeholder("y", (None, 2))), ShapeError, "the size of axis 0 .* is not known before a run"),
+        (lambda x: fg.tile(x, -1), ArgumentError, "a number of repetitions is an int of 0 or more, got -1"),
+        (lambda x: fg.repeat(x, [1, 2], axis=0), ShapeError, "2 repeats for axis 0 of size 3"),
+        (lambda x: fg.roll(x, (1, 2), axis=(0, 1, 1)), ArgumentError, "an int for each of the axes"),
+        (lambda x: fg.pad(x, -1), ArgumentError, "widths of 0 or more for 2 axes are expected, got -1"),
+        (lambda x: fg.pad(x, ((1, 2, 3),)), ArgumentError, "widths of 0 or more for 2 axes"),
+        (lambda x: fg.pad(x, 1, "mirror"), ArgumentError, "got 'mirror'"),  # type: ignore[arg-type]
+        (lambda x: fg.moveaxis(x, (0, 0), (0, 1)), ShapeError, "names an axis twice"),
+        (lambda x: fg.moveaxis(x, 0, (0, 1)), ArgumentError, "1 axes for 2 places"),
+        (lambda x: fg.zeros(("batch", 2)), ArgumentError, r"sizes that are numbers, got \(batch, 2\)"),
+        (lambda x: fg.linspace(0, 1, -1), ArgumentError, "num is an int of 0 or more"),
+        (lambda x: fg.meshgrid(x, indexing="yx"), ArgumentError, "got 'yx'"),  # type: ignore[arg-type]
+        (lambda x: fg.top_k(x, 5), ShapeError, "there are 4 elements along the axis, fewer than 5"),
+        (lambda x: fg.top_k(x, -1), ArgumentError, "k is an int of 0 or more"),
+        (lambda x: fg.searchsorted(x, 1), ShapeError, "the sorted tensor has one axis"),
+        (lambda x: fg.searchsorted(x[0], 1, "middle"), ArgumentError, "got 'middle'"),  # type: ignore[arg-type]
+        (lambda x: fg.take_along_axis(x, [0], 1), ShapeError, "1 axes of indices for 2 of the tensor"),
+        (lambda x: fg.bincount(x[0]), DtypeError, "a row of integers is expected"),
+        (lambda x: fg.segment_sum(x, [0, 1, 0], -1), ArgumentError, "num_segments is an int of 0 or more"),
+        (lambda x: fg.sort(x, axis=2), ShapeError, "axis 2 is out of range for 2 dimensions"),
+    ],
+)
+def test_a_mistake_is_named(call, error, text, graph):
+    with pytest.raises(error, match=text):
+        call(fg.constant(M))
+
+
+def test_an_option_of_numpy_that_there_is_not_is_refused(graph):
+    with pytest.raises((ArgumentError, GraphError), match=r"np\.sort on a tensor: .*kind"):
+        np.sort(fg.constant(M), kind="heapsort")
