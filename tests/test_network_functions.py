@@ -36,6 +36,7 @@ ACTIVATIONS: dict[str, tuple[Any, Any]] = {
     "elu": (lambda x: nn.elu(x, 0.7), lambda x: np.where(x > 0, x, 0.7 * np.expm1(np.minimum(x, 0)))),
     "selu": (nn.selu, lambda x: 1.0507009873554805 * np.where(x > 0, x, 1.6732632423543772 * np.expm1(np.minimum(x, 0)))),
     "silu": (nn.silu, lambda x: x * special.expit(x)),
+    "gelu": (nn.gelu, lambda x: x * special.ndtr(x)),
     "gelu_tanh": (
         lambda x: nn.gelu(x, approximate=True),
         lambda x: 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),

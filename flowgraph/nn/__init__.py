@@ -21,6 +21,7 @@ from ..ops.activations import (
     softplus,
     softsign,
 )
+from ..ops.attention import scaled_dot_product_attention
 from ..ops.conv import conv1d, conv1d_transpose, conv2d, conv2d_transpose, conv3d, conv3d_transpose
 from ..ops.gather import one_hot
 from ..ops.losses import (
@@ -46,6 +47,7 @@ from ..ops.pool import (
     max_pool3d,
 )
 from ..ops.random import dropout
+from ..ops.resize import resize
 from .conv import Conv2d
 from .layer import Layer
 from .linear import Linear
@@ -60,9 +62,11 @@ __all__ = [
     # losses
     "softmax_cross_entropy", "sigmoid_cross_entropy", "squared_error", "absolute_error", "huber", "hinge", "kl_divergence",
     "cosine_similarity", "one_hot",
-    # convolution and pooling
+    # convolution, pooling, sizes of images
     "conv1d", "conv2d", "conv3d", "conv1d_transpose", "conv2d_transpose", "conv3d_transpose", "max_pool1d", "max_pool2d", "max_pool3d",
-    "avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool", "adaptive_max_pool",
+    "avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool", "adaptive_max_pool", "resize",
+    # attention
+    "scaled_dot_product_attention",
     # normalisation
     "batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm", "local_response_norm",
     # shapes and noise

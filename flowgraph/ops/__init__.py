@@ -2,6 +2,7 @@
 
 from . import (
     activations,
+    attention,
     conv,
     create,
     diagonals,
@@ -17,6 +18,7 @@ from . import (
     random,
     reduce,
     repeat,
+    resize,
     shape,
     sort,
     special,
@@ -24,6 +26,6 @@ from . import (
 )
 
 __all__ = [
-    "activations", "conv", "create", "diagonals", "einsum", "elementwise", "fft", "gather", "indexing", "join", "losses",
-    "matmul", "pool", "random", "reduce", "repeat", "shape", "sort", "special", "state",
+    "activations", "attention", "conv", "create", "diagonals", "einsum", "elementwise", "fft", "gather", "indexing", "join", "losses",
+    "matmul", "pool", "random", "reduce", "repeat", "resize", "shape", "sort", "special", "state",
 ]  # fmt: skip

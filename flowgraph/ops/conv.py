@@ -13,15 +13,14 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from ..errors import ArgumentError, ShapeError
 from ..graph import Op, Shape, Spec, Tensor, Work, op
 from ..graph.op import Batch, Slicing
-from ..graph.spec import broadcast_shapes, format_shape
+from ..graph.spec import broadcast_shapes, format_shape, promote_dtypes
 from . import conv_fold
 from .batching import full
-from .elementwise import astype, like
+from .bits import wide
+from .elementwise import conj, like, recast
 from .samples import Over
 from .windows import Borders, Steps, as_borders, as_steps, check_images, explicit_borders, window_counts
 
@@ -59,13 +58,16 @@ class Conv(Convolution):
             raise ShapeError(f"{outputs} filters do not divide into {groups} groups")
         sizes = window_counts(x.shape[-rank:], w.shape[-rank:], stride, padding, dilation)
         lead = (*broadcast_shapes(x.shape[:sets], w.shape[:sets]), *x.shape[sets : -rank - 1]) if sets else x.shape[: -rank - 1]
-        return Spec((*lead, outputs, *sizes), np.result_type(x.dtype, w.dtype))
+        return Spec((*lead, outputs, *sizes), promote_dtypes(x.dtype, w.dtype))
 
     def kernel(self, xp: Any, x: Any, w: Any, *, out: Any = None, **attrs: Any) -> Any:
         return conv_fold.conv(xp, x, w, **attrs, out=out)
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor, w: Tensor, **attrs: Any) -> Any:
-        return lambda: _one_of(conv_input_grad(g, w, x, **attrs), x, w, attrs), lambda: astype(conv_weight_grad(g, x, w, **attrs), w.dtype)
+        return (
+            lambda: _one_of(conv_input_grad(g, conj(w), x, **attrs), x, w, attrs),
+            lambda: recast(conv_weight_grad(g, conj(x), w, **attrs), w),
+        )
 
     def vmap(self, batch: Batch, x: Tensor, w: Tensor, *, stride: Steps, **attrs: Any) -> Tensor:
         # A batch of images alone is a larger batch. One of filters is one more axis of sets, which images that all sets share do not need.
@@ -83,7 +85,11 @@ class Conv(Convolution):
         return _by_images(out, x, w, len(stride), ())
 
     samples = (
-        Over([((2, 2, 5, 6), (3, 2, 3, 2)), ((0, 2, 5, 6), (3, 2, 3, 2)), ((1, 2, 4, 4), (1, 2, 3, 2))], attrs=WINDOWS)
+        Over(
+            [((2, 2, 5, 6), (3, 2, 3, 2)), ((0, 2, 5, 6), (3, 2, 3, 2)), ((1, 2, 4, 4), (1, 2, 3, 2))],
+            attrs=WINDOWS,
+            also=("complex128", "float16"),
+        )
         + Over([((2, 4, 4, 5), (4, 2, 2, 3)), ((2, 2, 4, 5), (2, 1, 2, 3)), ((2, 2, 1, 4, 3, 3), (2, 4, 2, 2, 2))], attrs=[GROUPED])
         + Over([((2, 2, 7), (3, 2, 3)), ((2, 7), (1, 2, 2))], attrs=[LONG])
         + Over([((2, 2, 4, 5, 3), (2, 1, 2, 3, 2)), ((1, 2, 3, 4, 2), (4, 1, 3, 2, 2))], attrs=[DEEP])
@@ -102,7 +108,7 @@ class ConvInputGrad(Convolution):
         rank = len(stride)
         sets = len(w.shape) - rank - 2
         lead = (*broadcast_shapes(g.shape[:sets], w.shape[:sets]), *g.shape[sets : -rank - 1])
-        dtype = np.result_type(g.dtype, w.dtype)
+        dtype = promote_dtypes(g.dtype, w.dtype)
         if target:
             return Spec((*lead, *target[0].shape[-rank - 1 :]), dtype)
         if isinstance(g.shape[-rank - 1], int) and isinstance(w.shape[sets], int) and g.shape[-rank - 1] != w.shape[sets]:
@@ -119,8 +125,8 @@ class ConvInputGrad(Convolution):
 
     def vjp(self, g: Tensor, out: Tensor, cotangent: Tensor, w: Tensor, *target: Tensor, extra: Steps = (), **attrs: Any) -> Any:
         return (
-            lambda: _one_of(conv_op(g, w, **attrs), cotangent, w, attrs),
-            lambda: astype(conv_weight_grad(cotangent, g, w, **attrs), w.dtype),
+            lambda: _one_of(conv_op(g, conj(w), **attrs), cotangent, w, attrs),
+            lambda: recast(conv_weight_grad(conj(cotangent), g, w, **attrs), w),
             *(None for _ in target),
         )
 
@@ -138,7 +144,7 @@ class ConvInputGrad(Convolution):
         return _by_images(out, g, w, len(stride), target)
 
     samples = (
-        Over([((2, 3, 3, 5), (3, 2, 3, 2), (2, 2, 5, 6))], attrs=WINDOWS[:1])
+        Over([((2, 3, 3, 5), (3, 2, 3, 2), (2, 2, 5, 6))], attrs=WINDOWS[:1], also=("complex128", "float16"))
         + Over([((2, 4, 5, 2), (4, 2, 2, 3), (2, 4, 4, 5))], attrs=[GROUPED])
         + Over([((2, 2, 3, 3, 5), (2, 3, 2, 3, 2), (2, 2, 2, 5, 6))], attrs=WINDOWS[:1])
         + Over([((2, 3, 2), (3, 2, 3)), ((0, 3, 2), (3, 2, 3))], attrs=[{**LONG, "extra": (1,)}])
@@ -152,7 +158,7 @@ class ConvWeightGrad(Convolution):
     shape_inputs = (2,)
 
     def infer(self, g: Any, x: Any, target: Any, **attrs: Any) -> Spec:
-        return Spec(target.shape, np.result_type(g.dtype, x.dtype))
+        return Spec(target.shape, promote_dtypes(g.dtype, x.dtype))
 
     def kernel(self, xp: Any, g: Any, x: Any, target: Any, *, out: Any = None, **attrs: Any) -> Any:
         shape = target.shape
@@ -162,8 +168,8 @@ class ConvWeightGrad(Convolution):
 
     def vjp(self, g: Tensor, out: Tensor, cotangent: Tensor, x: Tensor, target: Tensor, **attrs: Any) -> Any:
         return (
-            lambda: _one_of(conv_op(x, g, **attrs), cotangent, g, attrs),
-            lambda: _one_of(conv_input_grad(cotangent, g, x, **attrs), x, g, attrs),
+            lambda: _one_of(conv_op(conj(x), g, **attrs), cotangent, g, attrs),
+            lambda: _one_of(conv_input_grad(conj(cotangent), g, x, **attrs), x, g, attrs),
             None,
         )
 
@@ -177,10 +183,12 @@ class ConvWeightGrad(Convolution):
     def slicing(self, out: Any, g: Any, x: Any, target: Any, *, stride: Steps, **attrs: Any) -> Slicing | None:
         if g.shape[0] < 2 or g.shape[0] != x.shape[0] or len(g.shape) == len(stride) + 1:
             return None
+        if wide(out.dtype) != out.dtype:  # parts would be rounded to 16 bits before they are added up
+            return None
         return Slicing((True, True, False), g.shape[0], "concat" if len(target.shape) > len(stride) + 2 else "sum")
 
     samples = (
-        Over([((2, 3, 3, 5), (2, 2, 5, 6), (3, 2, 3, 2))], attrs=WINDOWS[:1])
+        Over([((2, 3, 3, 5), (2, 2, 5, 6), (3, 2, 3, 2))], attrs=WINDOWS[:1], also=("complex128", "float16"))
         + Over([((2, 4, 5, 2), (2, 4, 4, 5), (4, 2, 2, 3))], attrs=[GROUPED])
         + Over(
             [((2, 2, 3, 3, 5), (2, 2, 2, 5, 6), (2, 3, 2, 3, 2)), ((2, 1, 3, 3, 5), (1, 1, 2, 5, 6), (2, 3, 2, 3, 2))], attrs=WINDOWS[:1]
@@ -192,7 +200,7 @@ class ConvWeightGrad(Convolution):
 
 def _one_of(made: Tensor, x: Tensor, filters: Tensor, attrs: dict[str, Any]) -> Tensor:
     """``made`` as a cotangent of the images ``x``: summed over sets of filters where these share the images."""
-    return like(made, x) if filters.ndim > len(attrs["stride"]) + 2 else astype(made, x.dtype)
+    return like(made, x) if filters.ndim > len(attrs["stride"]) + 2 else recast(made, x)
 
 
 def _by_images(out: Any, x: Any, w: Any, rank: int, shapes: Any) -> Slicing | None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from ..graph.spec import promote_dtypes
 from . import conv_kernels
 from .bits import wide
 from .conv_kernels import parts, steps
@@ -33,8 +34,8 @@ def conv(
     sets = w.ndim - rank - 2
     if _is_narrow(x) or _is_narrow(w):
         full = conv(xp, _widened(x), _widened(w), stride=stride, padding=padding, dilation=dilation, groups=groups)
-        return _delivered(full.astype(xp.result_type(x, w)), out)
-    x, w = _alike(xp, x, w)
+        return _delivered(full.astype(promote_dtypes(x.dtype, w.dtype)), out)
+    x, w = _alike(x, w)
     windows: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation}
     if not sets:
         images = x.reshape(math.prod(x.shape[: -rank - 1]), *x.shape[-rank - 1 :])
@@ -76,8 +77,8 @@ def conv_input_grad(
     windows: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation}
     if _is_narrow(g) or _is_narrow(w):
         full = conv_input_grad(xp, _widened(g), _widened(w), shape=shape, **windows, groups=groups)
-        return _delivered(full.astype(xp.result_type(g, w)), out)
-    g, w = _alike(xp, g, w)
+        return _delivered(full.astype(promote_dtypes(g.dtype, w.dtype)), out)
+    g, w = _alike(g, w)
     inner = shape[-rank - 1 :]
     if not sets:
         sent = g.reshape(math.prod(g.shape[: -rank - 1]), *g.shape[-rank - 1 :])
@@ -109,8 +110,8 @@ def conv_weight_grad(
     windows: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation}
     if _is_narrow(g) or _is_narrow(x):
         full = conv_weight_grad(xp, _widened(g), _widened(x), shape=shape, **windows, groups=groups)
-        return _delivered(full.astype(xp.result_type(g, x)), out)
-    g, x = _alike(xp, g, x)
+        return _delivered(full.astype(promote_dtypes(g.dtype, x.dtype)), out)
+    g, x = _alike(g, x)
     count = math.prod(shape[:sets])
     folded = (count * shape[sets], *shape[sets + 1 :])
     sent, images = (_channels_of_sets(xp, part, shape[:sets], rank) for part in (g, x))
@@ -130,8 +131,8 @@ def _channels_of_sets(xp: Namespace, x: Array, sets: tuple[int, ...], rank: int)
     return x.reshape(batch, count * inner[-rank - 1], *inner[-rank:])
 
 
-def _alike(xp: Namespace, x: Array, y: Array) -> tuple[Array, Array]:
-    dtype = xp.result_type(x, y)
+def _alike(x: Array, y: Array) -> tuple[Array, Array]:
+    dtype = promote_dtypes(x.dtype, y.dtype)
     return x.astype(dtype, copy=False), y.astype(dtype, copy=False)
 
 

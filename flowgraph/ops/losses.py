@@ -9,13 +9,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
-
 from ..errors import ArgumentError, ShapeError
 from ..graph import Spec, Tensor, op
 from ..graph.op import Batch, Slicing
 from ..graph.report import spec_text
-from ..graph.spec import format_shape, normalize_axis
+from ..graph.spec import format_shape, normalize_axis, promote_dtypes
 from .activations import FloatActivation, log_softmax, relu, sigmoid, softmax
 from .batching import full
 from .bits import wide
@@ -88,10 +86,10 @@ class CrossEntropy(Loss):
                 f"logits {format_shape(logits.shape)} and float labels {format_shape(labels.shape)} must have one shape",
                 help="integer labels have the shape of the logits without the last axis",
             )
-        return Spec(logits.shape[:-1], np.result_type(logits.dtype, labels.dtype))
+        return Spec(logits.shape[:-1], promote_dtypes(logits.dtype, labels.dtype))
 
     def kernel(self, xp: Any, logits: Any, labels: Any) -> Any:
-        dtype = np.result_type(logits.dtype, labels.dtype)
+        dtype = promote_dtypes(logits.dtype, labels.dtype)
         shifted = (logits - logits.max(axis=-1, keepdims=True)).astype(wide(dtype), copy=False)
         away = xp.log(xp.exp(shifted).sum(axis=-1, keepdims=True)) - shifted
         return (away * labels).sum(axis=-1).astype(dtype, copy=False)
@@ -111,7 +109,7 @@ class SigmoidCrossEntropy(Loss):
         super().infer(logits)
         if not _same_shape(logits.shape, labels.shape):
             raise ShapeError(f"logits {format_shape(logits.shape)} and labels {format_shape(labels.shape)} must have one shape")
-        return Spec(logits.shape, np.result_type(logits.dtype, labels.dtype))
+        return Spec(logits.shape, promote_dtypes(logits.dtype, labels.dtype))
 
     def kernel(self, xp: Any, logits: Any, labels: Any, *, out: Any = None) -> Any:
         # max(x, 0) - x * z + log(1 + exp(-|x|)): the two first cancel exactly where z is 1, and the third is small there.
