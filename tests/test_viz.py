@@ -18,7 +18,8 @@ from flowgraph.graph import OPS, Spec
 from flowgraph.graph.context import current
 from flowgraph.graph.subgraph import trace
 from flowgraph.viz import dot, layers
-from flowgraph.viz.picture import BOXES, GRADIENT, RUNS, UPDATE, Picture
+from flowgraph.viz.picture import BOXES, GRADIENT, RUNS, UPDATE, GraphPicture
+from flowgraph.viz.plan_picture import PlanPicture
 
 drawing = importlib.import_module("flowgraph.viz.draw")  # `flowgraph.viz.draw` is the function
 
@@ -48,7 +49,7 @@ def chain(length, op=fg.exp):
 
 
 def picture(graph, depth=None, **options):
-    return Picture(graph.nodes, depth, **options)
+    return GraphPicture(graph.nodes, depth, **options)
 
 
 def titles(picture, home=None):
@@ -520,8 +521,8 @@ def test_a_long_chain_is_broken_into_columns():
 @pytest.mark.parametrize(
     ("arguments", "options", "said"),
     [
-        ((42,), {}, "draw: what to draw is a graph, a tensor, a node, or a list of tensors and nodes, got 42"),
-        (([],), {}, "draw: what to draw is a graph, a tensor, a node, or a list of tensors and nodes, got []"),
+        ((42,), {}, "draw: what to draw is a graph, a tensor, a node, a list of tensors and nodes, or a plan, got 42"),
+        (([],), {}, "draw: what to draw is a graph, a tensor, a node, a list of tensors and nodes, or a plan, got []"),
         ((None, "graph.gif"), {}, "draw: the format is one of svg, png, pdf, dot, got 'gif'"),
         ((None, "graph"), {}, "draw: the format is one of svg, png, pdf, dot, and 'graph' has no ending"),
         ((None,), {"depth": -1}, "draw: depth is a whole number from 0 on, or None, got -1"),
@@ -568,6 +569,50 @@ def test_a_sub_graph_is_a_scope_of_its_node_and_captures_lead_into_it():
     assert len({box.key for box in drawn.boxes.values()}) == len(drawn.boxes)
     folded = next(box for box in picture(graph, 1).boxes.values() if box.members > 1)
     assert (folded.title, folded.members) == ("loop", 4)
+
+
+# --- plans
+
+
+def plan(rows=4096):
+    """A product that is cut into eight slices of rows, each with relu and its part of the sum, and what adds the parts up."""
+    with fg.Graph() as graph:
+        x = fg.placeholder("x", ("batch", 256))
+        w = fg.variable(np.ones((256, 256), np.float32), name="w")
+        y = fg.sum(fg.nn.relu(x @ w))
+        update = fg.assign(w, w * y)
+    with fg.Session(graph, threads=1) as session:
+        return session.plan([y, update], {x: (rows, 256)})
+
+
+def test_a_plan_is_drawn_as_tasks_with_their_kernels():
+    drawn = PlanPicture(plan())
+    tasks = plan().tasks
+    assert sum(box.home != () for box in drawn.boxes.values()) == len(plan().units)
+    assert {box.home[0].split(",")[0] for box in drawn.boxes.values() if box.home} == {f"task {task.index}" for task in tasks}
+    first = [box for box in drawn.boxes.values() if box.home and box.home[0].startswith("task 0,")]
+    assert [(box.title, box.detail) for box in first] == [(name, "rows 0:512") for name in ("matmul", "relu", "sum")]
+    ways = {(edge.start, edge.end) for edge in drawn.edges}
+    keys = [box.key for box in first]
+    assert {("f0", keys[0]), ("v0", keys[0]), (keys[0], keys[1]), (keys[1], keys[2])} <= ways
+    assert not any(a in keys and b in keys for a, b in ways - {(keys[0], keys[1]), (keys[1], keys[2])})
+
+
+def test_a_plan_says_what_is_fed_fetched_and_written():
+    drawn = PlanPicture(plan())
+    assert titles(drawn, ())[:2] == ["x", "w"]
+    assert titles(drawn, ())[2:] == ["fetched", "w is written"]
+    (end,) = [edge.start for edge in drawn.edges if edge.end == "r0"]
+    assert drawn.boxes[end].title == "sum"
+
+
+def test_a_plan_of_depth_0_has_a_box_for_each_task():
+    drawn = PlanPicture(plan(), 0)
+    assert sum(box.title.startswith("task ") for box in drawn.boxes.values()) == len(plan().tasks)
+    assert drawn.notes == [f"{len(plan().units)} kernels in {len(plan().tasks)} tasks; depth=1 shows the kernels"]
+    few = PlanPicture(plan(), most=5)
+    assert len(few.boxes) <= 5 + 4
+    assert "matmul" in plan()._repr_svg_()
 
 
 # --- the command line

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..graph import Node, Tensor
+from ..graph.node import FUNCTIONS
 from ..graph.spec import format_spec
 
 
@@ -139,6 +140,10 @@ class Plan:
     def critical_seconds(self) -> float:
         """Estimated time with as many threads as there are tasks: the longest path."""
         return max((task.priority for task in self.tasks), default=0.0)
+
+    def _repr_svg_(self) -> str:
+        """What a notebook shows."""
+        return str(FUNCTIONS["draw"](self))
 
     def __str__(self) -> str:
         lines = [

@@ -12,12 +12,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..compile import Plan
 from ..compile.needed import needed_nodes
 from ..errors import ArgumentError, DrawingError
 from ..graph import Graph, Node, Tensor
 from ..graph.op import public
 from . import dot, layers
-from .picture import BOXES, Picture
+from .picture import BOXES, GraphPicture, Picture
+from .plan_picture import PlanPicture
 
 FORMATS = ("svg", "png", "pdf", "dot")
 
@@ -26,7 +28,7 @@ GRAPHVIZ_BOXES = 2500  # more are not given to dot: it would need minutes
 
 
 def draw(
-    what: Graph | Tensor | Node | Sequence[Tensor | Node],
+    what: Graph | Tensor | Node | Sequence[Tensor | Node] | Plan,
     file: str | os.PathLike[str] | None = None,
     *,
     format: str | None = None,
@@ -34,11 +36,12 @@ def draw(
     values: Mapping[Tensor, Any] | None = None,
     gradients: Mapping[Tensor, Any] | None = None,
 ) -> Any:
-    """A picture of a graph, or of what some tensors depend on.
+    """A picture of a graph, of what some tensors depend on, or of a plan.
 
     file       where to write; its ending says the format. None: the text of an SVG is returned
     format     "svg", "png", "pdf" or "dot" (the text for Graphviz)
-    depth      scopes nested deeper are drawn as one box each; None: as deep as about 300 boxes allow
+    depth      scopes nested deeper are drawn as one box each; None: as deep as about 300 boxes allow. The scopes of a plan are
+               its tasks
     values     numbers to write on the edges, by tensor; ``gradients``: numbers to write below them
     returns    the path; without a file the text, or the bytes of a png or pdf
     raises     ArgumentError for another format, or something else than a graph; DrawingError where png or pdf needs a program
@@ -60,10 +63,12 @@ def draw(
                 raise ArgumentError(f"draw: {name} are numbers by tensor, got {key!r:.60} as a key", help=f"{name}={{tensor: number}}")
     if depth is not None and (not isinstance(depth, int) or depth < 0):
         raise ArgumentError(f"draw: depth is a whole number from 0 on, or None, got {depth!r:.60}")
-    nodes = _nodes(what)
+    nodes = [] if isinstance(what, Plan) else _nodes(what)
 
     def picture(depth: int | None, most: int | None, labelled: bool = True) -> Picture:
-        return Picture(nodes, depth, most=most, labelled=labelled, values=values, slopes=gradients)
+        if isinstance(what, Plan):
+            return PlanPicture(what, depth, most=most)
+        return GraphPicture(nodes, depth, most=most, labelled=labelled, values=values, slopes=gradients)
 
     if kind == "dot":
         data = dot.source(picture(depth, BOXES if depth is None else None)).encode()
@@ -89,8 +94,8 @@ def _nodes(what: Any) -> list[Node]:
     items: list[Any] = [what] if isinstance(what, Tensor | Node) else list(what) if isinstance(what, list | tuple) else []
     if not items or not all(isinstance(item, Tensor | Node) for item in items):
         raise ArgumentError(
-            f"draw: what to draw is a graph, a tensor, a node, or a list of tensors and nodes, got {what!r:.60}",
-            help="draw(graph), draw(loss), draw([loss, train])",
+            f"draw: what to draw is a graph, a tensor, a node, a list of tensors and nodes, or a plan, got {what!r:.60}",
+            help="draw(graph), draw(loss), draw([loss, train]), draw(session.plan(loss, feeds))",
         )
     if len({item.graph for item in items}) > 1:
         raise ArgumentError("draw: the tensors and nodes to draw belong to two graphs", help="draw each graph by itself")

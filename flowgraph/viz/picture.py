@@ -1,4 +1,4 @@
-"""Picture: what a drawing of a graph shows, as plain data: boxes in scopes, and edges between boxes. It knows no file format and no layout.
+"""Picture: what a drawing shows, as plain data: boxes in scopes, and edges between boxes; and that of a graph. No file format, no layout.
 
 Where a box stands, and what it stands for:
 
@@ -79,7 +79,7 @@ class Edge:
     def tooltip(self) -> str:
         if not self.tensors:
             return "runs after"
-        return _listing([f"{tensor.name}: {format_spec(tensor.shape, tensor.dtype)}" for tensor in self.tensors], "\n")
+        return listing([f"{tensor.name}: {format_spec(tensor.shape, tensor.dtype)}" for tensor in self.tensors], "\n")
 
 
 class Group(NamedTuple):
@@ -91,6 +91,22 @@ class Group(NamedTuple):
 
 
 class Picture:
+    """What a drawing shows: filled by its subclasses, for a graph and for a plan.
+
+    boxes    by key, in the order of creation; ``edges`` between them; ``notes``: what is not shown, a line each
+    depth    down to which scopes are open; ``exact``: whether all that is open has a box of its own
+    dtype    of the labels that name none
+    """
+
+    def __init__(self, values: Mapping[Tensor, Any] | None = None, slopes: Mapping[Tensor, Any] | None = None) -> None:
+        self.boxes: dict[str, Box] = {}
+        self.edges: list[Edge] = []
+        self.notes: list[str] = []
+        self.depth, self.exact, self.dtype = 0, True, ""
+        self.values, self.slopes = values or {}, slopes or {}
+
+
+class GraphPicture(Picture):
     """What is drawn of ``nodes``.
 
     depth    scopes nested deeper are one box each; None: as deep as ``most`` allows
@@ -108,11 +124,7 @@ class Picture:
         values: Mapping[Tensor, Any] | None = None,
         slopes: Mapping[Tensor, Any] | None = None,
     ) -> None:
-        self.boxes: dict[str, Box] = {}  # in the order of creation
-        self.edges: list[Edge] = []
-        self.notes: list[str] = []  # what is not shown
-        self.dtype = ""  # of the labels that name none
-        self.values, self.slopes = values or {}, slopes or {}
+        super().__init__(values, slopes)
         self._box_of: dict[Node, str] = {}
         self._lines: dict[Any, str] = {}
         nodes, inside = _with_subgraphs(nodes)
@@ -121,7 +133,7 @@ class Picture:
         shown = [(self._places.home(node), node) for node in nodes if node not in self._written]
         self.deepest = max((len(home) for home, _ in shown), default=0)
         limit = self.deepest if depth is None else min(depth, self.deepest)
-        self.exact = most is None  # whether every node and scope down to ``depth`` has its box
+        self.exact = most is None
         self.depth, groups = (limit, _folded(shown, limit)) if most is None else _fitting(shown, limit, most)
         for group in groups:
             self._add(group)
@@ -156,7 +168,7 @@ class Picture:
         first, last = (_short(node.name) for node in (members[0], members[-1]))
         title = f"{first} … {last}" if group.name is None else group.name.removesuffix(MARK)
         where = "/".join(part.removesuffix(MARK) for part in (*group.home, title))
-        self.boxes[key] = Box(key, kind, title, count, f"{where}: {count}\n{_listing(ops, ', ')}", group.home, len(members))
+        self.boxes[key] = Box(key, kind, title, count, f"{where}: {count}\n{listing(ops, ', ')}", group.home, len(members))
 
     def _single(self, key: str, home: Home, node: Node) -> Box:
         kind = self._places.kind(node)
@@ -165,7 +177,7 @@ class Picture:
             title = _short(node.name)
         if kind in ("placeholder", "variable", "constant"):
             detail = "" if self.values or self.slopes else format_spec(node.outputs[0].shape, node.outputs[0].dtype)
-        numbers = [_number(tensor.node.attrs["value"]) for tensor in node.inputs if tensor.node in self._written]
+        numbers = [number_text(tensor.node.attrs["value"]) for tensor in node.inputs if tensor.node in self._written]
         if detail and kind not in ("placeholder", "variable", "constant"):
             detail = " ".join([detail, *numbers])
         else:
@@ -226,7 +238,7 @@ class Picture:
                 self.edges.append(Edge(start, key, "data", {tensor: None}, "", *self._numbers(tensor)))
 
     def _numbers(self, tensor: Tensor) -> tuple[str, str]:
-        return tuple(_number(table[tensor]) if tensor in table else "" for table in (self.values, self.slopes))  # type: ignore[return-value]
+        return tuple(number_text(table[tensor]) if tensor in table else "" for table in (self.values, self.slopes))  # type: ignore[return-value]
 
     def _tag_busy(self, busy: Literal["start", "end"], other: Literal["start", "end"]) -> None:
         """Where one box is the ``busy`` end of edges to many scopes: in each of them a tag takes its place."""
@@ -428,12 +440,13 @@ def _in_runs(groups: Sequence[Group], limit: int) -> list[Group]:
 # --- text
 
 
-def _listing(rows: Sequence[str], between: str) -> str:
+def listing(rows: Sequence[str], between: str) -> str:
+    """The first of ``rows``, and how many more there are."""
     rest = len(rows) - LISTED
     return between.join([*rows[:LISTED], *([f"and {rest} more"] if rest > 0 else [])])
 
 
-def _number(value: Any) -> str:
+def number_text(value: Any) -> str:
     """A value, short enough to stand beside an edge."""
     array = np.asarray(value)
     if array.size > 4:

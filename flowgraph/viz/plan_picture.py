@@ -1,0 +1,126 @@
+"""The picture of a plan: tasks as scopes, their kernels as boxes, and edges from what fills a slot to what reads it."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+from ..compile import Plan
+from ..compile.plan import Task, Unit
+from ..graph import Node, Tensor
+from ..graph.spec import format_spec
+from .picture import BOXES, RUNS, Box, Edge, Home, Picture, listing
+
+Written = tuple[tuple[int, int] | None, str]  # rows of a slot (None: all of it), and the box that filled them
+
+
+class PlanPicture(Picture):
+    """What is drawn of ``plan``: with ``depth`` 0 a box for each task, else its kernels; with None whatever fits on a page.
+
+    Feeds and variables stand where a run begins, what is fetched and what is written to variables where it ends.
+    """
+
+    def __init__(self, plan: Plan, depth: int | None = None, *, most: int | None = BOXES) -> None:
+        super().__init__()
+        self.exact = most is None
+        self.depth = min(depth, 1) if depth is not None else int(len(plan.units) <= BOXES)
+        if most is not None and len(plan.units) > most:
+            self.depth = 0
+        self._edges: dict[tuple[str, str, str], Edge] = {}
+        self._fillers: dict[int, list[Written]] = {}
+        self._begin(plan)
+        for run in _runs(plan.tasks, most if self.depth == 0 else None):
+            self._task(run)
+        if self.depth == 0:
+            self.notes.append(f"{len(plan.units)} kernels in {len(plan.tasks)} tasks; depth=1 shows the kernels")
+        self._end(plan)
+        self.edges = list(self._edges.values())
+
+    def _begin(self, plan: Plan) -> None:
+        for i, (tensor, slot) in enumerate(plan.feeds):
+            self._source(f"f{i}", tensor, "placeholder", slot, "fed")
+        for i, (node, slot) in enumerate(plan.variables):
+            self._source(f"v{i}", node.outputs[0], "variable", slot, "read at the start")
+
+    def _source(self, key: str, tensor: Tensor, kind: str, slot: int, what: str) -> None:
+        spec = format_spec(tensor.shape, tensor.dtype)
+        self.boxes[key] = Box(key, kind, tensor.name.rpartition("/")[2], spec, f"{tensor.name}: {spec}\n{what}", ())
+        self._fillers[slot] = [(None, key)]
+
+    def _task(self, tasks: Sequence[Task]) -> None:
+        first, last = tasks[0], tasks[-1]
+        title = f"task {first.index}" if len(tasks) == 1 else f"tasks {first.index} … {last.index}"
+        seconds = _time(sum(task.seconds for task in tasks))
+        units = [unit for task in tasks for unit in task.units]
+        key = f"t{first.index}"
+        if self.depth == 0:
+            kernels = listing([f"{count} {name}" for name, count in Counter(unit.node.op.name for unit in units).most_common()], ", ")
+            tooltip = f"{title} on {first.device}, about {seconds}\n{kernels}"
+            kind = _kind(units[0].node) if units else "forward"
+            self.boxes[key] = Box(key, kind, title, f"{len(units)} kernels, {seconds}", tooltip, (), max(2, len(units)))
+        for i, unit in enumerate(units):
+            if self.depth:
+                key = f"t{first.index}u{i}"
+                self.boxes[key] = _kernel(key, unit, (f"{title}, {seconds}",))
+            for position, slot in enumerate(unit.inputs):
+                rows = unit.read if position < len(unit.cut) and unit.cut[position] else None
+                for start in self._filled(slot, rows):
+                    self._edge(start, key, unit.node.inputs[position] if position < len(unit.node.inputs) else None)
+            if unit.mode in ("part", "partial"):
+                self._fill(unit.buffer, unit.rows, key)
+            else:
+                self._fill(unit.output, None, key)
+
+    def _filled(self, slot: int, rows: tuple[int, int] | None) -> list[str]:
+        """The boxes that filled ``rows`` of a slot."""
+        return [key for written, key in self._fillers.get(slot, ()) if rows is None or written is None or _meet(rows, written)]
+
+    def _fill(self, slot: int, rows: tuple[int, int] | None, key: str) -> None:
+        before = self._fillers.get(slot, [])
+        kept = [] if rows is None else [(written, other) for written, other in before if written is None or not _meet(rows, written)]
+        self._fillers[slot] = [*kept, (rows, key)]
+
+    def _edge(self, start: str, end: str, tensor: Tensor | None) -> None:
+        if start != end:
+            edge = self._edges.setdefault((start, end, "data"), Edge(start, end, "data"))
+            if tensor is not None:
+                edge.tensors[tensor] = None
+
+    def _end(self, plan: Plan) -> None:
+        for i, slot in enumerate(plan.fetches):
+            for start in self._filled(slot, None):
+                self.boxes[f"r{i}"] = Box(f"r{i}", "tag", "fetched", "", "handed to the caller", ())
+                self._edge(start, f"r{i}", None)
+        for i, (node, slot) in enumerate(plan.updates):
+            name = node.name.rpartition("/")[2]
+            self.boxes[f"w{i}"] = Box(f"w{i}", "update", f"{name} is written", "", f"{node.name}: written as the run ends", ())
+            for start in self._filled(slot, None):
+                self._edge(start, f"w{i}", None)
+
+
+def _kernel(key: str, unit: Unit, home: Home) -> Box:
+    rows = f"rows {unit.read[0]}:{unit.read[1]}" if unit.mode in ("part", "partial") else ""
+    how = {"reuse": "in place", "take": "into a kept buffer"}.get(unit.mode, "")
+    spec = "" if unit.spec is None else format_spec(unit.spec.shape, unit.spec.dtype)
+    line = f"{unit.node.location}  {unit.node.location.text}".rstrip()
+    tooltip = "\n".join(filter(None, [f"{unit}: {spec}", f"about {_time(unit.seconds)}", how, line]))
+    return Box(key, _kind(unit.node), unit.node.op.name, rows, tooltip, home)
+
+
+def _kind(node: Node) -> str:
+    return "gradient" if node.forward is not None else "forward"
+
+
+def _meet(a: tuple[int, int], b: tuple[int, int]) -> bool:
+    return a[0] < b[1] and b[0] < a[1]
+
+
+def _runs(tasks: Sequence[Task], most: int | None) -> list[Sequence[Task]]:
+    """The tasks one by one, or where there are more than ``most``, those that follow each other together."""
+    size = 1 if most is None or len(tasks) <= most else math.ceil(len(tasks) / min(RUNS, most))
+    return [tasks[i : i + size] for i in range(0, len(tasks), size)]
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds * 1e3:.1f} ms" if seconds >= 1e-3 else f"{seconds * 1e6:.0f} us"
