@@ -42,6 +42,7 @@ from .ops.create import (
     ones,
     zeros,
 )
+from .ops.diagonals import diag, tril, triu
 from .ops.einsum import einsum, kron, outer, tensordot, vecdot
 from .ops.elementwise import (
     abs,
@@ -209,7 +210,7 @@ __all__ = [
     "reshape", "roll", "searchsorted", "segment_sum", "sort", "split", "squeeze", "stack", "swapaxes", "take",
     "take_along_axis", "tile", "top_k", "unique", "unstack", "zeros", "zeros_like",
     # matrices
-    "einsum", "kron", "matmul", "matrix_transpose", "outer", "tensordot", "vecdot",
+    "diag", "einsum", "kron", "matmul", "matrix_transpose", "outer", "tensordot", "tril", "triu", "vecdot",
     # libraries
     "data", "fft", "init", "io", "nn", "optim", "random", "special", "viz",
     # errors

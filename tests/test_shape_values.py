@@ -77,6 +77,18 @@ SAME = {
     "isin": (WHOLE, lambda xp, x: xp.isin(x, [1, 3])),
     "bincount": (WHOLE[0], lambda xp, x: xp.bincount(x, minlength=9)),
     "bincount of weights": (WHOLE[0], lambda xp, x: xp.bincount(x, x / 2)),
+    "tril": (CUBE, lambda xp, x: xp.tril(x, 1)),
+    "triu": (M, lambda xp, x: xp.triu(x, -1)),
+    "diag of a vector": (V, lambda xp, x: xp.diag(x)),
+    "diag above": (V, lambda xp, x: xp.diag(x, 2)),
+    "diag below": (V, lambda xp, x: xp.diag(x, -1)),
+    "diag of a matrix": (M, lambda xp, x: xp.diag(x, 1)),
+    "diagonal": (CUBE, lambda xp, x: x.diagonal(1, 2, 0)),
+    "trace": (CUBE, lambda xp, x: x.trace(-1, 1, 2)),
+    "flatten": (CUBE, lambda xp, x: x.flatten()),
+    "ravel": (M, lambda xp, x: x.ravel()),
+    "methods": (M[:, None], lambda xp, x: x.squeeze(1).swapaxes(0, 1).repeat(2, axis=0).take([1, 0, 5], axis=0).clip(-1, 1).round(1)),
+    "methods that order": (V, lambda xp, x: [x.argsort(), x.nonzero()[0], x.searchsorted([0.3]), x.argmin(), x.dot(x)]),
     "linspace": (M, lambda xp, x: xp.linspace(x, x[0], 5, endpoint=False)),
     "full_like": (M, lambda xp, x: xp.full_like(x, 2)),
 }
@@ -99,8 +111,7 @@ def test_values_agree_with_numpy(array, function, known):
 
 @pytest.mark.parametrize(("array", "function"), SAME.values(), ids=SAME)
 def test_numpy_functions_on_tensors_give_the_same_nodes(array, function):
-    name = function.__code__.co_names[0]
-    if name in ("full_like", "linspace"):
+    if function in (SAME["full_like"][1], SAME["linspace"][1]):
         pytest.skip("its arguments need not be tensors")
     with fg.Graph() as graph:
         y = function(np, fg.constant(array))
@@ -122,6 +133,7 @@ SMOOTH = {
     "meshgrid": (M[0], lambda x: fg.meshgrid(x, x[:2])[0] * fg.meshgrid(x, x[:2])[1]),
     "linspace": (M, lambda x: fg.linspace(x[0], x[1], 4)),
     "full": (M[0], lambda x: fg.full((3, 4), x)),
+    "diagonals": (M[:, :3], lambda x: fg.diag(fg.diag(x), 1) + fg.tril(fg.pad(x, ((0, 1), (1, 0)))) + fg.triu(x)[0, 1]),
     "updates": (M, lambda x: (x * x).at[:, [0, 0, 2]].set(x[:, :3]).at[0].add(fg.exp(x[1]))),
 }
 
@@ -231,6 +243,9 @@ def test_searching_and_membership_in_a_row_for_each_entry(graph, session):
         (lambda x: fg.take_along_axis(x, [0], 1), ShapeError, "1 axes of indices for 2 of the tensor"),
         (lambda x: fg.bincount(x[0]), DtypeError, "a row of integers is expected"),
         (lambda x: fg.segment_sum(x, [0, 1, 0], -1), ArgumentError, "num_segments is an int of 0 or more"),
+        (lambda x: fg.diag(x[None]), ShapeError, r"a vector or a matrix is expected, got shape \(1, 3, 4\)"),
+        (lambda x: fg.tril(x[0]), ShapeError, r"a matrix is expected, got shape \(4,\)"),
+        (lambda x: x.diagonal(0, 1, -1), ShapeError, "axis1 and axis2 are both axis 1"),
         (lambda x: fg.sort(x, axis=2), ShapeError, "axis 2 is out of range for 2 dimensions"),
     ],
 )

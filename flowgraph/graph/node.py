@@ -381,6 +381,48 @@ class Tensor:
     def reshape(self, *shape: Any) -> Tensor:
         return FUNCTIONS["reshape"](self, shape[0] if len(shape) == 1 else shape)  # type: ignore[no-any-return]
 
+    def flatten(self) -> Tensor:
+        """Its elements row by row, as a vector."""
+        return FUNCTIONS["reshape"](self, -1)  # type: ignore[no-any-return]
+
+    ravel = flatten
+
+    def squeeze(self, axis: int | Sequence[int] | None = None) -> Tensor:
+        return FUNCTIONS["squeeze"](self, axis)  # type: ignore[no-any-return]
+
+    def swapaxes(self, axis1: int, axis2: int) -> Tensor:
+        return FUNCTIONS["swapaxes"](self, axis1, axis2)  # type: ignore[no-any-return]
+
+    def repeat(self, repeats: Any, axis: int | None = None) -> Tensor:
+        return FUNCTIONS["repeat"](self, repeats, axis)  # type: ignore[no-any-return]
+
+    def take(self, indices: Any, axis: int | None = None) -> Tensor:
+        return FUNCTIONS["take"](self, indices, axis)  # type: ignore[no-any-return]
+
+    def nonzero(self) -> tuple[Tensor, ...]:
+        return FUNCTIONS["nonzero"](self)  # type: ignore[no-any-return]
+
+    def argsort(self, axis: int | None = -1) -> Tensor:
+        return FUNCTIONS["argsort"](self, axis)  # type: ignore[no-any-return]
+
+    def searchsorted(self, values: Any, side: Any = "left") -> Tensor:
+        return FUNCTIONS["searchsorted"](self, values, side)  # type: ignore[no-any-return]
+
+    def diagonal(self, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
+        return FUNCTIONS["diagonal"](self, offset, axis1, axis2)  # type: ignore[no-any-return]
+
+    def trace(self, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
+        return FUNCTIONS["trace"](self, offset, axis1, axis2)  # type: ignore[no-any-return]
+
+    def round(self, decimals: int = 0) -> Tensor:
+        return FUNCTIONS["round"](self, decimals)  # type: ignore[no-any-return]
+
+    def clip(self, min: Any = None, max: Any = None) -> Tensor:
+        return FUNCTIONS["clip"](self, min, max)  # type: ignore[no-any-return]
+
+    def dot(self, other: Any) -> Tensor:
+        return FUNCTIONS["dot"](self, other)  # type: ignore[no-any-return]
+
     def transpose(self, *axes: Any) -> Tensor:
         order = axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes
         return FUNCTIONS["permute_dims"](self, order or None)  # type: ignore[no-any-return]
@@ -402,3 +444,6 @@ class Tensor:
 
     def argmax(self, axis: int | None = None, keepdims: bool = False) -> Tensor:
         return FUNCTIONS["argmax"](self, axis=axis, keepdims=keepdims)  # type: ignore[no-any-return]
+
+    def argmin(self, axis: int | None = None, keepdims: bool = False) -> Tensor:
+        return FUNCTIONS["argmin"](self, axis=axis, keepdims=keepdims)  # type: ignore[no-any-return]

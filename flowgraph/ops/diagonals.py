@@ -6,10 +6,12 @@ from typing import Any
 
 from ..errors import ShapeError
 from ..graph import Dim, Op, Spec, Tensor, Work, op
-from ..graph.op import Batch
-from ..graph.spec import format_shape
+from ..graph.op import Batch, public
+from ..graph.spec import format_shape, normalize_axis
 from .batching import full
+from .elementwise import broadcast_like
 from .reduce import sum
+from .repeat import pad
 from .samples import Over
 
 
@@ -73,27 +75,32 @@ class DiagonalMatrix(Op):
 
 
 class Triangle(Op):
-    """The upper or lower triangle of each matrix, its diagonal times ``diagonal``; zeros elsewhere."""
+    """The upper or lower triangle of each matrix, from diagonal ``k`` on, its main diagonal times ``diagonal``; zeros elsewhere."""
 
-    def infer(self, x: Any, *, upper: bool, diagonal: float) -> Any:
+    def infer(self, x: Any, *, upper: bool, diagonal: float, k: int = 0) -> Any:
+        if len(x.shape) < 2:
+            raise ShapeError(f"a matrix is expected, got shape {format_shape(x.shape)}")
         return x
 
-    def kernel(self, xp: Any, x: Any, *, upper: bool, diagonal: float) -> Any:
-        result = (xp.triu if upper else xp.tril)(x)
+    def kernel(self, xp: Any, x: Any, *, upper: bool, diagonal: float, k: int = 0) -> Any:
+        result = (xp.triu if upper else xp.tril)(x, k)
         if diagonal != 1.0:
             steps = xp.arange(min(x.shape[-2:]))
             result[..., steps, steps] *= diagonal
         return result
 
-    def vjp(self, g: Tensor, out: Tensor, x: Tensor, *, upper: bool, diagonal: float) -> Any:
-        return triangle(g, upper=upper, diagonal=diagonal)
+    def vjp(self, g: Tensor, out: Tensor, x: Tensor, **attrs: Any) -> Any:
+        return triangle(g, **attrs)
 
     def vmap(self, batch: Batch, x: Tensor, **attrs: Any) -> Tensor:
         return triangle(x, **attrs)
 
     samples = Over(
         [((3, 3),), ((2, 4),), ((4, 2),), ((0, 3),), ((2, 3, 3),)],
-        attrs=[{"upper": u, "diagonal": d} for u in (False, True) for d in (1.0, 0.5)],
+        attrs=[
+            *({"upper": u, "diagonal": d} for u in (False, True) for d in (1.0, 0.5)),
+            *({"upper": u, "diagonal": 1.0, "k": k} for u in (False, True) for k in (1, -1, 9)),
+        ],
     )
 
 
@@ -149,3 +156,62 @@ def trace(x: Any, offset: int = 0) -> Tensor:
     np.float64(5.0)
     """
     return sum(diagonal(x, offset), axis=-1)
+
+
+def tril(x: Any, k: int = 0) -> Tensor:
+    """The matrices in the last two axes of ``x`` with zeros above diagonal ``k``.
+
+    raises  ShapeError for fewer than two dimensions
+
+    >>> session.run(fg.tril([[1, 2], [3, 4]]))
+    array([[1, 0],
+           [3, 4]])
+    """
+    return triangle(x, upper=False, diagonal=1.0, k=int(k))
+
+
+def triu(x: Any, k: int = 0) -> Tensor:
+    """The matrices in the last two axes of ``x`` with zeros below diagonal ``k``. raises ShapeError for fewer than two dimensions."""
+    return triangle(x, upper=True, diagonal=1.0, k=int(k))
+
+
+def diag(v: Any, k: int = 0) -> Tensor:
+    """A square matrix with the vector ``v`` on its diagonal ``k`` and zeros elsewhere; or, of a matrix ``v``, that diagonal.
+
+    raises  ShapeError for other numbers of dimensions
+
+    >>> session.run(fg.diag([1, 2]))
+    array([[1, 0],
+           [0, 2]])
+    """
+    (v,) = diagonal_part.lift((v,))
+    if v.ndim == 2:
+        return diagonal(v, k)
+    if v.ndim != 1:
+        raise ShapeError(
+            f"diag: a vector or a matrix is expected, got shape {format_shape(v.shape)}", help="fg.linalg.diagonal takes batches"
+        )
+    row = pad(v, (0, abs(k)))
+    square = broadcast_like(row[:, None], row)  # only its shape is used
+    return diagonal_matrix(v, square, offset=int(k), axes=(-2, -1))
+
+
+def _diagonal_between(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
+    """What `numpy.diagonal` and the method give: of the matrices in any two axes."""
+    (x,) = diagonal_part.lift((x,))
+    one, other = (normalize_axis(a, x.ndim) - x.ndim for a in (axis1, axis2))
+    if one == other:
+        raise ShapeError(f"diagonal: axis1 and axis2 are both axis {one + x.ndim}")
+    return diagonal_part(x, offset=int(offset), axes=(one, other))
+
+
+def _trace_between(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
+    """What `numpy.trace` and the method give."""
+    return sum(_diagonal_between(x, offset, axis1, axis2), axis=-1)
+
+
+public(tril)
+public(triu)
+public(diag)
+public(_diagonal_between, "diagonal")
+public(_trace_between, "trace")
