@@ -3,8 +3,11 @@
 Each name here is public and has a place in the reference.
 """
 
-from . import data, fft, init, io, nn, optim, random, special, viz
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from . import errors as errors
+from . import fft, init, nn, random, special
 from .autodiff import gradients, vmap
 from .check import check_gradient
 from .compile import Plan
@@ -31,6 +34,7 @@ from .errors import (
     VariableOrderWarning,
 )
 from .graph import Graph, Node, Tensor, control_dependencies, device, get_default_graph, scope
+from .graph.op import public
 from .ops.create import (
     arange,
     broadcast_arrays,
@@ -175,7 +179,10 @@ from .ops.state import (
     variable,
 )
 from .session import Function, RunFuture, Session
-from .viz import draw
+
+if TYPE_CHECKING:
+    from . import data, io, optim, viz
+    from .viz import draw
 
 __version__ = "0.1.0"
 
@@ -218,3 +225,20 @@ __all__ = [
     "FileFormatError", "GradientError", "GraphError", "MissingExtraError", "RunCancelledError", "RunTimeoutError",
     "SessionClosedError", "ShapeError", "UninitializedError", "GraphGrowthWarning", "VariableOrderWarning",
 ]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    """Loads a library when it is first named: half of the time to import flowgraph is theirs, and many programs do without."""
+    if name in ("data", "io", "optim", "viz"):
+        return importlib.import_module(f"{__name__}.{name}")
+    if name == "draw":
+        value = globals()["draw"] = importlib.import_module(f"{__name__}.viz").draw
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _draw(*args: Any, **options: Any) -> Any:
+    return __getattr__("draw")(*args, **options)
+
+
+public(_draw, "draw")  # what notebooks call to show a graph

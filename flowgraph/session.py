@@ -5,7 +5,6 @@ A graph is pure; several sessions may run it with different states.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import threading
 import warnings
@@ -455,6 +454,8 @@ class RunFuture:
         return self._future.done()
 
     def __await__(self) -> Generator[Any, None, Any]:
+        import asyncio  # 15 ms that most programs do without
+
         values = yield from asyncio.wrap_future(self._future).__await__()
         return self._names(values)
 

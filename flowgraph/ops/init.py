@@ -19,7 +19,6 @@ from ..errors import ArgumentError, DtypeError
 from ..graph.spec import as_dtype, as_shape, format_shape, is_known
 
 Array = np.ndarray[Any, Any]
-Generator = np.random.Generator
 
 FLOAT32: np.dtype[Any] = np.dtype("float32")
 
@@ -43,7 +42,7 @@ class Distribution:
         object.__setattr__(self, "shape", shape)
         object.__setattr__(self, "dtype", as_dtype(self.dtype))
 
-    def __call__(self, generator: Generator) -> Array:
+    def __call__(self, generator: np.random.Generator) -> Array:
         raise NotImplementedError
 
     def _check(self, **numbers: Any) -> None:
@@ -76,7 +75,7 @@ class Constant(Distribution):
         if not np.can_cast(np.min_scalar_type(value), self.dtype, "same_kind"):
             raise DtypeError(f"Constant: {self.dtype} cannot hold {value!r}")
 
-    def __call__(self, generator: Generator) -> Array:
+    def __call__(self, generator: np.random.Generator) -> Array:
         return np.full(self.shape, self.value, self.dtype)
 
 
@@ -93,7 +92,7 @@ class Normal(Distribution):
         if self.std < 0:
             raise ArgumentError(f"Normal: std cannot be negative, got {self.std}")
 
-    def __call__(self, generator: Generator) -> Array:
+    def __call__(self, generator: np.random.Generator) -> Array:
         drawn = generator.standard_normal(self.shape, self._drawn)
         return np.asarray(drawn * drawn.dtype.type(self.std) + drawn.dtype.type(self.mean), self.dtype)
 
@@ -111,7 +110,7 @@ class Uniform(Distribution):
         if self.low > self.high:
             raise ArgumentError(f"Uniform: low is above high, {self.low} > {self.high}")
 
-    def __call__(self, generator: Generator) -> Array:
+    def __call__(self, generator: np.random.Generator) -> Array:
         drawn = generator.random(self.shape, self._drawn)
         width = self.high - self.low
         return np.asarray(drawn * drawn.dtype.type(width) + drawn.dtype.type(self.low), self.dtype)
@@ -133,7 +132,7 @@ class TruncatedNormal(Distribution):
         if self.limit < 0.1:  # below it, most draws would be in vain
             raise ArgumentError(f"TruncatedNormal: limit is 0.1 standard deviations or more, got {self.limit}", help="fg.init.uniform")
 
-    def __call__(self, generator: Generator) -> Array:
+    def __call__(self, generator: np.random.Generator) -> Array:
         drawn = np.asarray(generator.standard_normal(self.shape, self._drawn))
         flat = drawn.reshape(-1)
         outside = np.flatnonzero(np.abs(flat) >= self.limit)
@@ -155,7 +154,7 @@ class Orthogonal(Distribution):
         if len(self.shape) < 2:
             raise ArgumentError(f"Orthogonal: a matrix or filters are needed, got {format_shape(self.shape)}")
 
-    def __call__(self, generator: Generator) -> Array:
+    def __call__(self, generator: np.random.Generator) -> Array:
         rows, columns = self.shape[0], math.prod(self.shape[1:])
         if not rows * columns:
             return np.zeros(self.shape, self.dtype)
@@ -178,7 +177,7 @@ class Identity(Distribution):
         if len(self.shape) < 2:
             raise ArgumentError(f"Identity: a matrix or filters are needed, got {format_shape(self.shape)}")
 
-    def __call__(self, generator: Generator) -> Array:
+    def __call__(self, generator: np.random.Generator) -> Array:
         made = np.zeros(self.shape, self.dtype)
         if made.size:
             diagonal = np.arange(min(self.shape[:2]))

@@ -7,11 +7,8 @@ its output and its messages are looked at.
 
 from __future__ import annotations
 
-import html
 import os
 import re
-import shutil
-import subprocess
 import sys
 from typing import Any
 
@@ -195,6 +192,8 @@ def _quoted(text: str) -> str:
 
 
 def _markup(text: str) -> str:
+    import html
+
     return html.escape(_clean(text))
 
 
@@ -212,6 +211,8 @@ class Failure(Exception):
 
 def program() -> list[str] | None:
     """The command that draws: the system's ``dot``, or the one of the package graphviz-pure; None without either."""
+    import shutil
+
     for folder in (None, os.path.dirname(sys.executable)):
         for name in ("dot", "graphviz-pure"):
             found = shutil.which(name, path=folder)
@@ -227,6 +228,8 @@ def formats(command: list[str]) -> tuple[str, ...]:
 
 def run(command: list[str], text: str, kind: str, seconds: float) -> bytes:
     """What ``command`` makes of DOT text. raises Failure."""
+    import subprocess
+
     options = [f"-T{kind}"] + (["-Gdpi=144"] if kind == "png" and len(text) < 20_000 else [])
     try:
         done = subprocess.run([*command, *options], input=text.encode(), capture_output=True, timeout=seconds, check=False)

@@ -7,7 +7,6 @@ in a new column, as in a newspaper, so that a chain of 100,000 nodes is a square
 
 from __future__ import annotations
 
-import html
 import math
 import unicodedata
 from collections import deque
@@ -344,4 +343,6 @@ def _legend(picture: Picture) -> str:
 
 
 def _text(text: str) -> str:
+    import html
+
     return html.escape(_clean(text), quote=False)
