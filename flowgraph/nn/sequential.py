@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from ..errors import ArgumentError, ShapeError
@@ -11,47 +12,52 @@ from ..graph import Tensor
 from ..graph.spec import format_shape
 from ..ops.elementwise import add
 from ..ops.shape import reshape
+from .layer import Layer
 
 
-class Sequential:
+class Sequential(Layer):
     """Functions of a tensor, one after another: layers, ``fg.nn.relu``, any function of your own.
 
-    variables  those of its layers, each once
+    Layers are told whether a call is part of training. A Sequential has no scope of its own: the layers were made before it.
 
-    >>> net = fg.nn.Sequential(fg.nn.Linear(784, 625), fg.nn.relu, fg.nn.Linear(625, 10))
-    >>> net(fg.placeholder("x", (None, 784)))
+    >>> net = fg.nn.Sequential(fg.nn.Linear(784, 625), fg.nn.relu, fg.nn.Dropout(0.5), fg.nn.Linear(625, 10))
+    >>> net(fg.placeholder("x", (None, 784)), training=False)
     <Tensor linear_1/add: (?, 10) float32>
-    >>> [w.name for w in net.variables]
+    >>> list(net.parameters)
     ['linear/w', 'linear/b', 'linear_1/w', 'linear_1/b']
+    >>> net[:2]
+    <Sequential: <Linear linear: linear/w (784, 625), linear/b (625,)>, relu>
     """
 
-    def __init__(self, *layers: Callable[[Tensor], Tensor]) -> None:
-        for position, layer in enumerate(layers):
-            if not callable(layer):
-                raise ArgumentError(f"Sequential: {layer!r:.80} at position {position} is no layer and no function")
-        self.layers = layers
+    def __init__(self, *functions: Callable[..., Tensor]) -> None:
+        for position, function in enumerate(functions):
+            if not callable(function):
+                raise ArgumentError(f"Sequential: {function!r:.80} at position {position} is no layer and no function")
+        self.name, self.dtype, self._own, self._made = "Sequential", None, [], []
+        self.functions = functions
 
-    @property
-    def variables(self) -> list[Tensor]:
-        found = {id(w): w for layer in self.layers for w in getattr(layer, "variables", ())}
-        return list(found.values())
+    @contextmanager
+    def scope(self) -> Iterator[None]:
+        """No scope of its own."""
+        yield
 
-    def __call__(self, x: Any) -> Tensor:
-        for layer in self.layers:
-            x = layer(x)
-        return x  # type: ignore[no-any-return]
+    def apply(self, x: Any, *, training: bool | Tensor | None) -> Any:
+        for function in self.functions:
+            x = function(x, training=training) if isinstance(function, Layer) else function(x)
+        return x
 
-    def __iter__(self) -> Iterator[Callable[[Tensor], Tensor]]:
-        return iter(self.layers)
+    def __iter__(self) -> Iterator[Callable[..., Tensor]]:
+        return iter(self.functions)
 
     def __len__(self) -> int:
-        return len(self.layers)
+        return len(self.functions)
 
-    def __getitem__(self, position: int) -> Callable[[Tensor], Tensor]:
-        return self.layers[position]
+    def __getitem__(self, position: int | slice) -> Any:
+        found = self.functions[position]
+        return Sequential(*found) if isinstance(found, tuple) else found
 
     def __repr__(self) -> str:
-        return f"<Sequential: {', '.join(getattr(layer, '__name__', repr(layer)) for layer in self.layers)}>"
+        return f"<Sequential: {', '.join(getattr(function, '__name__', repr(function)) for function in self.functions)}>"
 
 
 def flatten(x: Any) -> Tensor:
