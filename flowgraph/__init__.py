@@ -46,6 +46,7 @@ from .ops.create import (
     ones,
     zeros,
 )
+from .ops.cumulative import cumulative_prod, cumulative_sum
 from .ops.diagonals import diag, tril, triu
 from .ops.einsum import einsum, kron, outer, tensordot, vecdot
 from .ops.elementwise import (
@@ -141,7 +142,8 @@ from .ops.join import (
     unstack,
 )
 from .ops.matmul import matmul, matrix_transpose
-from .ops.reduce import argmax, argmin, max, mean, min, size, sum
+from .ops.positions import argmax, argmin
+from .ops.reduce import all, any, logsumexp, max, mean, min, prod, size, sum
 from .ops.repeat import (
     pad,
     repeat,
@@ -178,6 +180,7 @@ from .ops.state import (
     stop_gradient,
     variable,
 )
+from .ops.statistics import count_nonzero, std, var
 from .session import Function, RunFuture, Session
 
 if TYPE_CHECKING:
@@ -210,7 +213,8 @@ __all__ = [
     "nextafter", "not_equal", "positive", "pow", "rad2deg", "real", "reciprocal", "remainder", "round", "sign", "signbit", "sin",
     "sinh", "sqrt", "square", "subtract", "tan", "tanh", "trunc", "where",
     # reductions
-    "argmax", "argmin", "max", "mean", "min", "size", "sum",
+    "all", "any", "argmax", "argmin", "count_nonzero", "cumulative_prod", "cumulative_sum", "logsumexp", "max", "mean", "min", "prod",
+    "size", "std", "sum", "var",
     # shapes
     "arange", "argsort", "bincount", "broadcast_arrays", "broadcast_to", "concat", "expand_dims", "eye", "flip", "full",
     "full_like", "isin", "linspace", "meshgrid", "moveaxis", "nonzero", "ones", "ones_like", "pad", "permute_dims", "repeat",

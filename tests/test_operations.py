@@ -103,7 +103,7 @@ def test_cutting_into_slices_gives_the_whole(op, sample):
             inputs = [x[rows] if cut else x for x, cut in zip(sample.inputs, slicing.inputs, strict=True)]
             parts.append(np.asarray(op.kernel(np, *inputs, **sample.attrs)))
     joined = np.concatenate(parts) if slicing.join == "concat" else parts[0] + parts[1]
-    np.testing.assert_allclose(joined, whole, rtol=1e-12)
+    np.testing.assert_allclose(joined, whole, rtol=1e-5 if whole.dtype in ("float32", "complex64") else 1e-12)
 
 
 def differentiated(op, sample):

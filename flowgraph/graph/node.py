@@ -26,8 +26,6 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {}
 
 # NumPy's older names for functions whose array-API name is the one we carry.
 _OTHER_NAMES = {
-    "amax": "max",
-    "amin": "min",
     "concatenate": "concat",
     "transpose": "permute_dims",
 }
@@ -441,6 +439,27 @@ class Tensor:
 
     def min(self, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Tensor:
         return FUNCTIONS["min"](self, axis=axis, keepdims=keepdims)  # type: ignore[no-any-return]
+
+    def prod(self, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Tensor:
+        return FUNCTIONS["prod"](self, axis=axis, keepdims=keepdims)  # type: ignore[no-any-return]
+
+    def any(self, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Tensor:
+        return FUNCTIONS["any"](self, axis=axis, keepdims=keepdims)  # type: ignore[no-any-return]
+
+    def all(self, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Tensor:
+        return FUNCTIONS["all"](self, axis=axis, keepdims=keepdims)  # type: ignore[no-any-return]
+
+    def var(self, axis: int | Sequence[int] | None = None, correction: float = 0.0, keepdims: bool = False) -> Tensor:
+        return FUNCTIONS["var"](self, axis=axis, correction=correction, keepdims=keepdims)  # type: ignore[no-any-return]
+
+    def std(self, axis: int | Sequence[int] | None = None, correction: float = 0.0, keepdims: bool = False) -> Tensor:
+        return FUNCTIONS["std"](self, axis=axis, correction=correction, keepdims=keepdims)  # type: ignore[no-any-return]
+
+    def cumsum(self, axis: int | None = None) -> Tensor:
+        return FUNCTIONS["cumsum"](self, axis)  # type: ignore[no-any-return]
+
+    def cumprod(self, axis: int | None = None) -> Tensor:
+        return FUNCTIONS["cumprod"](self, axis)  # type: ignore[no-any-return]
 
     def argmax(self, axis: int | None = None, keepdims: bool = False) -> Tensor:
         return FUNCTIONS["argmax"](self, axis=axis, keepdims=keepdims)  # type: ignore[no-any-return]

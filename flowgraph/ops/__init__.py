@@ -5,6 +5,7 @@ from . import (
     attention,
     conv,
     create,
+    cumulative,
     diagonals,
     einsum,
     elementwise,
@@ -15,6 +16,7 @@ from . import (
     losses,
     matmul,
     pool,
+    positions,
     random,
     reduce,
     repeat,
@@ -23,9 +25,10 @@ from . import (
     sort,
     special,
     state,
+    statistics,
 )
 
 __all__ = [
-    "activations", "attention", "conv", "create", "diagonals", "einsum", "elementwise", "fft", "gather", "indexing", "join", "losses",
-    "matmul", "pool", "random", "reduce", "repeat", "resize", "shape", "sort", "special", "state",
+    "activations", "attention", "conv", "create", "cumulative", "diagonals", "einsum", "elementwise", "fft", "gather", "indexing", "join",
+    "losses", "matmul", "pool", "positions", "random", "reduce", "repeat", "resize", "shape", "sort", "special", "state", "statistics",
 ]  # fmt: skip

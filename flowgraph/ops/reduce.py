@@ -1,4 +1,4 @@
-"""Operations that make one element of many: sums, means, extremes and their positions."""
+"""Operations that make one element of many: sums, products, means, norms, extremes, truth."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import numpy as np
 from ..errors import DtypeError, ShapeError
 from ..graph import Op, Shape, Spec, Tensor, Work, no_gradient, op
 from ..graph.op import Batch, Slicing, public
-from ..graph.spec import normalize_axes, normalize_axis
-from .elementwise import astype, broadcast_like, equal, like
-from .samples import UNARY_SHAPES, Over, every_axis, every_reduction
-from .shape import repeat_like, reshape_like
+from ..graph.spec import is_known, normalize_axes
+from .cumulative import cumulative_prod, in_wide, shifted, sum_dtype
+from .elementwise import astype, broadcast_like, conj, equal, exp_difference, real_dtype, where, wide_dtype
+from .samples import COMPLEX, LOW, UNARY_SHAPES, Over, every_reduction
+from .shape import flip, ones_like, repeat_like, reshape_like
 
 Axis = int | Sequence[int] | None
 
@@ -59,10 +60,10 @@ class Sum(Reduction):
     """The sum."""
 
     def result_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
-        return np.add.resolve_dtypes((None, dtype, None), reduction=True)[-1] if dtype.kind in "fcV" else _widened(dtype)
+        return sum_dtype(dtype)
 
     def kernel(self, xp: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool, out: Any = None) -> Any:
-        return xp.sum(x, axis=axis, keepdims=keepdims, out=out)
+        return in_wide(lambda wide, into: xp.sum(x, axis=axis, keepdims=keepdims, dtype=wide, out=into), sum_dtype(x.dtype), out)
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor, *, axis: tuple[int, ...], keepdims: bool) -> Any:
         return spread(g, x, axis, keepdims)
@@ -70,14 +71,13 @@ class Sum(Reduction):
     def slicing(self, out: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool) -> Slicing | None:
         if not x.shape or x.shape[0] < 2:
             return None
+        if 0 in axis and wide_dtype(x.dtype) != x.dtype:
+            return None  # the parts would be rounded before they are added up
         return Slicing((True,), x.shape[0], "sum" if 0 in axis else "concat")
 
-    samples = Over(UNARY_SHAPES, attrs=every_reduction)
-
-
-def _widened(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """As NumPy sums: booleans and narrow integers in 64 bits."""
-    return np.dtype("uint64") if dtype.kind == "u" else np.dtype("int64")
+    samples = Over(UNARY_SHAPES, attrs=every_reduction, also=COMPLEX + LOW) + Over(
+        UNARY_SHAPES[3:4], attrs=every_reduction, dtypes=("bool",)
+    )
 
 
 class Mean(Reduction):
@@ -88,16 +88,132 @@ class Mean(Reduction):
 
     def kernel(self, xp: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool, out: Any = None) -> Any:
         count = math.prod(x.shape[a] for a in axis)
-        total = xp.sum(x, axis=axis, keepdims=keepdims, out=out, dtype=self.result_dtype(x.dtype))
-        return xp.divide(total, count, out=out)
+
+        def mean(dtype: np.dtype[Any], out: Any) -> Any:
+            return xp.divide(xp.sum(x, axis=axis, keepdims=keepdims, out=out, dtype=dtype), count, out=out)
+
+        return in_wide(mean, self.result_dtype(x.dtype), out)
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor, *, axis: tuple[int, ...], keepdims: bool) -> Any:
-        sizes = [x.shape[a] for a in axis]
-        if all(isinstance(size, int) for size in sizes):
-            return spread(g / math.prod(sizes), x, axis, keepdims)  # type: ignore[arg-type]
-        return spread(g / astype(_size(x, axis=axis), g.dtype), x, axis, keepdims)
+        return spread(g / count_along(x, axis, g.dtype), x, axis, keepdims)
 
-    samples = Over([((),), ((1,),), ((2, 3),), ((2, 1, 3),)], attrs=every_reduction)
+    samples = Over([((),), ((1,),), ((2, 3),), ((2, 1, 3),)], attrs=every_reduction, also=COMPLEX + LOW)
+
+
+def count_along(x: Tensor, axis: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+    """How many elements of ``x`` lie along ``axis``: a number if the sizes are known, else a tensor of ``dtype``."""
+    sizes = tuple([x.shape[a] for a in axis])
+    return math.prod(sizes) if is_known(sizes) else astype(_size(x, axis=axis), dtype)
+
+
+class Prod(Reduction):
+    """The product over one axis, or none: the public function multiplies over one after the other."""
+
+    def result_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
+        return sum_dtype(dtype)
+
+    def kernel(self, xp: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool, out: Any = None) -> Any:
+        return in_wide(lambda wide, into: xp.prod(x, axis=axis, keepdims=keepdims, dtype=wide, out=into), sum_dtype(x.dtype), out)
+
+    def vjp(self, g: Tensor, out: Tensor, x: Tensor, *, axis: tuple[int, ...], keepdims: bool) -> Any:
+        if not axis:
+            return g
+        # Each element is owed the product of the others: of those before it and of those behind it, as out / x fails at zeros.
+        (a,) = axis
+        before = cumulative_prod(shifted(x, a, ones_like), a)
+        behind = flip(cumulative_prod(shifted(flip(x, a), a, ones_like), a), a)
+        return spread(g, x, axis, keepdims) * conj(before * behind)
+
+    samples = Over(
+        UNARY_SHAPES,
+        attrs=lambda s: [case for case in every_reduction(s) if len(case["axis"]) < 2],
+        also=COMPLEX + LOW,
+    ) + Over([((2, 3),)], (-1, 1), attrs=({"axis": (1,), "keepdims": True},), dtypes=("int32",))
+
+
+class Norm(Reduction):
+    """The 2-norm ``sqrt(sum(abs(x)**2))``; its gradient where it is 0 is 0."""
+
+    def result_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
+        return real_dtype(dtype) if dtype.kind in "fcV" else np.dtype("float64")
+
+    def kernel(self, xp: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool, out: Any = None) -> Any:
+        def norm(dtype: np.dtype[Any], out: Any) -> Any:
+            squares = xp.square(x.real, dtype=dtype)
+            if x.dtype.kind == "c":
+                squares += xp.square(x.imag)
+            return xp.sqrt(xp.sum(squares, axis=axis, keepdims=keepdims, out=out), out=out)
+
+        return in_wide(norm, self.result_dtype(x.dtype), out)
+
+    def vjp(self, g: Tensor, out: Tensor, x: Tensor, *, axis: tuple[int, ...], keepdims: bool) -> Any:
+        return spread(g / where(equal(out, 0), np.inf, out), x, axis, keepdims) * x
+
+    def work(self, x: Any, **attrs: Any) -> Work:
+        size = math.prod(x.shape)
+        return Work(2 * size, size * x.dtype.itemsize)
+
+    samples = Over(UNARY_SHAPES, (0.3, 2.0), attrs=every_reduction, also=COMPLEX + LOW)
+
+
+class Logsumexp(Reduction):
+    """``log(sum(exp(x)))`` without overflow."""
+
+    def infer(self, x: Any, *, axis: tuple[int, ...], keepdims: bool) -> Spec:
+        if x.dtype.kind not in "fV":
+            raise DtypeError(f"needs real floats, got {x.dtype}", help='cast with fg.astype(x, "float32")')
+        return super().infer(x, axis=axis, keepdims=keepdims)
+
+    def kernel(self, xp: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool, out: Any = None) -> Any:
+        def logsumexp(dtype: np.dtype[Any], out: Any) -> Any:
+            if 0 in [x.shape[a] for a in axis]:
+                top = xp.zeros(reduced(x.shape, axis, True), dtype)
+            else:
+                top = xp.max(x, axis=axis, keepdims=True).astype(dtype, copy=False)
+                top = xp.where(xp.isfinite(top), top, dtype.type(0))  # inf - inf would be NaN
+            total = xp.log(xp.sum(xp.exp(x - top, dtype=dtype), axis=axis, keepdims=True))
+            return xp.add(total, top).reshape(reduced(x.shape, axis, keepdims))
+
+        wide = wide_dtype(x.dtype)
+        result = logsumexp(wide, None).astype(x.dtype, copy=False)
+        if out is None:
+            return result
+        out[...] = result
+        return out
+
+    def vjp(self, g: Tensor, out: Tensor, x: Tensor, *, axis: tuple[int, ...], keepdims: bool) -> Any:
+        return spread(g, x, axis, keepdims) * exp_difference(x, spread(out, x, axis, keepdims))
+
+    def work(self, x: Any, **attrs: Any) -> Work:
+        size = math.prod(x.shape)
+        return Work(15 * size, size * x.dtype.itemsize)
+
+    samples = Over([((),), ((1,),), ((2, 3),), ((2, 1, 3),)], attrs=every_reduction, edges=(-np.inf, -800.0, 800.0), also=LOW)
+
+
+class Truth(Reduction):
+    """Base of all and any: whatever is not 0 is true."""
+
+    vjp = no_gradient("a truth value has no derivative")
+
+    def result_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
+        return np.dtype(bool)
+
+    samples = Over(UNARY_SHAPES, attrs=every_reduction, dtypes=("bool",)) + Over([((2, 3),)], attrs=every_reduction, also=LOW)
+
+
+class All(Truth):
+    """Whether all elements are true."""
+
+    def kernel(self, xp: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool, out: Any = None) -> Any:
+        return xp.all(x, axis=axis, keepdims=keepdims, out=out)
+
+
+class Any_(Truth):
+    """Whether any element is true."""
+
+    def kernel(self, xp: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool, out: Any = None) -> Any:
+        return xp.any(x, axis=axis, keepdims=keepdims, out=out)
 
 
 class Extreme(Reduction):
@@ -106,7 +222,7 @@ class Extreme(Reduction):
     def infer(self, x: Any, *, axis: tuple[int, ...], keepdims: bool) -> Spec:
         if x.dtype.kind == "c":
             raise DtypeError(f"{x.dtype} has no order")
-        if any(x.shape[a] == 0 for a in axis):
+        if 0 in [x.shape[a] for a in axis]:
             raise ShapeError(f"axis {axis} of {x.shape} is empty, so it has no {self.name}")
         return super().infer(x, axis=axis, keepdims=keepdims)
 
@@ -114,7 +230,7 @@ class Extreme(Reduction):
         hits = astype(equal(x, spread(out, x, axis, keepdims)), g.dtype)
         return spread(g / sum(hits, axis=axis, keepdims=keepdims), x, axis, keepdims) * hits
 
-    samples = Over([((),), ((1,),), ((2, 3),), ((2, 1, 3),)], attrs=every_reduction, apart=0.1)
+    samples = Over([((),), ((1,),), ((2, 3),), ((2, 1, 3),)], attrs=every_reduction, apart=0.1, also=LOW)
 
 
 class Max(Extreme):
@@ -129,38 +245,6 @@ class Min(Extreme):
 
     def kernel(self, xp: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool, out: Any = None) -> Any:
         return xp.min(x, axis=axis, keepdims=keepdims, out=out)
-
-
-class Position(Op):
-    """Base of argmax and argmin."""
-
-    vjp = no_gradient("a position is constant between its jumps")
-
-    def infer(self, x: Any, *, axis: int, keepdims: bool) -> Spec:
-        if x.dtype.kind == "c":
-            raise DtypeError(f"{x.dtype} has no order")
-        if x.shape[axis] == 0:
-            raise ShapeError(f"axis {axis} of {x.shape} is empty")
-        return Spec(reduced(x.shape, (axis % len(x.shape),), keepdims), np.dtype("int64"))
-
-    def vmap(self, batch: Batch, x: Tensor, *, axis: int, keepdims: bool) -> Tensor:
-        return self(x, axis=axis % (x.ndim - 1) + 1, keepdims=keepdims)
-
-    samples = Over([((1,),), ((2, 3),), ((2, 1, 3),)], attrs=lambda s: [{**a, "keepdims": False} for a in every_axis(s)])
-
-
-class Argmax(Position):
-    """The position of the largest element; the first of equals."""
-
-    def kernel(self, xp: Any, x: Any, *, axis: int, keepdims: bool) -> Any:
-        return xp.argmax(x, axis=axis, keepdims=keepdims)
-
-
-class Argmin(Position):
-    """The position of the smallest element; the first of equals."""
-
-    def kernel(self, xp: Any, x: Any, *, axis: int, keepdims: bool) -> Any:
-        return xp.argmin(x, axis=axis, keepdims=keepdims)
 
 
 class Size(Op):
@@ -183,10 +267,13 @@ class Size(Op):
 
 _sum = op(Sum)
 _mean = op(Mean)
+_prod = op(Prod)
+norm = op(Norm)
+_logsumexp = op(Logsumexp)
+_all = op(All)
+_any = op(Any_, name="any")
 _max = op(Max)
 _min = op(Min)
-_argmax = op(Argmax)
-_argmin = op(Argmin)
 _size = op(Size)
 
 
@@ -227,36 +314,55 @@ def min(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
     return _reduce(_min, x, axis, keepdims)
 
 
+def prod(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """Product over ``axis``; booleans and narrow integers multiply in 64 bits. The gradient is right where elements are 0, too.
+
+    >>> session.run(fg.prod([[1.0, 2.0], [3.0, 4.0]], axis=1))
+    array([ 2., 12.])
+    """
+    (result,) = _prod.lift((x,))
+    axes = _axes(_prod, result, axis)
+    for a in reversed(axes[1:]):
+        result = _prod(result, axis=(a,), keepdims=bool(keepdims))
+    return _prod(result, axis=axes[:1], keepdims=bool(keepdims))
+
+
+def logsumexp(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """``log(sum(exp(x)))`` over ``axis``, without overflow; -inf over no elements.
+
+    x       real floats
+    raises  DtypeError for others
+
+    >>> session.run(fg.logsumexp([1000.0, 1000.0]))
+    np.float64(1000.6931471805599)
+    """
+    return _reduce(_logsumexp, x, axis, keepdims)
+
+
+def all(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """Whether all elements over ``axis`` are true (not zero); true over no elements.
+
+    >>> session.run(fg.all([[True, False], [True, True]], axis=1))
+    array([False,  True])
+    """
+    return _reduce(_all, x, axis, keepdims)
+
+
+def any(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """Whether any element over ``axis`` is true (not zero); false over no elements."""
+    return _reduce(_any, x, axis, keepdims)
+
+
 def _reduce(operation: Reduction, x: Any, axis: Axis, keepdims: bool) -> Tensor:
     (x,) = operation.lift((x,))
+    return operation(x, axis=_axes(operation, x, axis), keepdims=bool(keepdims))
+
+
+def _axes(operation: Op, x: Tensor, axis: Axis) -> tuple[int, ...]:
     try:
-        axes = normalize_axes(axis, x.ndim)
+        return normalize_axes(axis, x.ndim)
     except ShapeError as error:
         raise ShapeError(f"{operation.name}: {error.message}", help=f"its input {x!r} has {x.ndim} dimensions") from None
-    return operation(x, axis=axes, keepdims=bool(keepdims))
-
-
-def argmax(x: Any, axis: int | None = None, keepdims: bool = False) -> Tensor:
-    """Position (int64) of the largest element along ``axis``, or in the flattened tensor; the first of equals.
-
-    >>> session.run(fg.argmax([[1, 5], [3, 2]], axis=1))
-    array([1, 0])
-    """
-    return _position(_argmax, x, axis, keepdims)
-
-
-def argmin(x: Any, axis: int | None = None, keepdims: bool = False) -> Tensor:
-    """Position (int64) of the smallest element along ``axis``, or in the flattened tensor; the first of equals."""
-    return _position(_argmin, x, axis, keepdims)
-
-
-def _position(operation: Position, x: Any, axis: int | None, keepdims: bool) -> Tensor:
-    (x,) = operation.lift((x,))
-    if axis is None:
-        from_shape = x.reshape(-1)
-        result = operation(from_shape, axis=0, keepdims=False)
-        return result.reshape((1,) * x.ndim) if keepdims else result
-    return operation(x, axis=normalize_axis(axis, x.ndim), keepdims=bool(keepdims))
 
 
 def size(x: Any, axis: int | None = None) -> Tensor:
@@ -265,7 +371,17 @@ def size(x: Any, axis: int | None = None) -> Tensor:
     return _size(x, axis=normalize_axes(axis, x.ndim))
 
 
-for _function in (sum, mean, max, min, argmax, argmin, size):
-    public(_function)
+for _function, *_names in (
+    (sum, "sum", "add.reduce"),
+    (prod, "prod", "multiply.reduce"),
+    (max, "max", "amax", "maximum.reduce"),
+    (min, "min", "amin", "minimum.reduce"),
+    (all, "all", "logical_and.reduce"),
+    (any, "any", "logical_or.reduce"),
+    (logsumexp, "logsumexp", "logaddexp.reduce"),
+    (mean, "mean"),
+    (size, "size"),
+):
+    public(_function, *_names)
 
-__all__ = ["argmax", "argmin", "like", "max", "mean", "min", "size", "sum"]
+__all__ = ["all", "any", "logsumexp", "max", "mean", "min", "norm", "prod", "size", "sum"]

@@ -70,7 +70,7 @@ class SumLike(Op):
             return g
         extra = g.ndim - len(x.shape)
         axes = tuple(range(extra)) + tuple(extra + axis for axis, size in enumerate(x.shape) if size == 1 and g.shape[extra + axis] != 1)
-        return g.sum(axis=axes).reshape(x.shape)
+        return g.sum(axis=axes, dtype=wide_dtype(g.dtype)).astype(g.dtype, copy=False).reshape(x.shape)
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor, target: Tensor) -> Any:
         return broadcast_like(g, x), None
@@ -155,6 +155,11 @@ class Imag(Part):
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor) -> Any:
         return g * 1j
+
+
+def wide_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The dtype in which numbers of ``dtype`` are added up: float32 for float16 and bfloat16, else itself."""
+    return np.dtype("float32") if dtype.kind in "fV" and dtype.itemsize < 4 else dtype
 
 
 _conj = op(Conj)

@@ -1,0 +1,208 @@
+"""Values and gradients of reductions and running sums against NumPy and SciPy, in every dtype that they take."""
+
+import numpy as np
+import pytest
+import scipy.special
+
+import flowgraph as fg
+from flowgraph.errors import ArgumentError, DtypeError, ShapeError
+from flowgraph.ops.cumulative import _linear_scan
+from flowgraph.ops.reduce import norm
+
+AXES = [None, 0, -1, (0, 2), ()]
+
+
+@pytest.fixture
+def graph():
+    with fg.Graph() as graph:
+        yield graph
+
+
+@pytest.fixture
+def session(graph):
+    with fg.Session(graph, threads=1) as session:
+        yield session
+
+
+def gradient(function, value):
+    with fg.Graph() as graph:
+        x = fg.placeholder("x", np.shape(value), "float64")
+        (slope,) = fg.gradients(fg.sum(function(x)), x)
+    with fg.Session(graph, threads=1) as session:
+        return session.run(slope, {x: value})
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "int32", "bool", "complex128", "uint8"])
+@pytest.mark.parametrize("axis", AXES)
+@pytest.mark.parametrize("name", ["sum", "prod", "mean", "var", "std", "any", "all", "count_nonzero", "max", "min"])
+def test_reductions_agree_with_numpy(session, name, axis, dtype):
+    if dtype == "complex128" and name in ("max", "min"):
+        return
+    rng = np.random.default_rng(3)
+    array = np.asarray(rng.uniform(-2, 2, (2, 3, 4)) + (1j * rng.uniform(-2, 2, (2, 3, 4)) if dtype == "complex128" else 0)).astype(dtype)
+    function = getattr(np, name)
+    for keepdims in (False, True):
+        want = function(array, axis=axis, keepdims=keepdims)
+        tensor = function(fg.constant(array), axis=axis, keepdims=keepdims)
+        assert (tensor.shape, tensor.dtype) == (np.shape(want), np.asarray(want).dtype)
+        np.testing.assert_allclose(session.run(tensor), want, rtol=1e-6 if dtype == "float32" else 1e-13, atol=1e-14)
+
+
+@pytest.mark.parametrize("correction", [0, 1, 1.5])
+def test_variance_takes_its_correction_off_the_count(session, correction):
+    array = np.random.default_rng(0).standard_normal((3, 4))
+    x = fg.placeholder("x", (None, 4), "float64")
+    for function in (np.var, np.std):
+        for axis in (None, 0):
+            result = session.run(function(x, axis=axis, correction=correction), {x: array})
+            np.testing.assert_allclose(result, function(array, axis=axis, correction=correction), rtol=1e-13)
+
+
+def test_variance_has_right_gradients_and_the_deviation_of_equal_numbers_gradient_zero():
+    x = np.array([[1.0, 4.0, 2.0], [0.5, 0.0, 3.0]])
+    fg.check_gradient(lambda x: fg.var(x, axis=1, correction=1), x, order=2)
+    fg.check_gradient(lambda x: fg.std(x, axis=0), x, order=2, tolerance=1e-5)
+    np.testing.assert_array_equal(gradient(fg.std, np.ones(3)), np.zeros(3))
+
+
+def test_the_norm_of_zero_has_gradient_zero():
+    x = np.array([[0.0, 0.0], [3.0, 4.0]])
+    np.testing.assert_allclose(gradient(lambda x: norm(x, axis=(1,), keepdims=False), x), np.array([[0, 0], [0.6, 0.8]]))
+
+
+@pytest.mark.parametrize("zeros", [0, 1, 2, 3])
+def test_products_have_right_gradients_whatever_the_number_of_zeros(zeros):
+    x = np.array([1.5, -2.0, 0.5])
+    x[:zeros] = 0
+    np.testing.assert_allclose(gradient(fg.prod, x), np.array([x[1] * x[2], x[0] * x[2], x[0] * x[1]]))
+    for order in (1, 2, 3):
+        fg.check_gradient(fg.prod, x, order=order, tolerance=1e-5)
+        fg.check_gradient(fg.cumulative_prod, x, order=order, tolerance=1e-5)
+
+
+def test_a_product_over_several_axes_has_a_gradient():
+    fg.check_gradient(lambda x: fg.prod(x, axis=(0, 2)), np.random.default_rng(1).uniform(0.5, 2, (2, 3, 2)), order=2)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_narrow_floats_add_up_in_single_precision(session, dtype):
+    # One by one, 4096 (2048 for float16, 256 for bfloat16) is where adding 1 changes nothing any more.
+    x = fg.astype(fg.constant(np.ones((5000, 2), "float32")), dtype)
+    cases: list[tuple[fg.Tensor, float]] = [
+        (fg.sum(x, axis=0), 5000), (fg.mean(x, axis=0), 1), (fg.sum(x), 10000), (fg.cumulative_sum(x, axis=0)[-1], 5000),
+        (fg.logsumexp(x, axis=0), 1 + float(np.log(5000))), (fg.var(x * 300, axis=0), 0),
+    ]  # fmt: skip
+    for y, want in cases:
+        assert y.dtype == x.dtype
+        np.testing.assert_allclose(np.asarray(session.run(y), "float64"), want, rtol=5e-3)
+
+
+def test_the_gradient_of_a_broadcast_in_half_precision_adds_up_in_single_precision(graph, session):
+    bias = fg.placeholder("bias", (2,), "float16")
+    (slope,) = fg.gradients(fg.sum(bias + np.ones((5000, 2), "float16")), bias)
+    assert list(session.run(slope, {bias: np.zeros(2, "float16")})) == [5000, 5000]
+
+
+def test_the_variance_of_half_precision_does_not_overflow_on_the_way(session):
+    x = np.array([-6e4, 6e4, 5e4], "float16")
+    np.testing.assert_allclose(float(session.run(fg.std(fg.constant(x)))), np.std(x.astype("float64")), rtol=1e-3)
+
+
+@pytest.mark.parametrize("axis", AXES)
+def test_logsumexp_agrees_with_scipy_also_at_infinities(session, axis):
+    x = np.random.default_rng(2).uniform(-900, 900, (2, 3, 2))
+    x[0, 0] = -np.inf
+    x[1, 1, 0] = np.inf
+    with np.errstate(divide="ignore"):
+        want = scipy.special.logsumexp(x, axis=axis) if axis != () else x
+        np.testing.assert_allclose(session.run(fg.logsumexp(x, axis=axis)), want)
+
+
+def test_logsumexp_over_nothing_is_minus_infinity(session):
+    with np.errstate(divide="ignore"):
+        assert session.run(fg.logsumexp(np.zeros((0, 2)), axis=0)).tolist() == [-np.inf, -np.inf]
+
+
+@pytest.mark.parametrize("name", ["cumsum", "cumprod", "cumulative_sum", "cumulative_prod"])
+@pytest.mark.parametrize("dtype", ["float64", "int8", "bool", "complex64"])
+@pytest.mark.parametrize("axis", [0, -1, None])
+def test_running_sums_and_products_agree_with_numpy(session, name, dtype, axis):
+    array = np.random.default_rng(4).uniform(-3, 3, (2, 3)).astype(dtype)
+    if axis is None and name.startswith("cumulative"):
+        return
+    want = getattr(np, name)(array, axis=axis)
+    tensor = getattr(np, name)(fg.constant(array), axis=axis)
+    assert (tensor.shape, tensor.dtype) == (want.shape, want.dtype)
+    np.testing.assert_allclose(session.run(tensor), want, rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(3,), (0,), (2, 0), (0, 2)])
+def test_a_running_sum_may_begin_with_its_initial_value(session, shape):
+    array = np.ones(shape)
+    for name in ("cumulative_sum", "cumulative_prod"):
+        want = getattr(np, name)(array, axis=0, include_initial=True)
+        np.testing.assert_array_equal(session.run(getattr(fg, name)(array, axis=0, include_initial=True)), want)
+
+
+def test_a_running_sum_over_several_axes_needs_one_named(graph):
+    with pytest.raises(ArgumentError, match=r"cumulative_sum: name the axis, as constant \(2, 3\) has 2 of them"):
+        fg.cumulative_sum(fg.constant(np.ones((2, 3))))
+    with pytest.raises(ShapeError, match="cumulative_prod: axis 2 is out of range for 2 dimensions"):
+        fg.cumulative_prod(fg.constant(np.ones((2, 3))), axis=2)
+
+
+@pytest.mark.parametrize("n", [1, 2, 64, 65, 100, 1000])
+def test_a_long_recurrence_agrees_with_a_loop(session, n):
+    rng = np.random.default_rng(n)
+    a, b = rng.uniform(-1.1, 1.1, (2, n)), rng.uniform(-1, 1, (2, n))
+    want = b.copy()
+    for t in range(1, n):
+        want[:, t] += a[:, t] * want[:, t - 1]
+    np.testing.assert_allclose(session.run(_linear_scan(a, b, axis=1)), want, rtol=1e-9, atol=1e-9)
+
+
+def test_ufuncs_reduce_and_accumulate_tensors(session):
+    array = np.array([[1.0, -2.0, 3.0], [0.5, 4.0, 0.0]])
+    x = fg.constant(array)
+    pairs = []
+    for ufunc in (np.add, np.multiply, np.maximum, np.minimum, np.logical_and, np.logical_or, np.logaddexp):
+        pairs += [(ufunc.reduce(x, axis=axis), ufunc.reduce(array, axis=axis)) for axis in (0, 1, -1)]
+        pairs.append((ufunc.reduce(x), ufunc.reduce(array)))
+    for ufunc in (np.add, np.multiply):
+        pairs += [(ufunc.accumulate(x, axis=axis), ufunc.accumulate(array, axis=axis)) for axis in (0, 1)]
+        pairs.append((ufunc.reduce(x, axis=(0, 1), keepdims=True), ufunc.reduce(array, axis=(0, 1), keepdims=True)))
+    for have, (_, want) in zip(session.run([tensor for tensor, _ in pairs]), pairs, strict=True):
+        np.testing.assert_allclose(have, want)
+
+
+@pytest.mark.parametrize("name", ["argmax", "argmin"])
+def test_positions_agree_with_numpy_and_are_the_first_of_equals(session, name):
+    array = np.array([[1, 3, 3], [2, 0, 0]])
+    for axis in (None, 0, 1, -1):
+        for keepdims in (False, True):
+            want = getattr(np, name)(array, axis=axis, keepdims=keepdims)
+            np.testing.assert_array_equal(session.run(getattr(np, name)(fg.constant(array), axis=axis, keepdims=keepdims)), want)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "text"),
+    [
+        (lambda x: fg.max(x, axis=0), ShapeError, r"axis \(0,\) of \(0, 2\) is empty, so it has no max"),
+        (lambda x: fg.argmin(x, axis=0), ShapeError, r"axis 0 of \(0, 2\) is empty"),
+        (lambda x: fg.logsumexp(fg.astype(x, "int64")), DtypeError, "needs real floats, got int64"),
+        (lambda x: fg.prod(x, axis=5), ShapeError, "prod: axis 5 is out of range for 2 dimensions"),
+        (lambda x: fg.sum(x, axis=(1, -1)), ShapeError, "names an axis twice"),
+    ],
+)
+def test_an_impossible_reduction_is_refused_with_its_reason(graph, call, error, text):
+    with pytest.raises(error, match=text):
+        call(fg.constant(np.zeros((0, 2))))
+
+
+@pytest.mark.parametrize(
+    "name", ["sum", "prod", "mean", "var", "std", "any", "all", "max", "min", "argmax", "argmin", "cumsum", "cumprod", "round"]
+)
+def test_tensors_have_the_methods_of_arrays(session, name):
+    array = np.array([[1.25, -2.5], [3.0, 0.0]])
+    np.testing.assert_allclose(session.run(getattr(fg.constant(array), name)()), getattr(array, name)())
+    np.testing.assert_allclose(session.run(fg.constant(array).clip(0, 1)), array.clip(0, 1))
