@@ -282,7 +282,7 @@ class Session:
             if error is None:
                 values = run.values
                 results = [_handed_out(values[slot], slot in plan.copied) if slot >= 0 else None for slot in plan.fetches]
-                written = [(node, _kept(values[slot])) for node, slot in plan.updates]
+                written = [(node, _fitting(node, _kept(values[slot]))) for node, slot in plan.updates]
                 with self._lock:
                     for node, value in written:
                         self._values[node.id] = value
@@ -381,6 +381,18 @@ def _handed_out(value: Any, copied: bool) -> Any:
             return value[()]
         return value.copy() if copied or not value.flags.writeable else value
     return value if isinstance(value, np.generic) else np.asarray(value)[()]
+
+
+def _fitting(variable: Node, value: Any) -> Any:
+    """``value``, whose size may be known only now, if it fits ``variable``."""
+    shape = variable.outputs[0].shape
+    if value.shape != shape:
+        raise ShapeError(
+            f"variable {variable.name} of shape {format_shape(shape)} cannot hold the {format_shape(value.shape)} that a run made",
+            rows=[("made at", where(variable.location))],
+            help="no variable was written",
+        )
+    return value
 
 
 def _kept(value: Any) -> Any:

@@ -266,3 +266,40 @@ def test_narrow_floats_add_up_in_a_wider_type(graph, session):
     x = fg.constant(np.zeros(3, "float16"))
     y = x.at[np.zeros(5000, int)].add(np.ones(5000, "float16"))
     assert session.run(y).tolist() == [5000, 0, 0]
+
+
+def test_a_value_that_turns_out_too_long_for_its_variable_is_refused_and_nothing_is_written(graph, session):
+    x = fg.placeholder("x", (None,), "float64")
+    one, other = fg.variable(np.zeros(3), name="one"), fg.variable(np.zeros(3), name="other")
+    update = fg.group([fg.assign(one, x[x > 0]), fg.assign(other, other + 1)])
+    session.run(update, {x: [1.0, -1.0, 2.0, 3.0]})
+    with pytest.raises(ShapeError, match=r"variable one of shape \(3,\) cannot hold the \(2,\) that a run made"):
+        session.run(update, {x: [1.0, -1.0, 2.0]})
+    assert [v.tolist() for v in session.run([one, other])] == [[1, 2, 3], [1, 1, 1]]
+
+
+def test_a_function_takes_arrays_whose_values_decide_sizes(graph, session):
+    x = fg.placeholder("x", (None,), "float64")
+    values, counts = fg.unique(x, return_counts=True)
+    kept = session.function([x], [values[counts > 1]])
+    assert kept(np.array([1.0, 2.0, 1.0]))[0].tolist() == [1]
+    assert kept(np.array([3.0, 2.0, 2.0, 3.0]))[0].tolist() == [2, 3]
+    assert kept(np.array([3.0]))[0].tolist() == []
+
+
+def test_a_plan_says_which_sizes_it_cannot_count(graph, session):
+    x = fg.placeholder("x", (9,), "float64")
+    assert "2 results have a size that only a run knows" in str(session.plan(fg.sum(x[x > 0]), {x: np.ones(9)}))
+    assert "only a run knows" not in str(session.plan(fg.sum(x[1:]), {x: np.ones(9)}))
+
+
+def test_an_index_survives_a_file(graph, tmp_path):
+    x = fg.placeholder("x", (2, 3, 4, 5), "float64")
+    i = fg.placeholder("i", (), "int64")
+    y = x[i, None, 1:i, [0, 2], ::-1].at[i:, [0]].set(3.0)
+    feeds = {"x": X, "i": 1}
+    wanted = fg.Session(graph).run(y, {x: X, i: 1})
+    fg.io.save_graph(graph, tmp_path / "graph")
+    loaded = fg.io.load_graph(tmp_path / "graph")
+    have = fg.Session(loaded).run(loaded[y.name], {loaded[name]: value for name, value in feeds.items()})
+    np.testing.assert_array_equal(have, wanted)

@@ -37,6 +37,8 @@ def compile_plan(fetches: Sequence[Tensor | Node], feeds: Mapping[Tensor, Shape]
             lowering.lower(node)
         else:
             lowering.done[node.id] = ()
+    if lowering.unsized:
+        plan.notes.append(f"{lowering.unsized} results have a size that only a run knows; times and bytes do not count it")
     plan.fetches = [lowering.slot[fetch] if isinstance(fetch, Tensor) else -1 for fetch in fetches]
     memory = Memory(lowering)
     memory.work_in_place()

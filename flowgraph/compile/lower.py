@@ -50,6 +50,7 @@ class Lowering:
         self.after: list[set[int]] = []  # unit -> units
         self.done: dict[int, tuple[int, ...]] = {}  # node id -> the units after which it counts as run
         self.buffers: dict[int, Spec] = {}  # slots that slices are written into
+        self.unsized = 0  # kernels whose result has a size that only a run knows
         self.external: set[int] = set()  # slots whose memory is not the run's own
 
     def new_slot(self) -> int:
@@ -172,6 +173,8 @@ class Lowering:
         after = control.union(*(self.makers.get(slot, ()) for slot in arrays))
         slot = self.new_slot()
         unit = Unit(node, kernel, arrays, slot, self.device.name, spec=_known(output), bodies=bodies, seconds=seconds)
+        if unit.spec is None:
+            self.unsized += 1
         if node.op.is_view and arrays:
             self.alias[slot] = arrays[0]
         elif node.op.takes_out and unit.spec is not None and unit.spec.nbytes >= POOLED_BYTES:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import builtins
 import math
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,16 +45,15 @@ class Picked:
     count: int = 0
 
 
-def paired(index: Index, values: Sequence[Any]) -> Iterator[tuple[Any, list[Any]]]:
+def paired(index: Index, values: Sequence[Any]) -> list[tuple[Any, list[Any]]]:
     """Each item of ``index`` with those of ``values``, one for each tensor, that belong to it."""
+    if not values:
+        return [(item, []) for item in index]
     rest = iter(values)
-    for item in index:
-        if item.__class__ is str:
-            yield item, [next(rest)]
-        elif item.__class__ is tuple:
-            yield item, [next(rest) for part in item if part == "i"]
-        else:
-            yield item, []
+    return [
+        (item, [next(rest)] if item.__class__ is str else [next(rest) for part in item if part == "i"] if item.__class__ is tuple else [])
+        for item in index
+    ]
 
 
 def filled(index: Index, tensors: Sequence[Any]) -> Index:
@@ -70,7 +69,7 @@ def filled(index: Index, tensors: Sequence[Any]) -> Index:
 
 def gathers(index: Index, tensors: Sequence[Any]) -> bool:
     """Whether arrays stand in the index, so that the result is no view."""
-    return any(item == "i" and own[0].shape != () for item, own in paired(index, tensors) if own)
+    return bool(tensors) and any(item == "i" and own[0].shape != () for item, own in paired(index, tensors) if own)
 
 
 def picked(x: Any, index: Index, tensors: Sequence[Any]) -> Picked:
@@ -92,8 +91,8 @@ def picked(x: Any, index: Index, tensors: Sequence[Any]) -> Picked:
         if item.__class__ is tuple:
             dims.append(None)
         elif isinstance(item, slice):
-            known = len(range(*item.indices(dim))) if isinstance(dim, int) else None
-            dims.append(dim if item == FULL else known)
+            known = len(range(*item.indices(dim))) if dim.__class__ is int else None
+            dims.append(dim if known is None and item == FULL else known)
         else:
             if item != "i" and isinstance(dim, int) and not -dim <= item < dim:
                 raise ShapeError(f"index {item} is out of range for axis {axis} of size {dim}")
@@ -222,7 +221,7 @@ class Gather(Op):
         return arrays_in_place(pick(full(batch, x, 0), into.tensors, into.index), into.plan)
 
     def work(self, x: Any, *tensors: Any, index: Index) -> Work:
-        size = math.prod(picked(x, index, tensors).shape)  # type: ignore[arg-type]
+        size = math.prod(dim for dim in picked(x, index, tensors).shape if isinstance(dim, int))
         return Work(size, 2 * size * x.dtype.itemsize + builtins.sum(t.nbytes for t in tensors))
 
     samples = Drawn(lambda rng: [Sample((x, *tensors), {"index": index}) for x, tensors, index in _gather_cases(rng)])
@@ -431,9 +430,23 @@ def getitem(x: Any, index: Any) -> Tensor:
     [array([3, 5]), array([[1, 2],
            [5, 6]]), array([5, 6])]
     """
+    items = index if isinstance(index, tuple) else (index,)
+    if all(map(_is_plain, items)):  # nearly always, so it is quick: 8 us in place of 20
+        return _getitem(x, index=items)
     (x,) = _getitem.lift((x,))
     checked, tensors = parsed(x, index)
     return pick(x, tensors, checked)
+
+
+_NUMBER = frozenset({int, type(None)})
+
+
+def _is_plain(item: Any) -> bool:
+    """Whether an item of an index is stored as it is."""
+    kind = item.__class__
+    if kind is slice:
+        return item.start.__class__ in _NUMBER and item.stop.__class__ in _NUMBER and item.step.__class__ in _NUMBER
+    return kind in _NUMBER
 
 
 class At:

@@ -58,7 +58,9 @@ class Fold(Op):
         size = target.shape[axis]
         parted = (count, size) if whole else (size, count)
         blocks = xp.reshape(g, (*g.shape[:axis], *parted, *g.shape[axis + 1 :]))
-        return xp.sum(blocks, axis=axis if whole else axis + 1, dtype=g.dtype)
+        narrow = g.dtype.kind in "fV" and g.dtype.itemsize < 4  # adds up in float32
+        total = xp.sum(blocks, axis=axis if whole else axis + 1, dtype=np.float32 if narrow else g.dtype)
+        return total.astype(g.dtype) if narrow else total
 
     def vjp(self, g: Tensor, out: Tensor, part: Tensor, target: Tensor, *, count: int, axis: int, whole: bool) -> Any:
         return _repeat(g, count=count, axis=axis, whole=whole), None
