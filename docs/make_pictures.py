@@ -5,10 +5,277 @@ is given, and list it in PICTURES. A picture that cannot be made stops the build
 docs.make_pictures``.
 """
 
+import heapq
 from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
-PICTURES: dict[str, Callable[[Path], object]] = {}
+import numpy as np
+
+import flowgraph as fg
+from examples import lenet_mnist, toy
+from flowgraph.compile import Plan
+from flowgraph.runtime.schedule import RunState, Schedule
+from flowgraph.viz import dot
+
+BLUE, ORANGE, GREEN, GREY = "#0072b2", "#d55e00", "#009e73", "#5f6b7a"  # forward, gradient, update: as in drawings of graphs
+
+
+# --- the lecture's example, and the page for beginners
+
+
+def toy_values(path: Path) -> None:
+    """F = (x + y) z with the value (green) and the gradient (red) of each edge."""
+    toy.draw(path)
+
+
+def toy_graph(path: Path) -> None:
+    """The same graph with the nodes that compute the gradients."""
+    fg.draw(toy.graph, path)
+
+
+def line(path: Path) -> None:
+    """The graph of the first ten minutes: a line that is fitted to points."""
+    with fg.Graph() as graph:
+        x = fg.placeholder("x", ("batch", 2), "float32")
+        target = fg.placeholder("target", ("batch",), "float32")
+        with fg.scope("line"):
+            w = fg.variable(np.zeros(2, np.float32), name="w")
+            b = fg.variable(np.float32(0), name="b")
+            prediction = x @ w + b
+        with fg.scope("loss"):
+            loss = fg.mean(fg.square(prediction - target))
+        fg.optim.SGD(0.1).minimize(loss)
+    fg.draw(graph, path, depth=1)
+
+
+# --- LeNet
+
+
+@cache
+def lenet() -> tuple[fg.Graph, fg.Tensor, fg.Node]:
+    """LeNet's training graph, its loss and its update, as in examples/lenet_mnist.py."""
+    with fg.Graph() as graph:
+        images = fg.placeholder("images", ("batch", 1, 28, 28), "float32")
+        classes = fg.placeholder("classes", ("batch",), "int32")
+        logits = lenet_mnist.lenet(images)
+        with fg.scope("loss"):
+            loss = fg.mean(fg.nn.softmax_cross_entropy(logits, classes))
+        update = fg.optim.SGD(fg.optim.one_cycle(0.05, 1000), momentum=0.9).minimize(loss)
+    return graph, loss, update
+
+
+def lenet_at(path: Path, depth: int) -> None:
+    """LeNet's training graph with its scopes open down to ``depth``."""
+    fg.draw(lenet()[0], path, depth=depth)
+
+
+@cache
+def lenet_plan() -> Plan:
+    """The plan of one training step on 128 images."""
+    graph, loss, update = lenet()
+    with fg.Session(graph, threads=1) as session:
+        return session.plan([loss, update], {graph["images"]: (128, 1, 28, 28), graph["classes"]: (128,)})
+
+
+# --- the engine
+
+
+def relu_graph() -> tuple[fg.Graph, fg.Tensor, fg.Tensor]:
+    """The example of the page on the engine: the sum of a rectified product."""
+    with fg.Graph() as graph:
+        x = fg.placeholder("x", ("batch", 256))
+        w = fg.variable(np.ones((256, 256), np.float32), name="w")
+        y = fg.sum(fg.nn.relu(fg.matmul(x, w)))
+    return graph, x, y
+
+
+def forward(path: Path) -> None:
+    """The graph of that example."""
+    fg.draw(relu_graph()[0], path)
+
+
+def backward(path: Path) -> None:
+    """The same with the gradient by w."""
+    graph, _, y = relu_graph()
+    fg.gradients(y, graph.variables)
+    fg.draw(graph, path)
+
+
+def plan(path: Path) -> None:
+    """Its plan for 2,048 rows."""
+    graph, x, y = relu_graph()
+    with fg.Session(graph, threads=1) as session:
+        fg.draw(session.plan(y, {x: (2048, 256)}), path)
+
+
+def branch(path: Path) -> None:
+    """A branch, with the sub-graphs that its node holds."""
+    with fg.Graph() as graph:
+        x = fg.placeholder("x", (3,))
+        fg.cond(fg.sum(x) > 0, lambda: fg.log(x), lambda: fg.exp(x) * 2)
+    fg.draw(graph, path)
+
+
+LAYERS = [
+    ("cli", "commands", "people"),
+    ("nn · optim · data · io · viz", "libraries, written with the public interface only", "people"),
+    ("session", "feeds, fetches, the values of variables, the cache of plans", "running"),
+    ("runtime", "runs a plan: scheduler, pool, memory", "running"),
+    ("compile", "graph to plan", "compiling"),
+    ("autodiff", "graph to more graph", "compiling"),
+    ("ops", "every operation, one place each", "compiling"),
+    ("devices", "arrays: NumPy, CuPy", "foundation"),
+    ("graph", "Graph, Node, Tensor, Op: no arrays, no threads", "foundation"),
+]
+TINTS = {"people": "#ffffff", "running": "#d9f0e6", "compiling": "#dcebf7", "foundation": "#fff4c9"}
+
+
+def layers(path: Path) -> None:
+    """The layers as a stack: imports go down it."""
+    rows = "".join(
+        f'<TR><TD BGCOLOR="{TINTS[tint]}" WIDTH="190"><B>{name}</B></TD><TD BGCOLOR="{TINTS[tint]}" ALIGN="LEFT"> {what} </TD></TR>'
+        for name, what, tint in LAYERS
+    )
+    table = f'<TABLE BORDER="0" CELLBORDER="1" CELLSPACING="3" CELLPADDING="6" COLOR="{GREY}">{rows}</TABLE>'
+    diagram(path, f"a [label=<{table}>, shape=plain];")
+
+
+def request(path: Path) -> None:
+    """What becomes of one request."""
+    compiling = ["prune", "infer shapes", "lower to kernels", "cut into slices", "reuse memory", "group into tasks"]
+    running = ["read variables", "start what waits for nothing", "finish a task, start those that it made ready", "write variables"]
+    steps = [("passes", BLUE, "compile: once", compiling), ("run", GREEN, "run: each time", running)]
+    lines = [
+        'call [label="session.run(fetches, feeds)", shape=plain, fontname="Courier"];',
+        f'cache [label="plan cache\nfetches, feeds, shapes", shape=cylinder, style=filled, fillcolor="{TINTS["foundation"]}"];',
+        'values [label="arrays of the fetches", shape=plain];',
+    ]
+    for name, color, label, boxes in steps:
+        lines.append(f'subgraph cluster_{name} {{ label="{label}"; labeljust=l; color="{color}"; fontcolor="{color}"; style=rounded;')
+        lines += [f'{name}{i} [label="{text}", color="{color}"];' for i, text in enumerate(boxes)]
+        lines.append(" -> ".join(f"{name}{i}" for i in range(len(boxes))) + ";}")
+    lines += [
+        "call -> cache;",
+        'cache -> passes0 [label=" not there yet"];',
+        'passes5 -> run0 [label=" plan"];',
+        'cache -> run0 [label=" there", constraint=true];',
+        'run2 -> run2 [label=" until all tasks have run"];',
+        "run3 -> values;",
+    ]
+    diagram(path, "\n".join(lines))
+
+
+def tasks(path: Path) -> None:
+    """The states of a task."""
+    diagram(
+        path,
+        """rankdir=LR; ranksep=0.9;
+        waiting -> ready [label="last input\\narrived"];
+        ready -> running [label="a thread is free;\\nlongest remaining\\npath first"];
+        running -> done [label="frees what it\\nwas last to read"];
+        running -> failed [label="kernel raised"];
+        ready -> dropped [label="run failed or\\nwas cancelled"];
+        waiting -> dropped;""",
+    )
+
+
+def diagram(path: Path, body: str) -> None:
+    """Draws boxes that are no graph of ours, written in DOT, in the same style."""
+    text = (
+        'digraph { graph [fontname="Helvetica", fontsize=11, ranksep=0.35, nodesep=0.3];'
+        'node [shape=box, style=rounded, fontname="Helvetica", fontsize=11, height=0.35];'
+        f'edge [fontname="Helvetica", fontsize=10, fontcolor="{GREY}", color="{GREY}", arrowsize=0.7];\n{body}}}'
+    )
+    command = dot.program()
+    if command is None:
+        raise fg.DrawingError("the pictures of the documents need a dot program", help='pip install "flowgraph[dot]"')
+    path.write_bytes(dot.run(command, text, "svg", 60.0))
+
+
+def schedule(path: Path) -> None:
+    """The same plan on 1, 2 and 4 threads, by the engine's own scheduler and the times that it expects."""
+    plan = lenet_plan()
+    counts = (1, 2, 4)
+    figure, axes = canvas(8, 3.4, len(counts), [1 + threads * 0.8 for threads in counts])
+    for axis, threads in zip(axes, counts):
+        bars = simulated(plan, threads)
+        for thread, start, seconds, kind in bars:
+            axis.barh(thread, seconds * 1e3, left=start * 1e3, height=0.85, color=kind, edgecolor="white", linewidth=0.4)
+        axis.set_yticks(range(threads))
+        axis.set_ylim(threads - 0.4, -0.6)
+        axis.set_ylabel(f"{threads} thread{'s' * (threads > 1)}")
+    axes[-1].set_xlabel("milliseconds")
+    axes[0].set_title("one training step of LeNet on 128 images: forward (blue), gradients (orange), update (green)", fontsize=9)
+    save(figure, path)
+
+
+def simulated(plan: Plan, threads: int) -> list[tuple[int, float, float, str]]:
+    """Thread, start, length and colour of each task."""
+    state = RunState(Schedule({task.index: task.after for task in plan.tasks}, {task.index: task.priority for task in plan.tasks}))
+    urgency = state.schedule.urgency
+    ready = [(urgency(index), index) for index in state.start()]
+    heapq.heapify(ready)
+    free, running, now, bars = list(range(threads)), list[tuple[float, int, int]](), 0.0, []
+    while ready or running:
+        while ready and free:
+            task = plan.tasks[heapq.heappop(ready)[1]]
+            thread = free.pop(0)
+            heapq.heappush(running, (now + task.seconds, task.index, thread))
+            bars.append((thread, now, task.seconds, kind_of(task)))
+        now, index, thread = heapq.heappop(running)
+        free.append(thread)
+        free.sort()
+        for other in state.finish(index):
+            heapq.heappush(ready, (urgency(other), other))
+    return bars
+
+
+def kind_of(task: Any) -> str:
+    """The colour of a task: that of its kernels which take longest."""
+    weights = {BLUE: 0.0, ORANGE: 0.0, GREEN: 0.0}
+    for unit in task.units:
+        color = ORANGE if unit.node.forward is not None else GREEN if unit.node.scope.startswith("train") else BLUE
+        weights[color] += unit.seconds
+    return max(weights, key=lambda color: weights[color])
+
+
+def canvas(width: float, height: float, rows: int, heights: list[float] | None = None) -> tuple[Any, Any]:
+    """A figure of matplotlib with ``rows`` plots above each other."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots(rows, 1, sharex=True, squeeze=False, height_ratios=heights)
+    for axis in axes[:, 0]:
+        axis.spines[["top", "right"]].set_visible(False)
+    return figure, list(axes[:, 0])
+
+
+def save(figure: Any, path: Path) -> None:
+    """Writes a figure with the same bytes each time."""
+    import matplotlib
+
+    with matplotlib.rc_context({"svg.hashsalt": "flowgraph"}):
+        figure.savefig(path, metadata={"Date": None})
+
+
+PICTURES: dict[str, Callable[[Path], object]] = {
+    "toy.svg": toy_values,
+    "toy_graph.svg": toy_graph,
+    "line.svg": line,
+    "lenet_0.svg": partial(lenet_at, depth=0),
+    "lenet_1.svg": partial(lenet_at, depth=1),
+    "lenet_2.svg": partial(lenet_at, depth=2),
+    "layers.svg": layers,
+    "request.svg": request,
+    "tasks.svg": tasks,
+    "forward.svg": forward,
+    "backward.svg": backward,
+    "plan.svg": plan,
+    "branch.svg": branch,
+    "schedule.svg": schedule,
+}
 
 
 def make_all(folder: Path) -> None:
@@ -20,7 +287,7 @@ def make_all(folder: Path) -> None:
     for name, draw in PICTURES.items():
         draw(folder / name)
         if not (folder / name).is_file():
-            raise RuntimeError(f"docs/make_pictures.py: {draw.__name__} made no {name}")
+            raise RuntimeError(f"docs/make_pictures.py: {name} was not made")
 
 
 if __name__ == "__main__":

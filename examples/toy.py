@@ -14,19 +14,29 @@ with fg.Graph() as graph:
     slopes = fg.gradients(f, [x, y, z, q])
 
 
-def main(out: Path) -> None:
-    """Runs the graph at (-2, 5, -4), prints values and gradients, and draws them."""
-    with fg.Session(graph) as session:
-        values, gradients = session.run([[x, y, z, q, f], slopes], {x: -2, y: 5, z: -4})
-    for name, value in zip(("x", "y", "z", "q", "f"), values, strict=True):
-        print(f"{name} = {value:g}")
-    for name, slope in zip(("x", "y", "z", "q"), gradients, strict=True):
-        print(f"df/d{name} = {slope:g}")
-    out.mkdir(parents=True, exist_ok=True)
+def values() -> tuple[dict[fg.Tensor, float], dict[fg.Tensor, float]]:
+    """The value of each tensor at (-2, 5, -4), and the gradient of f by it."""
     tensors = [x, y, z, q, f]
-    on_edges = dict(zip(tensors, values, strict=True))
-    backwards = dict(zip(tensors, [*gradients, 1.0], strict=True))
-    print("drawn:", fg.draw(f, out / "toy.png", values=on_edges, gradients=backwards))
+    with fg.Session(graph) as session:
+        forward, backward = session.run([tensors, slopes], {x: -2, y: 5, z: -4})
+    return dict(zip(tensors, forward, strict=True)), dict(zip(tensors, [*backward, 1.0], strict=True))
+
+
+def draw(path: Path) -> Path:
+    """The graph of f, with values in green and gradients in red."""
+    forward, backward = values()
+    return Path(fg.draw(f, path, values=forward, gradients=backward))
+
+
+def main(out: Path) -> None:
+    """Prints values and gradients, and draws them."""
+    forward, backward = values()
+    for tensor, value in forward.items():
+        print(f"{tensor.name} = {value:g}")
+    for tensor, slope in backward.items():
+        print(f"df/d{tensor.name} = {slope:g}")
+    out.mkdir(parents=True, exist_ok=True)
+    print("drawn:", draw(out / "toy.png"))
 
 
 if __name__ == "__main__":

@@ -111,7 +111,7 @@ def _edge(edge: Edge, picture: Picture) -> str:
     elif edge.kind == "control":
         options.append("style=dashed")
     elif edge.kind == "data":
-        options.append("weight=3" if ends[0].kind in ("placeholder", "variable", "constant") else "weight=12")
+        options.append("weight=3" if ends[0].kind in ("placeholder", "variable", "constant") else "weight=60")
     if "tag" in (ends[0].kind, ends[1].kind):
         options.append("minlen=0")
     elif ends[0].home[:1] != ends[1].home[:1] and edge.kind in ("update", "control"):

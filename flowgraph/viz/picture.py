@@ -162,6 +162,8 @@ class GraphPicture(Picture):
             return
         kinds = Counter(self._places.kind(node) for node in members)
         inner = [kind for kind in ("forward", "gradient", "update") if kinds[kind]]
+        if kinds["update"] and not kinds["gradient"]:
+            inner = ["update"]
         kind = inner[0] if len(inner) == 1 else "forward" if inner else kinds.most_common(1)[0][0]
         count = f"{len(members)} node{'s' * (len(members) > 1)}"
         ops = [f"{number} {op}" for op, number in Counter(node.op.name for node in members).most_common()]
