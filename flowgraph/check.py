@@ -18,7 +18,7 @@ from .session import Session
 
 
 def check_gradient(
-    function: Callable[..., Tensor],
+    function: Callable[..., Tensor | Sequence[Tensor]],
     *arrays: Any,
     order: int = 1,
     wrt: Sequence[int] | None = None,
@@ -29,7 +29,8 @@ def check_gradient(
 ) -> float:
     """The largest disagreement between the gradient of ``function`` and central differences, along random directions in float64.
 
-    function   takes tensors, one for each array, and returns a tensor of any shape (it is weighted by random numbers and summed)
+    function   takes tensors, one for each array, and returns a tensor of any shape, or several (they are weighted by random numbers
+               and summed)
     arrays     where to differentiate; floats become float64, complex numbers complex128, of which both parts are moved
     order      1 for the gradient, 2 for the gradient of the gradient along a random direction, and so on
     wrt        which arrays to differentiate by; None for all floats
@@ -79,8 +80,9 @@ def check_gradient(
     return worst
 
 
-def _weighted(y: Tensor, rng: np.random.Generator) -> Tensor:
-    return _dot([y], [_normal(rng, y)])
+def _weighted(ys: Tensor | Sequence[Tensor], rng: np.random.Generator) -> Tensor:
+    ys = [ys] if isinstance(ys, Tensor) else ys
+    return _dot(ys, [_normal(rng, y) for y in ys])
 
 
 def _normal(rng: np.random.Generator, x: Any) -> np.ndarray[Any, Any]:

@@ -121,7 +121,11 @@ def test_gradient_agrees_with_finite_differences(op, sample, order):
     floats = differentiated(op, sample)
     if not floats:
         pytest.skip("nothing to differentiate by")
-    fg.check_gradient(lambda *x: op(*x, **sample.attrs), *sample.inputs, order=order, wrt=floats, tolerance=2e-5)
+
+    def outputs(*x):
+        return [y for y in op.node(x, sample.attrs).outputs if y.dtype.kind in "fc"]
+
+    fg.check_gradient(outputs, *sample.inputs, order=order, wrt=floats, tolerance=2e-5)
 
 
 @pytest.mark.parametrize("factor", [1.001, 0.999])
