@@ -7,7 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from . import errors as errors
-from . import fft, init, nn, random, special
+from . import fft, init, linalg, nn, random, special
 from .autodiff import gradients, vmap
 from .check import check_gradient
 from .compile import Plan
@@ -25,6 +25,7 @@ from .errors import (
     GradientError,
     GraphError,
     GraphGrowthWarning,
+    LinAlgError,
     MissingExtraError,
     RunCancelledError,
     RunTimeoutError,
@@ -223,10 +224,10 @@ __all__ = [
     # matrices
     "diag", "einsum", "kron", "matmul", "matrix_transpose", "outer", "tensordot", "tril", "triu", "vecdot",
     # libraries
-    "data", "fft", "init", "io", "nn", "optim", "random", "special", "viz",
+    "data", "fft", "init", "io", "linalg", "nn", "optim", "random", "special", "viz",
     # errors
     "FlowgraphError", "ArgumentError", "DataError", "DrawingError", "DtypeError", "ExecutionError", "FeedError", "FetchError",
-    "FileFormatError", "GradientError", "GraphError", "MissingExtraError", "RunCancelledError", "RunTimeoutError",
+    "FileFormatError", "GradientError", "GraphError", "LinAlgError", "MissingExtraError", "RunCancelledError", "RunTimeoutError",
     "SessionClosedError", "ShapeError", "UninitializedError", "GraphGrowthWarning", "VariableOrderWarning",
 ]  # fmt: skip
 

@@ -9,12 +9,14 @@ device and the user's line, so that every message has the form
       w      (748, 128) float32     variable mlp/dense_1/w, made at train.py:12
       help   x @ w needs the last size of x to equal the first size of w
 
-This module knows neither graphs nor arrays.
+This module knows neither graphs nor arrays (of NumPy, only an error's class).
 """
 
 from __future__ import annotations
 
 from typing import Any
+
+import numpy as np
 
 
 class FlowgraphError(Exception):
@@ -84,6 +86,10 @@ class GradientError(FlowgraphError, ValueError):
 
 class ExecutionError(FlowgraphError, RuntimeError):
     """A kernel that raised while a run was going on; ``__cause__`` is what it raised."""
+
+
+class LinAlgError(ExecutionError, np.linalg.LinAlgError):
+    """A matrix without what was asked of it: singular, not positive definite, or an iteration that found no end. NumPy's error as well."""
 
 
 class RunCancelledError(FlowgraphError):

@@ -217,7 +217,9 @@ class Tensor:
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
         name = func.__name__
-        function = FUNCTIONS.get(_OTHER_NAMES.get(name, name))
+        # np.linalg.trace takes the last two axes, np.trace the first two: names that differ so are kept with their module.
+        module = func.__module__.rpartition(".")[2]
+        function = FUNCTIONS.get(f"{module}.{name}") or FUNCTIONS.get(_OTHER_NAMES.get(name, name))
         if function is None or not func.__module__.startswith("numpy"):
             raise GraphError(f"np.{name} has no node in flowgraph", help="see the list of operations in the reference")
         try:

@@ -13,6 +13,10 @@ from . import (
     gather,
     indexing,
     join,
+    linalg_functions,
+    linalg_norms,
+    linalg_solve,
+    linalg_spectral,
     losses,
     matmul,
     pool,
@@ -30,5 +34,6 @@ from . import (
 
 __all__ = [
     "activations", "attention", "conv", "create", "cumulative", "diagonals", "einsum", "elementwise", "fft", "gather", "indexing", "join",
-    "losses", "matmul", "pool", "positions", "random", "reduce", "repeat", "resize", "shape", "sort", "special", "state", "statistics",
+    "linalg_functions", "linalg_norms", "linalg_solve", "linalg_spectral", "losses", "matmul", "pool", "positions", "random", "reduce",
+    "repeat", "resize", "shape", "sort", "special", "state", "statistics",
 ]  # fmt: skip

@@ -489,4 +489,4 @@ def _middle_times(xp: Any, half: Any, n: int, axis: int, factor: float, out: Any
 
 
 for _function in (fft, ifft, fft2, ifft2, fftn, ifftn, rfft, irfft, rfftn, irfftn, hfft, ihfft, fftshift, ifftshift):
-    public(_function)
+    public(_function, f"fft.{_function.__name__}")

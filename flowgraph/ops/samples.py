@@ -177,3 +177,62 @@ class Drawn:
 
     def __iter__(self) -> Iterator[Sample]:
         return iter(self.draw(np.random.default_rng(20240229)))
+
+
+class Matrices:
+    """Samples whose first input holds matrices that are well conditioned by construction; the further inputs are uniform.
+
+    kind    "any": singular values evenly spread over [0.5, 2]; "symmetric": Hermitian, these with alternating signs for eigenvalues;
+            "positive": Hermitian with these for eigenvalues; "eigen": square with these for eigenvalues, not symmetric;
+            "triangular": safely away from 0 on the diagonal, and full, since one triangle is not to be read
+    shapes  as of `Over`
+    edges   whether no gradient is to be checked, as where a complex vector's phase is up to the library
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        shapes: Sequence[tuple[tuple[int, ...], ...]],
+        *,
+        attrs: Sequence[dict[str, Any]] = ({},),
+        dtype: str = "float64",
+        edges: bool = False,
+    ) -> None:
+        self.kind = kind
+        self.shapes = shapes
+        self.attrs = attrs
+        self.dtype = np.dtype(dtype)
+        self.edges = edges
+
+    def __iter__(self) -> Iterator[Sample]:
+        rng = np.random.default_rng(20240229)
+        for shapes in self.shapes:
+            for attrs in self.attrs:
+                rest = [self._uniform(rng, shape) for shape in shapes[1:]]
+                yield Sample((self.draw(rng, shapes[0]), *rest), attrs, self.edges)
+
+    def __add__(self, other: Iterable[Sample]) -> Samples:
+        return Samples((self, other))
+
+    def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+        rows, columns = shape[-2:]
+        size = min(rows, columns)
+        spread = np.linspace(0.5, 2.0, size)
+        if self.kind == "triangular":
+            return np.asarray(0.3 * self._uniform(rng, shape) + np.eye(rows) * (spread + 0.5), self.dtype)
+        if self.kind == "eigen":
+            vectors = np.eye(rows) + 0.2 * self._uniform(rng, shape)
+            return np.asarray(vectors * spread @ np.linalg.inv(vectors), self.dtype)
+        left = np.linalg.qr(self._uniform(rng, (*shape[:-1], size)))[0]
+        if self.kind == "any":
+            right = np.linalg.qr(self._uniform(rng, (*shape[:-2], columns, size)))[0]
+        else:
+            right = left
+            spread = spread * (-1.0) ** np.arange(size) if self.kind == "symmetric" else spread
+        return np.asarray(left * spread @ np.conj(np.swapaxes(right, -1, -2)), self.dtype)
+
+    def _uniform(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+        values: np.ndarray[Any, Any] = rng.uniform(-1.0, 1.0, shape)
+        if self.dtype.kind == "c":
+            values = values + 1j * rng.uniform(-1.0, 1.0, shape)
+        return np.asarray(values, self.dtype)
