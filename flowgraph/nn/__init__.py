@@ -48,17 +48,20 @@ from ..ops.pool import (
 )
 from ..ops.random import dropout
 from ..ops.resize import resize
+from .attention import MultiHeadAttention, TransformerBlock
 from .conv import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from .layer import Layer
 from .linear import Embedding, Linear
 from .noise import Dropout
 from .norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
+from .recurrent import GRU, LSTM, RNN
 from .sequential import Sequential, flatten
 
 __all__ = [
     # layers
     "Linear", "Embedding", "Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d",
-    "BatchNorm", "LayerNorm", "RMSNorm", "GroupNorm", "InstanceNorm", "Dropout", "Sequential", "Layer",
+    "BatchNorm", "LayerNorm", "RMSNorm", "GroupNorm", "InstanceNorm", "Dropout",
+    "RNN", "LSTM", "GRU", "MultiHeadAttention", "TransformerBlock", "Sequential", "Layer",
     # activations
     "relu", "relu6", "leaky_relu", "elu", "selu", "silu", "gelu", "mish", "softplus", "softsign", "sigmoid", "log_sigmoid",
     "hard_sigmoid", "hard_swish", "hard_tanh", "glu", "softmax", "log_softmax",

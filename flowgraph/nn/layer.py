@@ -112,6 +112,8 @@ class Layer:
         else:
             if not isinstance(initial, Initializer | np.ndarray):
                 initial = initial(shape)
+                if isinstance(initial, np.ndarray) and self.dtype is not None:
+                    initial = initial.astype(self.dtype)
             if isinstance(initial, Distribution) and self.dtype is not None:
                 initial = replace(initial, dtype=self.dtype)
             with self.scope():

@@ -15,7 +15,7 @@ class Dropout(Layer):
     """In training, zero for each element with probability ``rate``, and ``1 / (1 - rate)`` times it otherwise; else ``x`` itself.
 
     rate    a number in [0, 1)
-    raises  ArgumentError when a call does not say whether it is part of training
+    raises  ArgumentError when a call does not say whether it is part of training, and the rate is not 0
 
     Srivastava, Hinton, Krizhevsky, Sutskever and Salakhutdinov, Dropout (JMLR 2014).
 
@@ -34,7 +34,9 @@ class Dropout(Layer):
 
     def apply(self, x: Any, *, training: bool | Tensor | None) -> Tensor:
         (x,) = add.lift((x,))
+        if not self.rate:
+            return x  # type: ignore[no-any-return]
         now = is_training(training, self)
-        if not self.rate or now is False:
+        if now is False:
             return x  # type: ignore[no-any-return]
         return dropout(x, self.rate if now is True else multiply(astype(now, "float32"), self.rate))

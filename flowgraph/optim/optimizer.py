@@ -208,7 +208,7 @@ class Optimizer:
                     g = add(g, multiply(w, decay), name="decayed")
                 for kept, value in self.update(w, g, *shared).items():
                     if kept is w and decay and self.decoupled:
-                        value = subtract(value, multiply(w, multiply(own, decay)), name="decayed")
+                        value = subtract(value, multiply(w, own * decay), name="decayed")
                     yield assign(kept, value if due is None else choose(due, value, kept))
         if step is not None:
             # All that reads the step leads to what is shared: the edge says that the number from before is meant.

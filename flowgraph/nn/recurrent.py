@@ -1,0 +1,194 @@
+"""Recurrent layers: loops over time that carry a state, as one node of the graph each.
+
+What does not depend on the state, the product of all inputs with a matrix, is done before the loop for all times at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..control import scan
+from ..errors import ShapeError
+from ..graph import Tensor
+from ..graph.spec import format_shape
+from ..ops import init
+from ..ops.activations import sigmoid
+from ..ops.elementwise import add, multiply, subtract, tanh
+from ..ops.matmul import matmul
+from ..ops.reduce import sum
+from ..ops.shape import permute_dims, zeros_like
+from .layer import Initial, Layer, whole
+
+
+class _Recurrent(Layer):
+    """Base of them all: matrices for the inputs and for the state, of all gates side by side, and a bias."""
+
+    gates: ClassVar[int] = 1
+    states: ClassVar[int] = 1
+
+    def __init__(
+        self,
+        inputs: int,
+        size: int,
+        *,
+        reverse: bool = False,
+        weights: Initial = init.glorot_uniform,
+        state_weights: Initial = init.orthogonal,
+        bias: Initial = init.zeros,
+        dtype: Any = None,
+        name: str = "rnn",
+    ) -> None:
+        super().__init__(name, dtype)
+        self.size, self.reverse = whole(size, "size"), bool(reverse)
+        wide = self.gates * self.size
+        self.w = self.weight("w", weights, (whole(inputs, "inputs"), wide))
+        self.u = self.weight("u", state_weights, (self.size, wide))
+        self.b = self.weight("b", bias, (wide,))
+
+    def apply(self, x: Any) -> Tensor:
+        return self._over_time(x, None)[0]
+
+    def with_state(self, x: Any, state: Any = None) -> tuple[Tensor, Any]:
+        """The result of a call, and the state behind the last time; ``state`` is that before the first, None for zeros.
+
+        A long sequence may be given piece by piece: the state of one piece is where the next one begins.
+
+        >>> gru = fg.nn.GRU(3, 8)
+        >>> y, state = gru.with_state(fg.placeholder("x", ("batch", "time", 3)))
+        >>> state
+        <Tensor gru/scan: (batch, 8) float32>
+        """
+        with self.scope():
+            return self._over_time(x, state)
+
+    def step(self, x: Tensor, state: Any) -> tuple[Any, Tensor]:
+        """The state after one time, and what is given out: of the inputs times ``w`` plus ``b``, and the state before."""
+        raise NotImplementedError
+
+    def _over_time(self, x: Any, state: Any) -> tuple[Tensor, Any]:
+        (x,) = add.lift((x,))
+        if x.ndim < 2:
+            raise ShapeError(f"{self.name}: x is (..., time, inputs), {x.name} is {format_shape(x.shape)}")
+        given = add(matmul(x, self.w), self.b)
+        if state is None:
+            zeros = sum(zeros_like(given), axis=-2)[..., : self.size]
+            state = zeros if self.states == 1 else (zeros,) * self.states
+        state, y = scan(lambda state, x: self.step(x, state), state, _time_first(given), reverse=self.reverse)
+        return _time_behind(y), state
+
+    def _gate(self, x: Tensor, number: int) -> Tensor:
+        return x[..., number * self.size : (number + 1) * self.size]
+
+
+class RNN(_Recurrent):
+    """A loop over time with one layer: ``h = activation(x @ w + h @ u + b)``.
+
+    inputs         size of x at each time
+    size           of the state h, which is what is given out
+    activation     a function of a tensor
+    reverse        whether to begin at the last time; the result stands where its inputs do
+    weights        of ``w`` (inputs, size): a function of the shape, an initializer, an array or a variable
+    state_weights  of ``u`` (size, size), likewise
+    bias           of ``b`` (size,), likewise
+    dtype          of the variables; None: as the initialisers say, float32 by default
+    raises         ShapeError when x is not (..., time, inputs)
+
+    Elman, Finding Structure in Time (1990).
+
+    >>> fg.nn.RNN(3, 8)(fg.placeholder("x", ("batch", "time", 3)))
+    <Tensor rnn/permute_dims_1: (batch, time, 8) float32>
+    """
+
+    def __init__(self, inputs: int, size: int, *, activation: Callable[[Tensor], Tensor] = tanh, name: str = "rnn", **options: Any) -> None:
+        super().__init__(inputs, size, name=name, **options)
+        self.activation = activation
+
+    def step(self, x: Tensor, state: Any) -> tuple[Any, Tensor]:
+        h = self.activation(add(x, matmul(state, self.u)))
+        return h, h
+
+
+class LSTM(_Recurrent):
+    """A loop over time with a memory that gates write, keep and read.
+
+    inputs, size, reverse, weights, state_weights, dtype  as for ``RNN``; the matrices are (..., 4 * size)
+    bias    of ``b`` (4 * size,); by default 1 for the gate that keeps the memory, so that it lasts at first, and 0 for the others
+    raises  ShapeError when x is not (..., time, inputs)
+
+    The four gates stand side by side in the order of PyTorch and Keras; the state is the pair (h, c):
+
+        i, f, g, o = sigmoid, sigmoid, tanh, sigmoid of the parts of x @ w + h @ u + b
+        c = f * c + i * g
+        h = o * tanh(c)
+
+    Hochreiter and Schmidhuber, Long Short-Term Memory (1997); the gate f: Gers, Schmidhuber and Cummins, Learning to Forget
+    (2000); its bias: Jozefowicz, Zaremba and Sutskever, An Empirical Exploration of Recurrent Network Architectures (2015).
+
+    >>> fg.nn.LSTM(3, 8)(fg.placeholder("x", ("batch", "time", 3)))
+    <Tensor lstm/permute_dims_1: (batch, time, 8) float32>
+    """
+
+    gates, states = 4, 2
+
+    def __init__(self, inputs: int, size: int, *, bias: Initial | None = None, name: str = "lstm", **options: Any) -> None:
+        super().__init__(inputs, size, bias=_keeping if bias is None else bias, name=name, **options)
+
+    def step(self, x: Tensor, state: Any) -> tuple[Any, Tensor]:
+        h, c = state
+        parts = add(x, matmul(h, self.u))
+        i, f, g, o = (self._gate(parts, number) for number in range(4))
+        c = add(multiply(sigmoid(f), c), multiply(sigmoid(i), tanh(g)))
+        h = multiply(sigmoid(o), tanh(c))
+        return (h, c), h
+
+
+class GRU(_Recurrent):
+    """A loop over time whose gates say how much of the state is seen, and how much of it stays.
+
+    inputs, size, reverse, weights, state_weights, bias, dtype  as for ``RNN``; the matrices are (..., 3 * size)
+    raises  ShapeError when x is not (..., time, inputs)
+
+    The three gates stand side by side, as in PyTorch, whose form this is; ``c`` is one more bias, of the shape of ``b``:
+
+        r, z = sigmoid of the first two parts of x @ w + b + h @ u + c
+        n = tanh(last part of (x @ w + b) + r * last part of (h @ u + c))
+        h = (1 - z) * n + z * h
+
+    Cho et al., Learning Phrase Representations using RNN Encoder-Decoder (2014, arXiv:1406.1078), with the gate r behind the
+    product, as in its first version and in PyTorch.
+
+    >>> fg.nn.GRU(3, 8)(fg.placeholder("x", ("batch", "time", 3)))
+    <Tensor gru/permute_dims_1: (batch, time, 8) float32>
+    """
+
+    gates = 3
+
+    def __init__(self, inputs: int, size: int, *, bias: Initial = init.zeros, name: str = "gru", **options: Any) -> None:
+        super().__init__(inputs, size, bias=bias, name=name, **options)
+        self.c = self.weight("c", bias if callable(bias) else init.zeros, (3 * self.size,))
+
+    def step(self, x: Tensor, state: Any) -> tuple[Any, Tensor]:
+        seen = add(matmul(state, self.u), self.c)
+        r = sigmoid(add(self._gate(x, 0), self._gate(seen, 0)))
+        z = sigmoid(add(self._gate(x, 1), self._gate(seen, 1)))
+        n = tanh(add(self._gate(x, 2), multiply(r, self._gate(seen, 2))))
+        h = add(n, multiply(z, subtract(state, n)))
+        return h, h
+
+
+def _keeping(shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+    """Biases of an LSTM: 1 for the second gate."""
+    bias = np.zeros(shape, np.float32)
+    bias[shape[0] // 4 : shape[0] // 2] = 1
+    return bias
+
+
+def _time_first(x: Tensor) -> Tensor:
+    return permute_dims(x, (x.ndim - 2, *range(x.ndim - 2), x.ndim - 1))
+
+
+def _time_behind(x: Tensor) -> Tensor:
+    return permute_dims(x, (*range(1, x.ndim - 1), 0, x.ndim - 1))
