@@ -21,12 +21,12 @@ import numpy as np
 
 from ..errors import ArgumentError, DtypeError, ShapeError
 from ..graph import Dim, Op, Shape, Spec, Tensor, Work, no_gradient, op
-from ..graph.op import Batch, as_array, by_loop, public
+from ..graph.op import Batch, Slicing, as_array, by_loop, public
 from ..graph.spec import broadcast_shapes, format_shape
 from .batching import full, widened
 from .elementwise import add, astype, equal, like, where
 from .samples import UNARY_SHAPES, Drawn, Over, Sample
-from .scatter_kernels import add_at
+from .scatter_kernels import add_at, check_positions
 from .shape import View, repeat_like, reshape, reshape_like, zeros_like
 
 Index = tuple[Any, ...]
@@ -203,10 +203,28 @@ class Gather(Op):
     def infer(self, x: Any, *tensors: Any, index: Index) -> Spec:
         return Spec(picked(x, index, tensors).shape, x.dtype)
 
-    def kernel(self, xp: Any, x: Any, *tensors: Any, index: Index) -> Any:
-        if index[-1] == "i" and index[:-1] == (FULL,) * (len(index) - 1):
-            return xp.take(x, tensors[0], axis=len(index) - 1)  # rows are copied whole, where x[index] goes element by element
-        return x[filled(index, tensors)]
+    def kernel(self, xp: Any, x: Any, *tensors: Any, index: Index, out: Any = None) -> Any:
+        if index[-1] == "i" and index[:-1] == (FULL,) * (len(index) - 1):  # take copies rows whole, where x[index] goes element by element
+            axis = len(index) - 1
+            if out is None or xp is not np:
+                return xp.take(x, tensors[0], axis=axis, out=out)
+            check_positions(tensors[0], x.shape[axis], axis)  # (with mode="raise" take would make a copy of `out`)
+            return np.take(x, tensors[0], axis=axis, out=out, mode="wrap")
+        if out is None:
+            return x[filled(index, tensors)]
+        out[...] = x[filled(index, tensors)]
+        return out
+
+    def slicing(self, out: Any, x: Any, *tensors: Any, index: Index) -> Slicing | None:
+        if len(out.shape) == 0 or out.shape[0] < 2:
+            return None
+        plan = picked(x, index, tensors)
+        if index[0] == FULL and plan.place:
+            return Slicing((True, *(False for _ in tensors)), out.shape[0])
+        if plan.place or any(item.__class__ is tuple for item in index):
+            return None
+        cut = tuple(len(t.shape) == plan.count and t.shape[0] == out.shape[0] for t in tensors)
+        return Slicing((False, *cut), out.shape[0]) if any(cut) else None
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor, *tensors: Tensor, index: Index) -> Any:
         return (lambda: scatter(g, x, *tensors, index=index), *(None for _ in tensors))
@@ -329,6 +347,10 @@ class Put(Op):
             return like(taken, values)
 
         return (lambda: put(g, _zero(g), *tensors, index=index), by_values, *(None for _ in tensors))
+
+    def jvp(self, tangents: Any, out: Tensor, x: Tensor, values: Tensor, *tensors: Tensor, index: Index) -> Any:
+        moving = zeros_like(x) if tangents[0] is None else tangents[0]
+        return put(moving, _zero(moving) if tangents[1] is None else tangents[1], *tensors, index=index)
 
     def vmap(self, batch: Batch, x: Tensor, values: Tensor, *tensors: Tensor, index: Index) -> Tensor:
         into = batched(batch, x, 0, index, tensors, 2)

@@ -10,10 +10,10 @@ import numpy as np
 
 from ..errors import ArgumentError, ShapeError
 from ..graph import Dim, Op, Spec, Tensor, op
-from ..graph.op import Batch, public
+from ..graph.op import Batch, Slicing, public
 from ..graph.spec import format_shape, normalize_axis
 from .batching import full
-from .elementwise import like
+from .elementwise import astype, like
 from .samples import Over
 from .shape import View, expand_dims, squeeze, zeros_like
 
@@ -46,10 +46,19 @@ class Concat(Op):
     def vjp(self, g: Tensor, out: Tensor, *parts: Tensor, axis: int) -> Any:
         return tuple((lambda i=i, part=part: like(concat_part(g, *parts, axis=axis, position=i), part)) for i, part in enumerate(parts))
 
+    def jvp(self, tangents: Any, out: Tensor, *parts: Tensor, axis: int) -> Any:
+        moving = [astype(zeros_like(part) if t is None else t, out.dtype) for t, part in zip(tangents, parts, strict=True)]
+        return _concat(*moving, axis=axis)
+
+    def slicing(self, out: Any, *parts: Any, axis: int) -> Slicing | None:
+        return Slicing((True,) * len(parts), out.shape[0]) if axis and out.shape[0] > 1 else None
+
     def vmap(self, batch: Batch, *parts: Tensor, axis: int) -> Tensor:
         return _concat(*[full(batch, part, i) for i, part in enumerate(parts)], axis=axis + 1)
 
-    samples = Over([((2, 3), (1, 3)), ((2, 3), (0, 3)), ((1, 3), (1, 3), (2, 3))], attrs=({"axis": 0},))
+    samples = Over([((2, 3), (1, 3)), ((2, 3), (0, 3)), ((1, 3), (1, 3), (2, 3))], attrs=({"axis": 0},)) + Over(
+        [((2, 3), (2, 1)), ((4, 0, 2), (4, 3, 2))], attrs=({"axis": 1},)
+    )
 
 
 class ConcatPart(View):
@@ -101,6 +110,9 @@ class Split(View):
         if isinstance(g, Tensor):
             return g
         return _concat(*[zeros_like(part) if h is None else h for h, part in zip(g, out, strict=True)], axis=axis)
+
+    def jvp(self, tangents: Any, out: Any, x: Tensor, *, bounds: int | tuple[int, ...], axis: int) -> Any:
+        return _split.node((tangents[0],), {"bounds": bounds, "axis": axis}).outputs
 
     def vmap(self, batch: Batch, x: Tensor, *, bounds: int | tuple[int, ...], axis: int) -> Any:
         return _split.node((x,), {"bounds": bounds, "axis": axis + 1}).outputs

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import ArgumentError, DtypeError, ShapeError
 from ..graph import Dim, Op, Spec, Tensor, no_gradient, op
-from ..graph.op import Batch, by_loop, public
+from ..graph.op import Batch, Slicing, by_loop, public
 from ..graph.spec import format_shape, normalize_axis
 from .batching import full
 from .gather import take
@@ -132,6 +132,9 @@ class Pad(Op):
         out[...] = value
         out[tuple(slice(before, before + d) for d, (before, _) in _each(x, widths))] = x
         return out
+
+    def slicing(self, out: Any, x: Any, *, widths: tuple[tuple[int, int], ...], value: float) -> Slicing | None:
+        return Slicing((True,), x.shape[0]) if len(widths) > 1 and not any(widths[0]) and x.shape[0] > 1 else None
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor, *, widths: tuple[tuple[int, int], ...], value: float) -> Any:
         return getitem(g, tuple(slice(before, -after or None) for before, after in widths))

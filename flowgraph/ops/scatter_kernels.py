@@ -45,11 +45,16 @@ def _flat_positions(items: Sequence[Any], sizes: Sequence[int], first: int) -> A
     flat: Any = 0
     for axis, (item, size) in enumerate(zip(items, sizes, strict=True), first):
         position = np.asarray(item)
-        if position.size and not (-size <= int(position.min()) and int(position.max()) < size):
-            worst = position[(position < -size) | (position >= size)].flat[0]
-            raise IndexError(f"index {worst} is out of bounds for axis {axis} with size {size}")
+        check_positions(position, size, axis)
         flat = flat * size + np.where(position < 0, position + size, position)
     return np.ravel(flat)
+
+
+def check_positions(position: Any, size: int, axis: int) -> None:
+    """raises IndexError, in NumPy's words, for one out of range."""
+    if position.size and not (-size <= int(position.min()) and int(position.max()) < size):
+        worst = position[(position < -size) | (position >= size)].flat[0]
+        raise IndexError(f"index {worst} is out of bounds for axis {axis} with size {size}")
 
 
 def add_rows(out: Any, at: Any, rows: Any) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import ArgumentError, ShapeError
 from ..graph import Op, Spec, Tensor, Work, no_gradient, op
-from ..graph.op import Batch, by_loop, public
+from ..graph.op import Batch, Slicing, by_loop, public
 from ..graph.spec import format_shape, normalize_axis
 from .batching import full, moved, widened
 from .elementwise import equal, less, less_equal
@@ -25,12 +25,23 @@ def _each_axis(shape: tuple[int, ...]) -> list[dict[str, Any]]:
     return [{"axis": axis} for axis in range(len(shape))]
 
 
+def _into(out: Any, result: Any) -> Any:
+    """``result``, copied to ``out`` where there is one."""
+    if out is None:
+        return result
+    out[...] = result
+    return out
+
+
 class Ordering(Op):
     """Base of sort and argsort: along ``axis``, from the smallest on, NaN last; equals as they come."""
 
     def work(self, x: Any, *, axis: int) -> Work:
         count = Spec(x.shape, x.dtype).size
         return Work(count * 100 * max(1, np.log2(x.shape[axis] or 1)), 2 * count * x.dtype.itemsize)
+
+    def slicing(self, out: Any, x: Any, *, axis: int) -> Slicing | None:
+        return Slicing((True,), x.shape[0]) if axis and x.shape[0] > 1 else None
 
     samples = Over(ROWS, attrs=_each_axis, apart=0.05) + Drawn(
         lambda rng: [
@@ -44,11 +55,21 @@ class Ordering(Op):
 class Sort(Ordering):
     """The elements in order."""
 
+    in_place = True
+
     def infer(self, x: Any, *, axis: int) -> Any:
         return x
 
-    def kernel(self, xp: Any, x: Any, *, axis: int) -> Any:
-        return xp.sort(x, axis=axis, kind="stable")
+    def kernel(self, xp: Any, x: Any, *, axis: int, out: Any = None) -> Any:
+        if out is None:
+            return xp.sort(x, axis=axis, kind="stable")
+        if out is not x:
+            out[...] = x
+        out.sort(axis=axis, kind="stable")
+        return out
+
+    def jvp(self, tangents: Any, out: Tensor, x: Tensor, *, axis: int) -> Any:
+        return take_along_axis(tangents[0], _argsort(x, axis=axis), axis)
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor, *, axis: int) -> Any:
         return take_along_axis(g, _argsort(_argsort(x, axis=axis), axis=axis), axis)  # to where each element came from
@@ -65,8 +86,8 @@ class Argsort(Ordering):
     def infer(self, x: Any, *, axis: int) -> Spec:
         return Spec(x.shape, np.dtype("int64"))
 
-    def kernel(self, xp: Any, x: Any, *, axis: int) -> Any:
-        return xp.argsort(x, axis=axis, kind="stable")
+    def kernel(self, xp: Any, x: Any, *, axis: int, out: Any = None) -> Any:
+        return _into(out, xp.argsort(x, axis=axis, kind="stable"))
 
     def vmap(self, batch: Batch, x: Tensor, *, axis: int) -> Tensor:
         return _argsort(x, axis=axis + 1)
@@ -83,7 +104,14 @@ class TopPositions(Op):
             raise ShapeError(f"there are {length} elements along the axis, fewer than {k}")
         return Spec((*x.shape[:-1], k), np.dtype("int64"))
 
-    def kernel(self, xp: Any, x: Any, *, k: int) -> Any:
+    def kernel(self, xp: Any, x: Any, *, k: int, out: Any = None) -> Any:
+        return _into(out, self.largest(xp, x, k))
+
+    def slicing(self, out: Any, x: Any, *, k: int) -> Slicing | None:
+        return Slicing((True,), x.shape[0]) if len(x.shape) > 1 and x.shape[0] > 1 else None
+
+    def largest(self, xp: Any, x: Any, k: int) -> Any:
+        """The kernel."""
         length = x.shape[-1]
         if k > length:
             raise ShapeError(f"there are {length} elements along the axis, fewer than {k}")
