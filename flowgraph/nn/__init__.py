@@ -22,6 +22,7 @@ from ..ops.activations import (
     softsign,
 )
 from ..ops.attention import scaled_dot_product_attention
+from ..ops.candidates import noise_contrastive_loss, sampled_softmax_cross_entropy
 from ..ops.conv import conv1d, conv1d_transpose, conv2d, conv2d_transpose, conv3d, conv3d_transpose
 from ..ops.gather import one_hot
 from ..ops.losses import (
@@ -67,7 +68,7 @@ __all__ = [
     "hard_sigmoid", "hard_swish", "hard_tanh", "glu", "softmax", "log_softmax",
     # losses
     "softmax_cross_entropy", "sigmoid_cross_entropy", "squared_error", "absolute_error", "huber", "hinge", "kl_divergence",
-    "cosine_similarity", "one_hot",
+    "cosine_similarity", "sampled_softmax_cross_entropy", "noise_contrastive_loss", "one_hot",
     # convolution, pooling, sizes of images
     "conv1d", "conv2d", "conv3d", "conv1d_transpose", "conv2d_transpose", "conv3d_transpose", "max_pool1d", "max_pool2d", "max_pool3d",
     "avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool", "adaptive_max_pool", "resize",

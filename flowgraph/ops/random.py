@@ -5,6 +5,7 @@ The state is an ordinary tensor: ``run_key``, one for a graph, is fed by the ses
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,16 @@ import numpy as np
 from ..errors import ArgumentError
 from ..graph import Op, Spec, Tensor, no_gradient, op
 from ..graph.context import current, entered
-from ..graph.op import by_loop
-from ..graph.spec import as_dtype, as_shape, is_known
-from .elementwise import astype, less
-
-__all__ = ["bernoulli", "normal", "uniform"]
+from ..graph.op import Batch, by_loop
+from ..graph.spec import as_dtype, as_shape, format_shape, is_known, normalize_axes, normalize_axis
+from .batching import full
+from .create import arange
+from .elementwise import add, astype, broadcast_like, less, log, multiply
+from .gather import take
+from .init import TruncatedNormal
+from .positions import argmax
+from .reduce import size
+from .shape import broadcast_to, repeat_like
 
 
 class RunKey(Op):
@@ -49,55 +55,118 @@ class Draw(Op):
     """Base: ``stream`` tells the draws of one graph apart; ``target`` gives the shape where it is not known when building."""
 
     is_stateful = True
-    shape_inputs = (1,)
+    shape_inputs: tuple[int, ...] = (1,)
     vjp = no_gradient("a random draw does not depend on its seed smoothly")
 
-    def infer(self, key: Any, *target: Any, shape: Any, dtype: Any, stream: int) -> Spec:
+    def infer(self, key: Any, *target: Any, shape: Any, dtype: Any, stream: int, **parameters: Any) -> Any:
         return Spec(target[0].shape if target else shape, dtype)
 
-    def kernel(self, xp: Any, key: Any, *target: Any, shape: Any, dtype: Any, stream: int) -> Any:
+    def kernel(self, xp: Any, key: Any, *target: Any, shape: Any, dtype: Any, stream: int, **parameters: Any) -> Any:
         # The host draws for every device, so that the values are the same on all of them.
-        seed, run, fold = (int(part) for part in key)
-        generator = np.random.Generator(
-            np.random.Philox(key=np.array([seed, run], np.uint64), counter=np.array([0, 0, fold, stream], np.uint64))
-        )
-        return xp.asarray(self.draw(generator, target[0].shape if target else shape, dtype))
+        return xp.asarray(self.draw(generator_of(key, stream), tuple(target[0].shape) if target else shape, dtype, **parameters))
 
-    def draw(self, generator: np.random.Generator, shape: Any, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    def vmap(self, batch: Batch, key: Tensor, *target: Tensor, shape: Any, **attrs: Any) -> Tensor:
+        # Each entry gets values of its own: one larger draw.
+        if target:
+            return self(key, full(batch, target[0], 1), shape=None, **attrs)
+        if isinstance(batch.size, int):
+            return self(key, shape=(batch.size, *shape), **attrs)
+        return self(key, repeat_like(broadcast_to(np.zeros((), bool), shape), batch.like), shape=None, **attrs)
+
+    def draw(self, generator: np.random.Generator, *args: Any, **parameters: Any) -> Any:
+        """New values of a shape and dtype, as an array of the host."""
         raise NotImplementedError
+
+
+def generator_of(key: Any, stream: int) -> np.random.Generator:
+    """The generator of one draw in one run, and in one turn of a loop."""
+    seed, run, fold = (int(part) for part in key)
+    return np.random.Generator(np.random.Philox(key=np.array([seed, run], np.uint64), counter=np.array([0, 0, fold, stream], np.uint64)))
 
 
 class RandomUniform(Draw):
     """Uniform in [0, 1)."""
 
-    def draw(self, generator: np.random.Generator, shape: Any, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
-        return generator.random(shape, dtype)  # type: ignore[no-any-return]
+    def draw(self, generator: np.random.Generator, shape: Any, dtype: Any) -> Any:
+        return generator.random(shape, dtype)
 
 
 class RandomNormal(Draw):
     """Standard normal."""
 
-    def draw(self, generator: np.random.Generator, shape: Any, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
-        return generator.standard_normal(shape, dtype)  # type: ignore[no-any-return]
+    def draw(self, generator: np.random.Generator, shape: Any, dtype: Any) -> Any:
+        return generator.standard_normal(shape, dtype)
+
+
+class RandomTruncatedNormal(Draw):
+    """Standard normal, drawn again where it is ``limit`` or more from 0."""
+
+    def draw(self, generator: np.random.Generator, shape: Any, dtype: Any, limit: float) -> Any:
+        return TruncatedNormal(shape, dtype, limit=limit)(generator)
+
+
+class RandomExponential(Draw):
+    """Exponential with mean 1."""
+
+    def draw(self, generator: np.random.Generator, shape: Any, dtype: Any) -> Any:
+        return generator.standard_exponential(shape, dtype)
+
+
+class RandomIntegers(Draw):
+    """Whole numbers from ``low`` to below ``high``, each as likely."""
+
+    def draw(self, generator: np.random.Generator, shape: Any, dtype: Any, low: int, high: int) -> Any:
+        return generator.integers(low, high, shape, dtype)
+
+
+class RandomPermutation(Draw):
+    """The numbers below n, the last size of the shape, in random order, for each row anew."""
+
+    def draw(self, generator: np.random.Generator, shape: Any, dtype: Any) -> Any:
+        return generator.permuted(np.broadcast_to(np.arange(shape[-1], dtype=dtype), shape), axis=-1)
+
+
+class RandomGamma(Draw):
+    """Gamma with scale 1, of the ``concentration`` that each element has."""
+
+    shape_inputs = ()
+    vjp = no_gradient("gamma draws are accepted or rejected, which is no smooth function of the concentration")
+
+    def kernel(self, xp: Any, key: Any, *target: Any, shape: Any, dtype: Any, stream: int, **parameters: Any) -> Any:
+        (concentration,) = target
+        values = concentration if xp is np else concentration.get()
+        if values.size and not values.min() > 0:
+            raise ValueError("a concentration is not positive")
+        return xp.asarray(np.asarray(generator_of(key, stream).standard_gamma(values.astype("float64")), dtype))
 
 
 _run_key = op(RunKey)
 fold_key = op(FoldKey)
 _uniform = op(RandomUniform)
 _normal = op(RandomNormal)
+_truncated_normal = op(RandomTruncatedNormal)
+_exponential = op(RandomExponential)
+_integers = op(RandomIntegers)
+_permutation = op(RandomPermutation)
+_gamma = op(RandomGamma)
 
 
-def _draw(operation: Draw, shape: Any, dtype: Any) -> Tensor:
+def _draw(operation: Draw, shape: Any, dtype: Any, **parameters: Any) -> Tensor:
     target = operation.lift((shape,)) if isinstance(shape, Tensor) else ()
     graph = target[0].graph if target else current().graph
-    dtype = as_dtype(dtype)
-    if dtype not in (np.float32, np.float64):
-        raise ArgumentError(f"{operation.name}: draws are float32 or float64, not {dtype}", help="cast the result")
-    key = run_key_of(graph)
     checked = None if target else as_shape(shape)
     if checked is not None and not is_known(checked):
-        raise ArgumentError(f"{operation.name}: the shape must be known, got {checked}", help="give a tensor whose shape to take")
-    return operation(key, *target, shape=checked, dtype=dtype, stream=_stream_of(graph))
+        raise ArgumentError(
+            f"{operation.name}: the shape must be known, got {format_shape(checked)}", help="give a tensor whose shape to take"
+        )
+    return operation(run_key_of(graph), *target, shape=checked, dtype=as_dtype(dtype), stream=stream_of(graph), **parameters)
+
+
+def _floats(name: str, dtype: Any) -> np.dtype[Any]:
+    checked = as_dtype(dtype)
+    if checked not in (np.float32, np.float64):
+        raise ArgumentError(f"{name}: draws are float32 or float64, not {checked}", help="cast the result")
+    return checked
 
 
 def run_key_of(graph: Any) -> Tensor:
@@ -113,7 +182,7 @@ def run_key_of(graph: Any) -> Tensor:
         return graph.memo["run_key"]  # type: ignore[no-any-return]
 
 
-def _stream_of(graph: Any) -> int:
+def stream_of(graph: Any) -> int:
     """A number that no other draw of the graph has, nor one of a sub-graph."""
     if not graph.is_sub:
         return len(graph)
@@ -128,12 +197,12 @@ def uniform(shape: Any, low: Any = 0.0, high: Any = 1.0, dtype: Any = "float32")
 
     shape    ints, or a tensor whose shape is taken
     returns  float32 or float64 tensor; the same values for the same seed of the session, node and number of the run
+    raises   ArgumentError for another dtype, or a shape that is not known
 
     >>> session.run(fg.random.uniform((2, 3))).shape
     (2, 3)
     """
-    unit = _draw(_uniform, shape, dtype)
-    return unit if (low, high) == (0.0, 1.0) else unit * (high - low) + low
+    return _scaled(_draw(_uniform, shape, _floats("uniform", dtype)), low, high - low)
 
 
 def normal(shape: Any, mean: Any = 0.0, std: Any = 1.0, dtype: Any = "float32") -> Tensor:
@@ -142,8 +211,69 @@ def normal(shape: Any, mean: Any = 0.0, std: Any = 1.0, dtype: Any = "float32") 
     >>> session.run(fg.random.normal((2, 3))).shape
     (2, 3)
     """
-    standard = _draw(_normal, shape, dtype)
-    return standard if (mean, std) == (0.0, 1.0) else standard * std + mean
+    return _scaled(_draw(_normal, shape, _floats("normal", dtype)), mean, std)
+
+
+def truncated_normal(shape: Any, mean: Any = 0.0, std: Any = 1.0, limit: float = 2.0, dtype: Any = "float32") -> Tensor:
+    """New normal draws in every run, drawn again where they are ``limit`` standard deviations or more from the mean.
+
+    limit   a number of at least 0.1
+
+    >>> session.run(fg.random.truncated_normal((2, 3))).shape
+    (2, 3)
+    """
+    dtype = _floats("truncated_normal", dtype)
+    limit = TruncatedNormal((), dtype, limit=limit).limit  # which checks it
+    return _scaled(_draw(_truncated_normal, shape, dtype, limit=limit), mean, std)
+
+
+def exponential(shape: Any, scale: Any = 1.0, dtype: Any = "float32") -> Tensor:
+    """New exponential draws of mean ``scale`` in every run. Arguments as for ``uniform``.
+
+    >>> session.run(fg.random.exponential(3) >= 0)
+    array([ True,  True,  True])
+    """
+    return _scaled(_draw(_exponential, shape, _floats("exponential", dtype)), 0.0, scale)
+
+
+def gamma(shape: Any, concentration: Any, scale: Any = 1.0, dtype: Any = "float32") -> Tensor:
+    """New gamma draws in every run, without gradient by ``concentration``.
+
+    shape          ints, or a tensor whose shape is taken
+    concentration  positive number or tensor that broadcasts to it; mean and variance over the scale
+    raises         in a run, ExecutionError for a concentration that is not positive
+
+    >>> session.run(fg.random.gamma((2, 3), 2.0)).shape
+    (2, 3)
+    """
+    dtype = _floats("gamma", dtype)
+    given = astype(add.lift((concentration,))[0], dtype)
+    if isinstance(shape, Tensor):
+        spread = broadcast_like(given, shape)
+    else:
+        spread = broadcast_to(given, shape)
+    key = run_key_of(spread.graph)
+    return _scaled(_gamma(key, spread, shape=None, dtype=dtype, stream=stream_of(spread.graph)), 0.0, scale)
+
+
+def randint(shape: Any, low: int, high: int, dtype: Any = "int64") -> Tensor:
+    """New whole numbers from ``low`` to below ``high`` in every run, each as likely.
+
+    shape   ints, or a tensor whose shape is taken
+    raises  ArgumentError where there are no such numbers, or ``dtype`` does not hold them
+
+    >>> session.run(fg.random.randint(3, 5, 6))
+    array([5, 5, 5])
+    """
+    dtype = as_dtype(dtype)
+    if dtype.kind not in "iu":
+        raise ArgumentError(f"randint: the dtype must be one of integers, not {dtype}")
+    bounds = np.iinfo(dtype)
+    if not all(isinstance(v, int | np.integer) and not isinstance(v, bool) for v in (low, high)) or not low < high:
+        raise ArgumentError(f"randint: low and high must be ints, low below high, got {low!r:.80} and {high!r:.80}")
+    if low < bounds.min or high - 1 > bounds.max:
+        raise ArgumentError(f"randint: {dtype} does not hold all from {low} to {high - 1}")
+    return _draw(_integers, shape, dtype, low=int(low), high=int(high))
 
 
 def bernoulli(shape: Any, probability: Any = 0.5) -> Tensor:
@@ -151,10 +281,43 @@ def bernoulli(shape: Any, probability: Any = 0.5) -> Tensor:
     return less(_draw(_uniform, shape, "float32"), probability)
 
 
-def dropout(x: Tensor, rate: Any) -> Tensor:
+def categorical(logits: Any, axis: int = -1) -> Tensor:
+    """New classes in every run, each drawn with the probability that the softmax of ``logits`` along ``axis`` gives it.
+
+    logits   float tensor; -inf is never drawn
+    returns  int64 tensor, without that axis
+
+    >>> session.run(fg.random.categorical([[0.0, -np.inf], [-np.inf, 0.0]]))
+    array([0, 1])
+    """
+    (logits,) = add.lift((logits,))
+    # Of clocks that ring after exponential times, each goes off first with a probability in proportion to its rate.
+    times = _draw(_exponential, logits, "float64" if logits.dtype == np.float64 else "float32")
+    return argmax(logits - log(times), axis=axis)
+
+
+def permutation(x: Any, axis: int = 0) -> Tensor:
+    """``x`` with its slices along ``axis`` in a new random order in every run; for an int, the numbers below it.
+
+    >>> np.sort(session.run(fg.random.permutation(4)))
+    array([0, 1, 2, 3])
+    """
+    if isinstance(x, int | np.integer) and not isinstance(x, bool):
+        if x < 0:
+            raise ArgumentError(f"permutation: a number of at least 0 is expected, got {x}")
+        return _draw(_permutation, (x,), "int64")
+    (x,) = add.lift((x,))
+    axis = normalize_axis(axis, x.ndim)
+    count = x.shape[axis]
+    order = _draw(_permutation, (count,) if isinstance(count, int) else arange(size(x, axis)), "int64")
+    return take(x, order, axis=axis)
+
+
+def dropout(x: Any, rate: Any, *, shared: int | Sequence[int] = ()) -> Tensor:
     """``x`` with each element zeroed with probability ``rate`` and the others divided by ``1 - rate``, drawn anew in every run.
 
-    rate  a number in [0, 1) or a scalar tensor: feed 0 to evaluate
+    rate    a number in [0, 1) or a scalar tensor: feed 0 to evaluate
+    shared  axes along which elements are kept or zeroed together: (2, 3) drops whole channels of pictures (batch, channels, height, width)
 
     >>> session.run(fg.nn.dropout(np.ones(3), 0.0))
     array([1., 1., 1.])
@@ -163,4 +326,14 @@ def dropout(x: Tensor, rate: Any) -> Tensor:
     if isinstance(rate, int | float) and not 0 <= rate < 1:
         raise ArgumentError(f"dropout: the rate must be in [0, 1), got {rate}")
     keep = 1.0 - rate
-    return x * astype(bernoulli(x, keep), x.dtype) / (astype(keep, x.dtype) if isinstance(keep, Tensor) else keep)
+    together = normalize_axes(shared, x.ndim)
+    target = x[tuple(slice(0, 1) if axis in together else slice(None) for axis in range(x.ndim))] if together else x
+    kept = multiply(x, astype(bernoulli(target, keep), x.dtype))
+    return kept / (astype(keep, x.dtype) if isinstance(keep, Tensor) else keep)
+
+
+def _scaled(draws: Tensor, start: Any, scale: Any) -> Tensor:
+    """``draws * scale + start``, of numbers or tensors."""
+    if not (isinstance(scale, int | float) and scale == 1):
+        draws = draws * scale
+    return draws if isinstance(start, int | float) and start == 0 else draws + start
