@@ -120,6 +120,7 @@ from .ops.elementwise import (
     sign,
     signbit,
     sin,
+    sinc,
     sinh,
     sqrt,
     square,
@@ -181,7 +182,7 @@ from .ops.state import (
     stop_gradient,
     variable,
 )
-from .ops.statistics import count_nonzero, std, var
+from .ops.statistics import count_nonzero, median, quantile, std, var
 from .session import Function, RunFuture, Session
 
 if TYPE_CHECKING:
@@ -211,11 +212,11 @@ __all__ = [
     "cosh", "deg2rad", "divide", "equal", "exp", "exp2", "expm1", "floor", "floor_divide", "fmod", "greater", "greater_equal",
     "hypot", "imag", "isclose", "isfinite", "isinf", "isnan", "less", "less_equal", "log", "log10", "log1p", "log2", "logaddexp",
     "logical_and", "logical_not", "logical_or", "logical_xor", "maximum", "minimum", "multiply", "nan_to_num", "negative",
-    "nextafter", "not_equal", "positive", "pow", "rad2deg", "real", "reciprocal", "remainder", "round", "sign", "signbit", "sin",
+    "nextafter", "not_equal", "positive", "pow", "rad2deg", "real", "reciprocal", "remainder", "round", "sign", "signbit", "sin", "sinc",
     "sinh", "sqrt", "square", "subtract", "tan", "tanh", "trunc", "where",
     # reductions
-    "all", "any", "argmax", "argmin", "count_nonzero", "cumulative_prod", "cumulative_sum", "logsumexp", "max", "mean", "min", "prod",
-    "size", "std", "sum", "var",
+    "all", "any", "argmax", "argmin", "count_nonzero", "cumulative_prod", "cumulative_sum", "logsumexp", "max", "mean", "median", "min",
+    "prod", "quantile", "size", "std", "sum", "var",
     # shapes
     "arange", "argsort", "bincount", "broadcast_arrays", "broadcast_to", "concat", "expand_dims", "eye", "flip", "full",
     "full_like", "isin", "linspace", "meshgrid", "moveaxis", "nonzero", "ones", "ones_like", "pad", "permute_dims", "repeat",

@@ -203,3 +203,50 @@ def test_bfloat16_meets_other_dtypes_as_in_numpys_arithmetic(session):
         for tensor in (x * y, fg.where([True, False], x, y)):
             assert tensor.dtype == want
             assert session.run(tensor).dtype == want
+
+
+def test_powers_by_the_numbers_with_a_function_of_their_own_build_it(graph):
+    x = fg.placeholder("x", (3,), "float32")
+    assert [(x**n).node.op.name for n in (2, 0.5, -1, 3, 2.5)] == ["square", "sqrt", "reciprocal", "pow", "pow"]
+    assert (fg.placeholder("n", (), "int32") ** 2).node.op.name == "pow"
+
+
+@pytest.mark.parametrize("n", [-2, -1, 0, 0.5, 1, 2, 3, 2.5])
+def test_powers_by_numbers_have_right_gradients_of_any_order(n):
+    fg.check_gradient(lambda x: x**n, np.array([0.7, 1.9]), order=3, tolerance=1e-5)
+
+
+def test_a_number_outside_the_range_of_a_dtype_may_be_compared_with_it(session):
+    x = fg.constant(np.array([0, 255], "uint8"))
+    assert [list(v) for v in session.run([x < 300, x >= -1, x == 256, x > -1])] == [
+        [True, True],
+        [True, True],
+        [False, False],
+        [True, True],
+    ]
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 4])
+def test_sinc_has_exact_derivatives_at_zero_and_near_it(session, order):
+    x = fg.placeholder("x", (), "float64")
+    y = fg.sinc(x)
+    for _ in range(order):
+        (y,) = fg.gradients(y, x)
+    # sinc(x) = 1 - (pi x)^2 / 3! + (pi x)^4 / 5! - ...
+    want = {1: 0, 2: -(np.pi**2) / 3, 3: 0, 4: np.pi**4 / 5}[order]
+    for at in (0.0, 1e-9, -1e-9):
+        np.testing.assert_allclose(session.run(y, {x: at}), want, atol=1e-6)
+    fg.check_gradient(fg.sinc, np.array([0.0, 0.3, 1.0, -2.2, 7.1]), order=order, tolerance=1e-5)
+
+
+def test_sinc_agrees_with_numpy(session):
+    x = np.linspace(-5, 5, 101)
+    np.testing.assert_allclose(session.run(np.sinc(fg.constant(x))), np.sinc(x), atol=1e-15)
+
+
+def test_an_in_place_operator_makes_a_new_tensor(session):
+    x = start = fg.constant([1.0, 2.0])
+    x += 1
+    x *= 2
+    x **= 2
+    assert session.run(x).tolist() == [16.0, 36.0] and session.run(start).tolist() == [1.0, 2.0]

@@ -206,3 +206,44 @@ def test_tensors_have_the_methods_of_arrays(session, name):
     array = np.array([[1.25, -2.5], [3.0, 0.0]])
     np.testing.assert_allclose(session.run(getattr(fg.constant(array), name)()), getattr(array, name)())
     np.testing.assert_allclose(session.run(fg.constant(array).clip(0, 1)), array.clip(0, 1))
+
+
+@pytest.mark.parametrize("axis", [None, 0, 1, -1])
+@pytest.mark.parametrize("q", [0.0, 0.3, 0.5, 1.0, [0.1, 0.25, 0.9]])
+@pytest.mark.parametrize("dtype", ["float64", "float32", "int64"])
+def test_quantiles_agree_with_numpy(session, q, axis, dtype):
+    array = (np.random.default_rng(5).standard_normal((3, 4)) * 10).astype(dtype)
+    for keepdims in (False, True):
+        want = np.quantile(array, q, axis=axis, keepdims=keepdims)
+        tensors = [
+            fg.quantile(fg.constant(array), q, axis=axis, keepdims=keepdims),
+            fg.quantile(fg.placeholder("x", (None, None), dtype), q, axis=axis, keepdims=keepdims),
+        ]
+        for tensor in tensors:
+            assert tensor.dtype == ("float64" if dtype == "int64" else dtype)
+            feeds = {node.outputs[0]: array for node in session.graph.nodes if node.op.name == "placeholder"}
+            np.testing.assert_allclose(session.run(tensor, feeds), want, rtol=1e-5 if dtype == "float32" else 1e-13)
+
+
+def test_medians_agree_with_numpy_at_nan_and_infinities(session):
+    array = np.array([[1.0, np.nan, 3.0], [np.inf, np.inf, 3.0], [-np.inf, 0.0, np.inf]])
+    for axis in (0, 1):
+        np.testing.assert_array_equal(session.run(np.median(fg.constant(array), axis=axis)), np.median(array, axis=axis))
+
+
+def test_the_gradient_of_a_quantile_goes_to_its_two_neighbours():
+    np.testing.assert_allclose(gradient(lambda x: fg.quantile(x, 0.3), np.array([4.0, 1.0, 3.0, 2.0])), [0, 0.1, 0, 0.9])
+    np.testing.assert_allclose(gradient(fg.median, np.array([4.0, 1.0, 3.0])), [0, 0, 1])
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "text"),
+    [
+        (lambda x: fg.quantile(x, 1.5), ArgumentError, "q is a number or a list of numbers in"),
+        (lambda x: fg.median(x, axis=0), ShapeError, r"quantile: axis 0 of \(0, 2\) is empty"),
+        (lambda x: fg.quantile(x * 1j, 0.5), DtypeError, "quantile: complex128 has no order"),
+    ],
+)
+def test_an_impossible_quantile_is_refused_with_its_reason(graph, call, error, text):
+    with pytest.raises(error, match=text):
+        call(fg.constant(np.zeros((0, 2))))

@@ -1,4 +1,4 @@
-"""Variance, standard deviation and counts, made of other operations."""
+"""Variance, deviation, quantiles and counts, made of other operations."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import ArgumentError, DtypeError, ShapeError
 from ..graph import Tensor
 from ..graph.op import public
-from ..graph.spec import normalize_axes
-from .elementwise import astype, maximum, not_equal, real_dtype, square, wide_dtype
+from ..graph.spec import normalize_axes, normalize_axis
+from .elementwise import astype, ceil, equal, floor, isnan, maximum, not_equal, real_dtype, square, where, wide_dtype
+from .gather import take
 from .reduce import Axis, count_along, mean, norm, sum
+from .shape import expand_dims, moveaxis
+from .sort import sort
 
 
 def std(x: Any, axis: Axis = None, correction: float = 0.0, keepdims: bool = False) -> Tensor:
@@ -58,5 +62,58 @@ def count_nonzero(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
     return sum(not_equal(x, 0), axis=axis, keepdims=keepdims)
 
 
-for _function in (std, var, count_nonzero):
+def quantile(x: Any, q: Any, axis: int | None = None, keepdims: bool = False) -> Tensor:
+    """The value below which a share ``q`` of the elements along ``axis`` lies, between two neighbours in proportion.
+
+    q        number or list of numbers in [0, 1], known when the graph is built
+    axis     an axis, or None for the flattened tensor
+    returns  floats of the dtype of ``x``, integers give float64; several ``q`` come along a new first axis. NaN where a NaN is among
+             the elements. The gradient goes to the two neighbours
+    raises   ArgumentError for a ``q`` outside [0, 1], ShapeError for an empty axis
+
+    >>> session.run(fg.quantile([1.0, 2.0, 10.0], [0.0, 0.25, 1.0]))
+    array([ 1. ,  1.5, 10. ])
+    """
+    shares = np.asarray(q, "float64")
+    if shares.ndim > 1 or not ((shares >= 0) & (shares <= 1)).all():
+        raise ArgumentError(f"quantile: q is a number or a list of numbers in [0, 1], got {q!r:.80}")
+    (x,) = norm.lift((x,))
+    if x.dtype.kind == "c":
+        raise DtypeError(f"quantile: {x.dtype} has no order")
+    ndim = x.ndim
+    if axis is None:
+        x = x.reshape(-1)
+    place = 0 if axis is None else normalize_axis(axis, ndim)
+    if x.shape[place] == 0:
+        raise ShapeError(f"quantile: axis {place} of {x.shape} is empty")
+    x = sort(astype(x, "float64") if x.dtype.kind in "biu" else x, axis=place)
+    last = count_along(x, (place,), np.dtype("float64")) - 1
+    position = last * shares
+    if isinstance(position, Tensor):
+        places: Any = [astype(t, "int64") for t in (floor(position), ceil(position), last)]
+        part: Any = astype(position - floor(position), x.dtype)
+    else:
+        places = [np.asarray(t, "int64") for t in (np.floor(position), np.ceil(position), last)]
+        part = np.asarray(position % 1.0, x.dtype)
+    low, high, end = (take(x, t, axis=place) for t in places)
+    if shares.ndim:  # the axis of the shares stands at `place`; it goes to the front
+        low, high = (moveaxis(t, place, 0) for t in (low, high))
+        part = part.reshape((-1, *(1,) * (x.ndim - 1)))
+    y = low + where(equal(low, high), 0, high - low) * part  # equal infinities have no difference
+    y = where(isnan(end), np.nan, y)  # sorted, NaN is last
+    if not keepdims:
+        return y
+    return y.reshape((*shares.shape, *(1,) * ndim)) if axis is None else expand_dims(y, place + shares.ndim)
+
+
+def median(x: Any, axis: int | None = None, keepdims: bool = False) -> Tensor:
+    """The middle one of the elements along ``axis`` in order, or the mean of the middle two.
+
+    >>> session.run(fg.median([[1.0, 9.0, 2.0], [4.0, 3.0, 8.0]], axis=1))
+    array([2., 4.])
+    """
+    return quantile(x, 0.5, axis, keepdims)
+
+
+for _function in (std, var, count_nonzero, quantile, median):
     public(_function)

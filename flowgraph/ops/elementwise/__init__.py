@@ -9,6 +9,7 @@ from .exponential import cbrt, exp, exp2, exp_difference, expm1, log, log1p, log
 from .extremes import clip, maximum, minimum
 from .floating import copysign, isclose, isfinite, isinf, isnan, largest_finite, nan_to_num, nextafter, signbit
 from .rounding import ceil, floor, round, trunc
+from .sinc import sinc
 from .trigonometric import acos, acosh, angle, asin, asinh, atan, atan2, atanh, cos, cosh, deg2rad, hypot, rad2deg, sin, sinh, tan, tanh
 from .where import where
 
@@ -20,6 +21,6 @@ __all__ = [
     "deg2rad", "divide", "equal", "exp", "exp2", "expm1", "floor", "floor_divide", "fmod", "greater", "greater_equal", "hypot", "imag",
     "isclose", "isfinite", "isinf", "isnan", "less", "less_equal", "log", "log10", "log1p", "log2", "logaddexp", "logical_and",
     "logical_not", "logical_or", "logical_xor", "maximum", "minimum", "multiply", "nan_to_num", "negative", "nextafter", "not_equal",
-    "positive", "pow", "rad2deg", "real", "reciprocal", "remainder", "round", "sign", "signbit", "sin", "sinh", "sqrt", "square",
+    "positive", "pow", "rad2deg", "real", "reciprocal", "remainder", "round", "sign", "signbit", "sin", "sinc", "sinh", "sqrt", "square",
     "subtract", "tan", "tanh", "trunc", "where",
 ]  # fmt: skip

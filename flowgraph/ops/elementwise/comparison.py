@@ -6,7 +6,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ...graph import no_gradient, op
+from ...errors import DtypeError
+from ...graph import Tensor, no_gradient, op
 from ...graph.op import public
 from ..samples import LOW, binary, unary
 from .base import Binary, Unary
@@ -14,6 +15,12 @@ from .base import Binary, Unary
 
 class Comparison(Binary):
     """Base of the comparisons: the result is boolean."""
+
+    def _constant(self, graph: Any, value: Any, partner: Any) -> Tensor:
+        try:
+            return super()._constant(graph, value, partner)
+        except DtypeError:  # a number that the tensor's dtype cannot hold may be compared with it all the same
+            return super()._constant(graph, value, None)
 
     in_place = False
     vjp = no_gradient("a comparison is constant between its jumps")

@@ -10,6 +10,7 @@ import numpy as np
 from ...graph import Tensor, op
 from ...graph.op import public
 from ..samples import COMPLEX, LOW, binary, unary
+from .arithmetic import reciprocal, square
 from .base import Binary, Unary
 from .casts import conj, like
 from .comparison import equal
@@ -17,23 +18,21 @@ from .where import where
 
 
 class Pow(Binary):
-    """``x`` to the power of ``y``, element by element; 0 to the power of 0 is 1.
-
-    returns  promoted dtype; integers stay integers, so negative integer exponents are an error, as in NumPy. A negative
-        ``x`` has only whole powers, others are NaN
-    """
+    """``x`` to the power of ``y``."""
 
     ufunc = "power"
     flops_each = 20.0
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor, y: Tensor) -> Any:
-        # At y = 0 the derivative by x is 0 even where x is 0 (0 * 0**-1 would be NaN); at x = 0 the one by y counts as 0,
-        # the limit from above for y > 0.
         def by_x() -> Tensor:
+            if y.shape == () and y.node.op.name == "constant" and (n := y.node.attrs["value"].item()):
+                return like(g * (n if n == 1 else conj(n * pow(x, n - 1))), x)
+            # At y = 0 the derivative is 0 even where x is 0 (0 * 0**-1 would be NaN).
             zero = equal(y, 0)
             return like(g * where(zero, 0, conj(y * pow(x, where(zero, 1, y - 1)))), x)
 
         def by_y() -> Tensor:
+            # At x = 0 it counts as 0, the limit from above for y > 0.
             return like(g * where(equal(x, 0), 0, conj(out * log(where(equal(x, 0), 1, x)))), y)
 
         return by_x, by_y
@@ -165,7 +164,7 @@ class Cbrt(Unary):
     samples = unary((0.5, 3.0), edges=(-8.0, 0.0, 1e-300, np.inf), also=LOW)
 
 
-pow = public(op(Pow), "pow", "power")
+_pow = op(Pow)
 exp = public(op(Exp))
 exp2 = public(op(Exp2))
 expm1 = public(op(Expm1))
@@ -181,3 +180,25 @@ cbrt = public(op(Cbrt))
 def exp_difference(x: Tensor, y: Tensor) -> Tensor:
     """``exp(x - y)``, and 1 where both are the same infinity."""
     return exp(where(equal(x, y), 0, x - y))
+
+
+_SHORTER = {2: square, 0.5: sqrt, -1: reciprocal}
+
+
+def pow(x: Any, y: Any) -> Tensor:
+    """``x`` to the power of ``y``, element by element; 0 to the power of 0 is 1. A tensor's ``**`` builds it.
+
+    returns  promoted dtype; integers stay integers, so negative integer exponents are an error, as in NumPy. A negative
+        ``x`` has only whole powers, others are NaN. The numbers 2, 0.5 and -1 give square, sqrt and reciprocal, as in NumPy
+
+    >>> session.run(fg.pow(2.0, [0, 3, -1]))
+    array([1. , 8. , 0.5])
+    """
+    if y.__class__ in (int, float) and isinstance(x, Tensor) and x.dtype.kind in "fcV":
+        shorter = _SHORTER.get(y)
+        if shorter is not None:
+            return shorter(x)
+    return _pow(x, y)
+
+
+public(pow, "pow", "power")
