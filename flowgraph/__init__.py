@@ -45,7 +45,9 @@ from .ops.create import (
     linspace,
     meshgrid,
     ones,
+    ones_like,
     zeros,
+    zeros_like,
 )
 from .ops.cumulative import cumulative_prod, cumulative_sum
 from .ops.diagonals import diag, tril, triu
@@ -157,12 +159,10 @@ from .ops.shape import (
     expand_dims,
     flip,
     moveaxis,
-    ones_like,
     permute_dims,
     reshape,
     squeeze,
     swapaxes,
-    zeros_like,
 )
 from .ops.sort import (
     argsort,

@@ -109,6 +109,37 @@ def test_values_agree_with_numpy(array, function, known):
         assert all(size in (true, None) for size, true in zip(tensor.shape, want.shape, strict=True))
 
 
+NUMPY_ONLY = {
+    "shape": (CUBE, lambda x: np.ones(np.shape(x)) * np.ndim(x)),
+    "copy": (M, np.copy),
+    "ravel": (CUBE, np.ravel),
+    "argwhere": (WHOLE, np.argwhere),
+    "flatnonzero": (WHOLE, np.flatnonzero),
+    "atleast": (V, lambda x: [*np.atleast_1d(x, 2.0), np.atleast_2d(x), np.atleast_3d(x), np.atleast_3d(x[:, None]), np.atleast_1d(x[0])]),
+    "vstack": (V, lambda x: np.vstack([x, x + 1])),
+    "hstack": (M, lambda x: [np.hstack([x, x]), np.hstack([x[0], x[1]])]),
+    "dstack": (M, lambda x: [np.dstack([x, x]), np.dstack([x[0], x[1]])]),
+    "column_stack": (M, lambda x: np.column_stack([x, x[:, 0]])),
+    "append": (M, lambda x: [np.append(x, 3.0), np.append(x, x, axis=0)]),
+    "concatenate": (M, lambda x: np.concatenate([x, x[0]], axis=None)),
+    "array_split": (M, lambda x: [*np.array_split(x, 3, axis=1), *np.array_split(x, [1, 2])]),
+    "flips": (CUBE, lambda x: [np.flipud(x), np.fliplr(x)]),
+    "rot90": (CUBE, lambda x: [np.rot90(x, k, axes) for k in range(-1, 5) for axes in ((0, 1), (2, 0))]),
+    "likes": (WHOLE, lambda x: [np.zeros_like(x), np.ones_like(x, "float32"), np.full_like(x, 3), np.zeros_like(x, bool)]),
+    "mT": (CUBE, lambda x: x.mT),
+}
+
+
+@pytest.mark.parametrize(("array", "function"), NUMPY_ONLY.values(), ids=NUMPY_ONLY)
+def test_what_is_a_line_of_other_functions_traces_too(array, function):
+    with fg.Graph() as graph:
+        y = function(fg.constant(array))
+    ys, wanted = (list(v) if isinstance(v, tuple | list) else [v] for v in (y, function(array)))
+    for have, want in zip(fg.Session(graph).run(ys) if isinstance(ys[0], fg.Tensor) else ys, wanted, strict=True):
+        np.testing.assert_array_equal(have, want)
+        assert np.asarray(have).dtype == np.asarray(want).dtype
+
+
 @pytest.mark.parametrize(("array", "function"), SAME.values(), ids=SAME)
 def test_numpy_functions_on_tensors_give_the_same_nodes(array, function):
     if function in (SAME["full_like"][1], SAME["linspace"][1]):

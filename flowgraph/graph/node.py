@@ -366,6 +366,11 @@ class Tensor:
         return FUNCTIONS["permute_dims"](self, None)  # type: ignore[no-any-return]
 
     @property
+    def mT(self) -> Tensor:
+        """The matrices in the last two axes transposed."""
+        return FUNCTIONS["swapaxes"](self, -1, -2)  # type: ignore[no-any-return]
+
+    @property
     def real(self) -> Tensor:
         """The real part; a real tensor itself."""
         return FUNCTIONS["real"](self)  # type: ignore[no-any-return]

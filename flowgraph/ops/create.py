@@ -14,6 +14,8 @@ from ..graph.spec import as_dtype, as_shape, broadcast_shapes, format_shape, is_
 from .elementwise import add, astype, broadcast_like
 from .samples import Drawn, Sample
 from .shape import broadcast_to, reshape
+from .shape import ones_like as _ones_like
+from .shape import zeros_like as _zeros_like
 
 
 class Arange(Op):
@@ -81,6 +83,16 @@ def full_like(x: Any, fill_value: Any, dtype: Any = None) -> Tensor:
     """
     x, value = add.lift((x, fill_value))
     return broadcast_like(astype(value, x.dtype if dtype is None else dtype), x)
+
+
+def zeros_like(x: Any, dtype: Any = None) -> Tensor:
+    """Zeros in the shape of ``x``, which may be known only in a run; and in its dtype, unless ``dtype`` is given."""
+    return _zeros_like(x) if dtype is None else full_like(x, 0, dtype)
+
+
+def ones_like(x: Any, dtype: Any = None) -> Tensor:
+    """Ones in the shape of ``x``, which may be known only in a run; and in its dtype, unless ``dtype`` is given."""
+    return _ones_like(x) if dtype is None else full_like(x, 1, dtype)
 
 
 def arange(start: Any, stop: Any = None, step: Any = 1, dtype: Any = None) -> Tensor:
@@ -170,5 +182,5 @@ def meshgrid(*tensors: Any, indexing: Literal["xy", "ij"] = "xy") -> list[Tensor
     )
 
 
-for _function in (full_like, broadcast_arrays, meshgrid, linspace):
+for _function in (zeros_like, ones_like, full_like, broadcast_arrays, meshgrid, linspace):
     public(_function)

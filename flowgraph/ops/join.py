@@ -15,7 +15,7 @@ from ..graph.spec import format_shape, normalize_axis
 from .batching import full
 from .elementwise import astype, like
 from .samples import Over
-from .shape import View, expand_dims, squeeze, zeros_like
+from .shape import View, expand_dims, reshape, squeeze, zeros_like
 
 
 class Concat(Op):
@@ -127,8 +127,8 @@ _concat = op(Concat)
 concat_part = op(ConcatPart)
 
 
-def concat(tensors: Sequence[Any], axis: int = 0) -> Tensor:
-    """The ``tensors`` joined along ``axis``; on the others they must agree.
+def concat(tensors: Sequence[Any], axis: int | None = 0) -> Tensor:
+    """The ``tensors`` joined along ``axis`` (None: flattened); on the others they must agree.
 
     raises  ShapeError when they do not, ArgumentError for none
 
@@ -138,6 +138,8 @@ def concat(tensors: Sequence[Any], axis: int = 0) -> Tensor:
     parts = _concat.lift(tensors)
     if not parts:
         raise ArgumentError("concat: no tensors to join")
+    if axis is None:
+        parts, axis = tuple(reshape(part, -1) for part in parts), 0
     return _concat(*parts, axis=normalize_axis(axis, parts[0].ndim))
 
 

@@ -264,8 +264,8 @@ _squeeze = op(Squeeze)
 _broadcast_to = op(BroadcastTo)
 repeat_like = public(op(RepeatLike))
 _flip = op(Flip)
-zeros_like = public(op(ZerosLike))
-ones_like = public(op(OnesLike))
+zeros_like = op(ZerosLike)
+ones_like = op(OnesLike)
 
 
 def reshape(x: Any, shape: Any) -> Tensor:
