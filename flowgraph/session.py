@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from .compile import Plan, compile_plan
+from .compile.source import call_source, is_direct, task_sources
 from .devices import open_device
 from .errors import (
     ArgumentError,
@@ -35,7 +36,7 @@ from .graph.location import Location, here
 from .graph.report import where
 from .graph.spec import format_shape, format_spec
 from .ops.state import Initializer, is_variable
-from .runtime import BufferPool, Pool, Program, Run, RunReport
+from .runtime import BufferPool, Pool, Program, Run, RunReport, direct_call
 
 # Plans kept for each session: a plan for each set of fetches, feeds and shapes.
 PLANS_KEPT = 128
@@ -413,12 +414,22 @@ class Function:
         if len(set(self.inputs)) < len(self.inputs):
             raise ArgumentError("function: an input is named twice")
         self._names, self._outputs = _flatten(outputs, session.graph)
+        self._is_flat = type(outputs) is list and all(isinstance(output, Tensor | Node) for output in outputs)
         self._programs: dict[Any, Program] = {}  # shapes -> program; entries are only added
+        self._direct: Callable[..., list[Any]] | None = None  # for the shapes seen last: the whole call as one generated function
+        self._tried: set[Program] = set()
         if all(tensor.is_known for tensor in self.inputs):
             self._program(tuple(tensor.shape for tensor in self.inputs))  # says at once what is missing
 
     def __call__(self, *arrays: Any, timeout: float | None = None) -> Any:
         """Computes the outputs. raises as ``Session.run``, and TypeError for a wrong number of arguments."""
+        direct = self._direct
+        if direct is not None and timeout is None and len(arrays) == len(self.inputs):
+            results = direct(*arrays)
+            return results if self._is_flat else self._names(results)
+        return self._names(self._run(arrays, timeout))
+
+    def _run(self, arrays: Sequence[Any], timeout: float | None) -> list[Any]:
         if len(arrays) != len(self.inputs):
             names = ", ".join(tensor.name for tensor in self.inputs)
             raise TypeError(f"this function takes {len(self.inputs)} arguments ({names}), got {len(arrays)}")
@@ -431,7 +442,24 @@ class Function:
         program = self._programs.get(shapes) or self._program(shapes, fed)
         if session._closed:
             raise SessionClosedError("the session is closed")
-        return self._names(session._perform(program, fed, timeout))
+        results = session._perform(program, fed, timeout)
+        if program not in self._tried and program.generated is not None:
+            self._tried.add(program)
+            self._direct = direct_call(
+                program, session, session._lock, session._values, session._fed, _handed_out, _closed, self._otherwise
+            ) or self._direct  # fmt: skip
+        return results
+
+    def _otherwise(self, *arrays: Any) -> list[Any]:
+        return self._run(arrays, None)
+
+    def source(self, *arrays: Any) -> str:
+        """The Python program that calls run, with the user's lines: of the plan for these arrays (or shapes), or of the last one made.
+
+        raises  ArgumentError when nothing has been called yet and a shape is not known
+        """
+        plan = self.plan(*arrays)
+        return (call_source(plan) if is_direct(plan) else task_sources(plan)).listing()
 
     def _program(self, shapes: tuple[Shape, ...], fed: Sequence[Any] = ()) -> Program:
         if fed:
@@ -445,6 +473,10 @@ class Function:
         if not arrays and self._programs:
             return next(reversed(self._programs.values())).plan
         return self.session.plan(self._outputs, dict(zip(self.inputs, arrays, strict=True)))
+
+
+def _closed() -> SessionClosedError:
+    return SessionClosedError("the session is closed")
 
 
 class RunFuture:

@@ -32,6 +32,7 @@ def compile_plan(fetches: Sequence[Tensor | Node], feeds: Mapping[Tensor, Shape]
     lowering = Lowering(plan, specs, device, _compile_body, is_body)
     for tensor in feeds:
         plan.feeds.append((tensor, lowering.source(tensor)))
+        plan.shapes.append(feeds[tensor])
     for node in nodes:
         if not node.outputs or node.outputs[0] not in feeds:
             lowering.lower(node)

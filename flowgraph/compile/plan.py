@@ -106,6 +106,7 @@ class Plan:
     slots        number of slots
     constants    (slot, array)
     feeds        (tensor, slot) in the order of the request
+    shapes       their shapes
     variables    (variable's node, slot): read at the start
     run_key      slot for (seed, run number, 0), or -1
     run_slot     slot for the run itself, of which loops ask whether it has been stopped, or -1
@@ -119,6 +120,7 @@ class Plan:
     slots: int = 0
     constants: list[tuple[int, Any]] = field(default_factory=list)
     feeds: list[tuple[Tensor, int]] = field(default_factory=list)
+    shapes: list[Any] = field(default_factory=list)
     variables: list[tuple[Node, int]] = field(default_factory=list)
     run_key: int = -1
     run_slot: int = -1

@@ -43,6 +43,10 @@ class BufferPool:
                 self._idle.setdefault((array.shape, array.dtype), []).append(array)
                 self.idle_bytes += array.nbytes
 
+    def constant(self, array: np.ndarray[Any, Any]) -> Any:
+        """A constant as kernels get it: on the device, and a scalar where the shape is ()."""
+        return self.device.xp.asarray(array) if array.ndim else array[()]
+
     def trim(self) -> None:
         """Lets go of everything that lies idle."""
         with self._lock:

@@ -24,6 +24,7 @@ class Add(Binary):
     """
 
     ufunc = "add"
+    symbol = "+"
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor, y: Tensor) -> Any:
         return lambda: like(g, x), lambda: like(g, y)
@@ -35,6 +36,7 @@ class Subtract(Binary):
     """Difference ``x - y``, element by element; not for booleans, as in NumPy."""
 
     ufunc = "subtract"
+    symbol = "-"
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor, y: Tensor) -> Any:
         return lambda: like(g, x), lambda: like(-g, y)
@@ -46,6 +48,7 @@ class Multiply(Binary):
     """Product ``x * y``, element by element."""
 
     ufunc = "multiply"
+    symbol = "*"
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor, y: Tensor) -> Any:
         return lambda: like(g * conj(y), x), lambda: like(g * conj(x), y)
@@ -57,6 +60,7 @@ class Divide(Binary):
     """Quotient ``x / y``, element by element; integers give floats."""
 
     ufunc = "divide"
+    symbol = "/"
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor, y: Tensor) -> Any:
         return lambda: like(g / conj(y), x), lambda: like(-g * conj(out / y), y)
@@ -98,6 +102,7 @@ class Negative(Unary):
     """``-x``, element by element."""
 
     ufunc = "negative"
+    symbol = "-"
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor) -> Any:
         return -g

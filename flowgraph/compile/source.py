@@ -1,0 +1,209 @@
+"""Source: a task as straight-line Python. One line for each kernel, on local variables that are dropped as soon as they are dead.
+
+The text is made from the plan alone. What its names stand for (kernels, buffers) the runtime binds; see `flowgraph.runtime.generated`.
+"""
+
+from __future__ import annotations
+
+import keyword
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..graph.spec import format_spec
+from .plan import Plan, Unit
+
+# A call that runs by itself is not known to the session, which could not end it: so only short ones are made so.
+LONGEST_DIRECT = 0.02
+
+
+@dataclass(slots=True)
+class Source:
+    """The text of some functions.
+
+    lines     one by one
+    units     for each line the kernel that it calls, or None
+    kernels   name in the text -> the unit whose kernel it is
+    takes     spec of a buffer -> the name of the function that takes one
+    """
+
+    lines: list[str] = field(default_factory=list)
+    units: list[Unit | None] = field(default_factory=list)
+    kernels: dict[str, Unit] = field(default_factory=dict)
+    takes: dict[Any, str] = field(default_factory=dict)
+    names: dict[int, str] = field(default_factory=dict)  # id of a kernel -> its name
+
+    def add(self, line: str, unit: Unit | None = None) -> None:
+        self.lines.append(line)
+        self.units.append(unit)
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.lines) + "\n"
+
+    def listing(self) -> str:
+        """The text for a reader: behind each kernel its node, what it makes, and the user's line."""
+        width = min(max((len(line) for line, unit in zip(self.lines, self.units, strict=True) if unit is not None), default=0), 76)
+        shown = []
+        for line, unit in zip(self.lines, self.units, strict=True):
+            if unit is not None:
+                spec = "" if unit.spec is None else f" {format_spec(unit.spec.shape, unit.spec.dtype)}"
+                line = f"{line:<{width}}  # {unit}{spec}    {unit.node.location.text}".rstrip()
+            shown.append(line)
+        return "\n".join(shown) + "\n"
+
+
+class Writer:
+    """Writes the kernels of a plan's tasks.
+
+    is_local  whether a slot is a local variable ``s3``; the others are entries ``v[3]`` of the run's values
+    """
+
+    def __init__(self, plan: Plan, source: Source, is_local: Callable[[int], bool]) -> None:
+        self.plan, self.source, self.is_local = plan, source, is_local
+        self.constants = {slot for slot, _ in plan.constants}
+        # A slice has an output slot to which nothing is ever bound, since the buffer holds the result.
+        self.unbound = self.constants | {unit.output for unit in plan.units if unit.mode in ("part", "partial")}
+
+    def name(self, slot: int) -> str:
+        if self.is_local(slot):
+            return f"c{slot}" if slot in self.constants else f"s{slot}"
+        return f"v[{slot}]"
+
+    def unit(self, unit: Unit, pad: str = "    ") -> None:
+        """The lines of one kernel: its call, then what dies with it."""
+        names = [self.name(slot) for slot in unit.inputs]
+        if unit.mode in ("part", "partial"):
+            (low, high), buffer = unit.read, self.name(unit.buffer)
+            arguments = [f"{name}[{low}:{high}]" if cut else name for name, cut in zip(names, unit.cut, strict=True)]
+            target = f"{buffer}[{unit.rows[0]}]" if unit.mode == "partial" else f"{buffer}[{low}:{high}]"
+            self.source.add(f"{pad}{self._kernel(unit)}({', '.join([*arguments, f'out={target}'])})", unit)
+        else:
+            self.source.add(f"{pad}{self.name(unit.output)} = {self._call(unit, names)}", unit)
+        for slot in unit.recycles:
+            self.source.add(f"{pad}give({self.name(slot)})")
+        local = [self.name(slot) for slot in unit.frees if self.is_local(slot) and slot not in self.unbound]
+        shared = [f"v[{slot}]" for slot in unit.frees if not self.is_local(slot)]
+        if local:
+            self.source.add(f"{pad}del {', '.join(local)}")
+        if shared:
+            self.source.add(f"{pad}{' = '.join(shared)} = None")
+
+    def _call(self, unit: Unit, names: Sequence[str]) -> str:
+        symbol = getattr(unit.node.op, "symbol", None)
+        if unit.mode == "fresh" and symbol is not None and unit.spec is not None and unit.spec.dtype.kind == "f":
+            return f"{names[0]} {symbol} {names[1]}" if len(names) == 2 else f"{symbol}{names[0]}"
+        kernel = self._kernel(unit)
+        if unit.mode == "take":
+            take = self.source.takes.setdefault(unit.spec, f"take_{len(self.source.takes)}")
+            names = [*names, f"out={take}()"]
+        elif unit.mode == "reuse":
+            names = [*names, f"out={names[unit.reuse]}"]
+        return f"{kernel}({', '.join(names)})"
+
+    def _kernel(self, unit: Unit) -> str:
+        names, kernels = self.source.names, self.source.kernels
+        if unit.bodies:
+            key = id(unit)  # each has plans of its own
+        else:
+            key = id(unit.kernel)
+        if key not in names:
+            base = re.sub(r"\W", "_", unit.node.op.name)
+            name = f"{base}_" if keyword.iskeyword(base) else base
+            if name in kernels or re.fullmatch(r"[sc]\d+|v|give|take_\d+|run|call", name):
+                name = f"{base}_{len(kernels)}"
+            names[key] = name
+            kernels[name] = unit
+        return names[key]
+
+
+def task_sources(plan: Plan) -> Source:
+    """A function ``task_3(v, run)`` for each task. ``v`` are the run's values by slot; between kernels it asks whether to stop."""
+    source = Source()
+    shared = shared_slots(plan)
+    writer = Writer(plan, source, lambda slot: slot not in shared)
+    for task in plan.tasks:
+        source.add(f"def task_{task.index}(v, run):")
+        for unit in task.units:
+            source.add("    if run.stop is not None: raise run.stop")
+            writer.unit(unit)
+        source.add("")
+    return source
+
+
+def call_source(plan: Plan) -> Source:
+    """A function ``call(a0, a1, ...)`` of the feeds that returns the fetches as a list: for a plan that `is_direct`.
+
+    It tests that each argument is what the plan was made for, and leaves everything else to ``otherwise``.
+    """
+    source = Source()
+    writer = Writer(plan, source, lambda slot: True)
+    arguments = ", ".join(f"a{i}" for i in range(len(plan.feeds)))
+    source.add(f"def call({arguments}):")
+    source.add("    if session._closed: raise closed()")
+    for i, (tensor, slot) in enumerate(plan.feeds):
+        a, dtype = f"a{i}", f"dtype_{i}"
+        if tensor.shape == ():
+            number = f"scalar_{i}({a}) if {a}.__class__ is float or {a}.__class__ is int else " if tensor.dtype.kind == "f" else ""
+            source.add(f"    {writer.name(slot)} = {a} if {a}.__class__ is scalar_{i} else {number}fed_{i}({a})")
+        else:
+            source.add(f"    if not ({a}.__class__ is ndarray and {a}.dtype is {dtype} and {a}.shape == shape_{i}):")
+            source.add(f"        return otherwise({arguments})")
+            source.add(f"    {writer.name(slot)} = {a}")
+    if plan.variables:
+        source.add("    with lock:")
+        for node, slot in plan.variables:
+            source.add(f"        {writer.name(slot)} = variables[{node.id}]")
+    source.add("    token = set_errors(ignored)")
+    source.add("    try:")
+    for task in plan.tasks:
+        for unit in task.units:
+            writer.unit(unit, "        ")
+    source.add("    except Exception as error:")
+    source.add("        raise explain(error) from error")
+    source.add("    finally:")
+    source.add("        reset_errors(token)")
+    source.add("    session.last_report = report")
+    numbers = _numbers(plan)
+    results = []
+    for slot in plan.fetches:
+        name = writer.name(slot) if slot >= 0 else "None"
+        plain = slot < 0 or slot in numbers
+        results.append(name if plain else f"handed_out({name}, {slot in plan.copied})")
+    source.add(f"    return [{', '.join(results)}]")
+    return source
+
+
+def is_direct(plan: Plan) -> bool:
+    """Whether a call can run it from end to end by itself: one task, no update of variables, no draw, no loop."""
+    if plan.seconds > LONGEST_DIRECT or len(plan.tasks) > 1 or plan.updates or plan.run_key >= 0 or plan.run_slot >= 0:
+        return False
+    return not any(task.prepares for task in plan.tasks)
+
+
+def _numbers(plan: Plan) -> set[int]:
+    """Slots that are sure to hold a NumPy scalar: what a symbol makes of scalars."""
+    known = {slot for tensor, slot in plan.feeds if tensor.shape == ()} | {slot for slot, array in plan.constants if array.ndim == 0}
+    for unit in plan.units:
+        if getattr(unit.node.op, "symbol", None) and unit.mode == "fresh" and all(slot in known for slot in unit.inputs):
+            known.add(unit.output)
+    return known
+
+
+def shared_slots(plan: Plan) -> set[int]:
+    """The slots that live in the run's values: made outside the tasks, read by several, or wanted at the end."""
+    shared = {slot for slot, _ in plan.constants} | {slot for _, slot in plan.feeds} | {slot for _, slot in plan.variables}
+    shared |= {plan.run_key, plan.run_slot, *plan.fetches} | {slot for _, slot in plan.updates}
+    owner: dict[int, int] = {}
+    for task in plan.tasks:
+        shared.update(slot for slot, _ in task.prepares)
+        for unit in task.units:
+            if unit.buffer >= 0:
+                shared.add(unit.buffer)
+            for slot in (*unit.inputs, unit.output):
+                if owner.setdefault(slot, task.index) != task.index:
+                    shared.add(slot)
+    for storage in plan.storages.values():
+        shared.update(storage.slots)
+    return shared

@@ -1,0 +1,61 @@
+"""Direct calls: a small plan as one generated Python function of its feeds, without a run, a future or a lock."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from ..compile.source import call_source, is_direct
+from ..graph import Tensor
+from .generated import QUIET, Generated
+from .program import GENERATED_UNITS, Program, explained
+from .run import RunReport
+
+
+def direct_call(
+    program: Program,
+    session: Any,
+    lock: threading.Lock,
+    variables: Mapping[int, Any],
+    fed: Callable[[Tensor, Any], Any],
+    handed_out: Callable[[Any, bool], Any],
+    closed: Callable[[], Exception],
+    otherwise: Callable[..., list[Any]],
+) -> Callable[..., list[Any]] | None:
+    """A function of the feeds that gives the fetches as a list; None for a plan that needs a run of its own.
+
+    session    has `_closed`, and is told the report of each call
+    variables  values by the id of the variable's node; read under ``lock``
+    fed        makes of a feed what fits its tensor, or raises
+    otherwise  what takes over when an argument has another shape or dtype than the plan was made for
+    """
+    plan = program.plan
+    if program.generated is None or len(plan.units) > GENERATED_UNITS or not is_direct(plan):
+        return None
+    names: dict[str, Any] = {
+        "session": session,
+        "lock": lock,
+        "variables": variables,
+        "closed": closed,
+        "otherwise": otherwise,
+        "handed_out": handed_out,
+        "ndarray": np.ndarray,
+        "report": RunReport(len(plan.tasks), plan.peak_bytes),
+        **QUIET,
+    }
+    for i, (tensor, _) in enumerate(plan.feeds):
+        names[f"dtype_{i}"], names[f"scalar_{i}"] = tensor.dtype, tensor.dtype.type
+        names[f"fed_{i}"] = lambda value, tensor=tensor: fed(tensor, value)[()]
+        names[f"shape_{i}"] = plan.shapes[i]
+    source = call_source(plan)
+    generated = Generated(source, plan, program.memory, program.kernels(source.kernels), **names)
+
+    def explain(error: Exception) -> Exception:
+        failed = generated.failed(error)
+        return error if failed is None else explained(error, *failed)
+
+    generated.names["explain"] = explain
+    return generated.names["call"]  # type: ignore[no-any-return]

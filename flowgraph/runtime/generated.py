@@ -1,0 +1,80 @@
+"""Generated programs: the source of a plan's tasks, compiled by Python, with its names bound to kernels and buffers.
+
+They run the same kernels in the same order as the interpreter, so they give the same bits; a node costs them less. Tracebacks and
+debuggers show their lines, and an error is traced back to its kernel by the line that raised it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import linecache
+import weakref
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ..compile import Plan, Unit
+from ..compile.source import Source
+from .memory import BufferPool
+
+_NUMBERS = itertools.count(1)
+
+
+def _quiet() -> dict[str, Any]:
+    """How a generated call keeps NumPy from warning of infinities and NaN: `np.errstate`, without its cost of 1 us where NumPy's own
+    context variable can be reached.
+    """
+    umath: Any = getattr(np, "_core", np).umath
+    try:
+        variable, ignored = umath._extobj_contextvar, umath._make_extobj(all="ignore")
+        return {"set_errors": variable.set, "ignored": ignored, "reset_errors": variable.reset}
+    except AttributeError:
+        return {"set_errors": lambda kind: np.seterr(all=kind), "ignored": "ignore", "reset_errors": lambda old: np.seterr(**old)}
+
+
+QUIET = _quiet()
+
+
+class Generated:
+    """The functions of a `Source`, ready to be called.
+
+    Shows its text to tracebacks and debuggers for as long as it lives.
+    """
+
+    def __init__(self, source: Source, plan: Plan, memory: BufferPool, kernels: Mapping[str, Callable[..., Any]], **names: Any) -> None:
+        self.source = source
+        self.file = f"<flowgraph plan {next(_NUMBERS)}>"
+        text = source.text
+        linecache.cache[self.file] = (len(text), None, text.splitlines(keepends=True), self.file)
+        self._finalizer = weakref.finalize(self, linecache.cache.pop, self.file, None)
+        self.names: dict[str, Any] = {
+            "give": memory.give,
+            **{name: partial(memory.take, spec.shape, spec.dtype) for spec, name in source.takes.items()},
+            **{f"c{slot}": memory.constant(array) for slot, array in plan.constants},
+            **kernels,
+            **names,
+        }
+        exec(compile(text, self.file, "exec", dont_inherit=True), self.names)
+
+    def failed(self, error: BaseException) -> tuple[Unit, Callable[[int], Any]] | None:
+        """The kernel whose line raised ``error``, and a function that looks a slot's value up; None when it came from elsewhere."""
+        trace = error.__traceback__
+        while trace is not None:
+            if trace.tb_frame.f_code.co_filename == self.file:
+                unit = self.source.units[trace.tb_lineno - 1]
+                return None if unit is None else (unit, self._looked_up(dict(trace.tb_frame.f_locals)))
+            trace = trace.tb_next
+        return None
+
+    def _looked_up(self, found: dict[str, Any]) -> Callable[[int], Any]:
+        values = found.get("v", ())
+
+        def value(slot: int) -> Any:
+            constant = self.names.get(f"c{slot}")
+            if constant is not None:
+                return constant
+            return found.get(f"s{slot}", values[slot] if slot < len(values) else None)
+
+        return value
