@@ -360,6 +360,28 @@ def test_a_singular_matrix_of_a_batch_is_named_with_what_to_do():
     )
 
 
+def test_a_singular_matrix_in_a_slice_of_a_batch_is_not_given_the_number_that_it_has_there():
+    x = np.stack([np.eye(40) + 0.1] * 4000)
+    x[3000] = 0
+    with fg.Graph() as graph:
+        tensor = fg.placeholder("x", x.shape, "float64")
+        y = linalg.inv(tensor)
+    with fg.Session(graph, threads=2) as session, pytest.raises(fg.LinAlgError, match=r"^inv: a matrix of the batch is singular\n"):
+        session.run(y, {tensor: x})
+
+
+def test_batches_are_the_same_bits_with_any_number_of_threads():
+    x = draw("positive", (512, 12, 12))
+    with fg.Graph() as graph:
+        tensor = fg.placeholder("x", x.shape, "float64")
+        outputs = [linalg.inv(tensor), linalg.eigvalsh(tensor), linalg.solve(tensor, tensor[0])]
+    results = []
+    for threads in (1, 3):
+        with fg.Session(graph, threads=threads) as session:
+            results.append([y.tobytes() for y in session.run(outputs, {tensor: x})])
+    assert results[0] == results[1]
+
+
 def test_a_matrix_that_is_not_positive_definite_is_named():
     x = np.stack([np.eye(2), -np.eye(2)])[None]
     text = run_text(linalg.cholesky, x)

@@ -1,7 +1,8 @@
 """Sums of products over named axes: einsum, and what it is lowered to.
 
-An einsum becomes diagonals, sums, and for each pair of operands one node: ``contract``, which is a batched matrix product between two
-permutations. Its gradients are contractions again. The order of the pairs is opt_einsum's where all sizes are known.
+An einsum becomes diagonals, sums, and for each pair of operands a multiplication, a matrix product, or, where several axes are summed or
+stand side by side, ``contract``: one batched matrix product after merging axes, whose sizes perhaps only the run knows. Its gradients are
+contractions again. The order of the pairs is opt_einsum's where all sizes are known.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 from ..errors import ArgumentError, ShapeError
 from ..graph import Dim, Op, Spec, Tensor, Work, op
 from ..graph.op import Batch, Slicing, public
-from ..graph.spec import format_shape, is_known, normalize_axis
+from ..graph.spec import format_shape, is_known, normalize_axis, promote_dtypes
 from .diagonals import diagonal_part
 from .elementwise import astype, conj, like, multiply
 from .matmul import matmul
@@ -37,10 +38,16 @@ class Contract(Op):
 
     def infer(self, x: Any, y: Any, *, subscripts: str) -> Spec:
         sizes = _sizes(subscripts, x, y)
-        return Spec(tuple(sizes[label] for label in subscripts.split("->")[1]), np.result_type(x.dtype, y.dtype))
+        return Spec(tuple(sizes[label] for label in subscripts.split("->")[1]), promote_dtypes(x.dtype, y.dtype))
+
+    def bind(self, xp: Any, attrs: dict[str, Any]) -> Any:
+        plan = _Products(attrs["subscripts"])
+        return lambda x, y, out=None: self._product(xp, x, y, plan, out)
 
     def kernel(self, xp: Any, x: Any, y: Any, *, subscripts: str, out: Any = None) -> Any:
-        plan = _Products(subscripts)
+        return self._product(xp, x, y, _Products(subscripts), out)
+
+    def _product(self, xp: Any, x: Any, y: Any, plan: _Products, out: Any) -> Any:
         a = xp.transpose(x, plan.x_axes)
         b = xp.transpose(y, plan.y_axes)
         lead = a.shape[: plan.batch]
@@ -53,7 +60,7 @@ class Contract(Op):
             product = xp.multiply(a.reshape((*lead, n, 1)), b.reshape((*lead, 1, m)))
         product = xp.transpose(product.reshape((*lead, *rows, *columns)), plan.out_axes)
         if out is None:
-            return product
+            return product.astype(x.dtype) if x.dtype == y.dtype != product.dtype else product  # bfloat16 is multiplied in float32
         out[...] = product
         return out
 
@@ -98,6 +105,7 @@ class Contract(Op):
         + Over([((2, 3), (3, 4))], dtypes=("complex128",), attrs=[{"subscripts": "ij,jk->ki"}])
         + Over([((2, 3), (3, 4))], (-9, 9), dtypes=("int32",), attrs=[{"subscripts": "ij,jk->ki"}])
         + Over([((2, 3), (3, 4))], dtypes=("bool",), attrs=[{"subscripts": "ij,jk->ki"}])
+        + Over([((2, 3, 4), (3, 4, 2))], attrs=[{"subscripts": "ijk,jkl->il"}], also=("float16", "bfloat16"))
     )
 
 
@@ -141,8 +149,9 @@ def einsum(subscripts: Any, *operands: Any, optimize: Any = True) -> Tensor:
                 letter that one operand has twice is its diagonal; "..." stands for further axes, which broadcast. Without "->", the
                 result has the letters that occur once, in the order of the alphabet. NumPy's other form works as well:
                 ``einsum(x, [0, 1], y, [1, 2])``
-    optimize    whether to choose the order in which pairs are multiplied by their cost (True), or to go from left to right (False)
-    returns     tensor of the promoted dtype; one node for each pair of operands, which is a matrix product
+    optimize    whether to choose the order in which pairs are multiplied by their cost (True), or to go from left to right (False, or
+                where a size is not known)
+    returns     tensor of the promoted dtype; each pair of operands is one matrix product
     raises      ArgumentError for subscripts that make no sense, ShapeError where one letter stands for two sizes
 
     >>> session.run(fg.einsum("ij,kj->ik", [[1.0, 2.0]], [[3.0, 4.0], [5.0, 6.0]]))
@@ -152,7 +161,7 @@ def einsum(subscripts: Any, *operands: Any, optimize: Any = True) -> Tensor:
         subscripts, operands = _lettered((subscripts, *operands))
     tensors = list(contract.lift(operands))
     terms, result = _parsed(subscripts, tensors)
-    dtype = np.result_type(*[x.dtype for x in tensors])
+    dtype = promote_dtypes(*[x.dtype for x in tensors])
     pairs = [_settled(x, term) for x, term in zip(_cropped(subscripts, tensors, terms), terms, strict=True)]
     for chosen in _order(pairs, result, optimize):
         taken = [pairs[i] for i in chosen]
@@ -379,6 +388,16 @@ def _multiplied(one: tuple[Tensor, str], other: tuple[Tensor, str], *, needed: s
         if set(order) == set(result):
             return multiply(_spread(x, left, order), _spread(y, right, order)), order
     final = wanted if set(wanted) == set(result) else "".join(result)
+    batch = [c for c in final if c in left and c in right]
+    summed = [c for c in left if c in right and c not in needed]
+    if len(summed) == 1 and len(left) == len(right) == len(batch) + 2:
+        # One row, one column and one sum: a matrix product between views.
+        (row,), (column,) = ([c for c in term if c not in (*batch, *summed)] for term in (left, right))
+        if final.index(column) < final.index(row):
+            x, left, row, y, right, column = y, right, column, x, left, row
+        lead = "".join(batch)
+        x, y = _permuted(x, left, lead + row + summed[0]), _permuted(y, right, lead + summed[0] + column)
+        return _permuted(matmul(x, y), lead + row + column, final), final
     return contract(x, y, subscripts=f"{left},{right}->{final}"), final
 
 

@@ -7,6 +7,7 @@ solvers report unless asked to, which would wait for the device: there, a matrix
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 
 from ..errors import DtypeError, LinAlgError, ShapeError
 from ..graph import Op, Tensor
-from ..graph.op import Batch
+from ..graph.op import Batch, Slicing
 from ..graph.spec import format_shape
 from .elementwise import abs, astype, divide, equal, less_equal, where
 from .reduce import sum
@@ -26,6 +27,33 @@ class OfMatrices(Op):
 
     def vmap(self, batch: Batch, *inputs: Tensor, **attrs: Any) -> Any:
         return self.node(inputs, attrs).outputs
+
+
+class MatrixFunction(OfMatrices):
+    """Base of those with one output, which ``compute`` gives. A batch is cut along its first axis."""
+
+    def compute(self, xp: Any, *inputs: Any, **attrs: Any) -> Any:
+        raise NotImplementedError
+
+    def kernel(self, xp: Any, *inputs: Any, out: Any = None, **attrs: Any) -> Any:
+        if out is None:
+            return self.compute(xp, *inputs, **attrs)
+        try:
+            out[...] = self.compute(xp, *inputs, **attrs)
+        except LinAlgError as error:
+            # This may be a slice, in which the matrices have other numbers than in the user's batch.
+            error.message = _NUMBER.sub("a matrix", error.message)
+            raise
+        return out
+
+    def slicing(self, out: Any, *inputs: Any, **attrs: Any) -> Slicing | None:
+        lead = max(len(x.shape) for x in inputs) - 2
+        if lead < 1 or out.shape[0] < 2:
+            return None
+        return Slicing(tuple(len(x.shape) == lead + 2 and x.shape[0] == out.shape[0] for x in inputs), out.shape[0])
+
+
+_NUMBER = re.compile(r"^matrix [\d, ]+(?= of the batch)")
 
 
 def check_matrix(x: Any, *, square: bool = False) -> None:

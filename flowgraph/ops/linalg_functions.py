@@ -14,7 +14,7 @@ from ..graph.spec import format_shape
 from .diagonals import eye_like
 from .elementwise import real_dtype
 from .join import concat
-from .linalg_base import OfMatrices, attempted, check_matrix, lifted
+from .linalg_base import MatrixFunction, attempted, check_matrix, lifted
 from .linalg_solve import SQUARE_SHAPES, inv
 from .linalg_spectral import ENDLESS, OBLONG_SHAPES
 from .matmul import adjoint, matmul
@@ -22,7 +22,7 @@ from .samples import Matrices
 from .shape import expand_dims, squeeze, zeros_like
 
 
-class Pinv(OfMatrices):
+class Pinv(MatrixFunction):
     """The pseudo-inverse: singular values up to ``rtol`` times the largest count as 0.
 
     Gradient: Golub and Pereyra, "The differentiation of pseudo-inverses and nonlinear least squares problems whose variables separate"
@@ -33,7 +33,7 @@ class Pinv(OfMatrices):
         check_matrix(x)
         return Spec((*x.shape[:-2], x.shape[-1], x.shape[-2]), x.dtype)
 
-    def kernel(self, xp: Any, x: Any, *, rtol: float | None) -> Any:
+    def compute(self, xp: Any, x: Any, *, rtol: float | None) -> Any:
         def svd(matrix: Any) -> Any:
             return xp.linalg.svd(matrix, full_matrices=False)
 
@@ -60,7 +60,7 @@ class Pinv(OfMatrices):
     )
 
 
-class Expm(OfMatrices):
+class Expm(MatrixFunction):
     """The exponential of a matrix, by the Pade approximant of degree 13 after scaling, and squaring back.
 
     Higham, "The scaling and squaring method for the matrix exponential revisited" (2005). The gradient is the exponential of a matrix of
@@ -71,7 +71,7 @@ class Expm(OfMatrices):
         check_matrix(x, square=True)
         return x
 
-    def kernel(self, xp: Any, x: Any) -> Any:
+    def compute(self, xp: Any, x: Any) -> Any:
         if not x.size:
             return xp.zeros(x.shape, x.dtype)
         norm = xp.max(xp.sum(xp.abs(x), axis=-2), axis=-1)

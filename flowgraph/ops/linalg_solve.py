@@ -18,7 +18,7 @@ from ..graph.spec import broadcast_shapes
 from .batching import aligned
 from .diagonals import eye_like, triangle
 from .elementwise import conj, imag, like, multiply, real_dtype
-from .linalg_base import OfMatrices, attempted, check_matrix, lifted
+from .linalg_base import MatrixFunction, OfMatrices, attempted, check_matrix, lifted
 from .matmul import adjoint, matmul, transposed
 from .reduce import sum
 from .samples import Matrices
@@ -36,7 +36,7 @@ SOLVE_SHAPES: Any = [
 ]
 
 
-class Equations(Op):
+class Equations(MatrixFunction):
     """Base of the ops that solve ``a @ x = b`` for matrices a (..., n, n) and b (..., n, m) whose leading axes broadcast."""
 
     promotes = True
@@ -49,8 +49,8 @@ class Equations(Op):
             raise ShapeError(f"{n} unknowns, but {rows} rows on the right", help="a @ x = b needs as many rows of b as of a")
         return Spec((*broadcast_shapes(a.shape[:-2], b.shape[:-2]), *b.shape[-2:]), np.result_type(a.dtype, b.dtype))
 
-    def vmap(self, batch: Batch, a: Tensor, b: Tensor, **attrs: Any) -> Tensor:
-        return self(*aligned(batch, (a, b)), **attrs)
+    def vmap(self, batch: Batch, *inputs: Tensor, **attrs: Any) -> Tensor:
+        return self(*aligned(batch, inputs), **attrs)
 
     def work(self, a: Any, b: Any, **attrs: Any) -> Work:
         out = self.infer(a, b, **attrs)
@@ -69,7 +69,7 @@ def _solved(xp: Any, a: Any, b: Any, wrong: str) -> Any:
 class Solve(Equations):
     """The x for which ``a @ x = b``."""
 
-    def kernel(self, xp: Any, a: Any, b: Any) -> Any:
+    def compute(self, xp: Any, a: Any, b: Any) -> Any:
         return _solved(xp, a, b, wrong="is singular")
 
     def vjp(self, g: Tensor, out: Tensor, a: Tensor, b: Tensor) -> Any:
@@ -86,7 +86,7 @@ class Solve(Equations):
 class SolveTriangular(Equations):
     """The x for which ``a @ x = b``, where only the upper or the lower triangle of a is read."""
 
-    def kernel(self, xp: Any, a: Any, b: Any, *, upper: bool) -> Any:
+    def compute(self, xp: Any, a: Any, b: Any, *, upper: bool) -> Any:
         # By blocks of rows: a small dense system for each, and a product with what is solved already, where the time goes. (SciPy's
         # solver is as fast and solves no batches; it would have to be installed.)
         part = (xp.triu if upper else xp.tril)(a)
@@ -115,14 +115,14 @@ class SolveTriangular(Equations):
     )
 
 
-class Inv(OfMatrices):
+class Inv(MatrixFunction):
     """The inverse."""
 
     def infer(self, x: Any) -> Any:
         check_matrix(x, square=True)
         return x
 
-    def kernel(self, xp: Any, x: Any) -> Any:
+    def compute(self, xp: Any, x: Any) -> Any:
         return attempted(xp.linalg.inv, x, alone=xp.linalg.inv, wrong="is singular", help=SINGULAR)
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor) -> Any:
@@ -137,14 +137,14 @@ class Inv(OfMatrices):
     )
 
 
-class Det(OfMatrices):
+class Det(MatrixFunction):
     """The determinant. Its gradient is the matrix of cofactors, which singular matrices have as well."""
 
     def infer(self, x: Any) -> Spec:
         check_matrix(x, square=True)
         return Spec(x.shape[:-2], x.dtype)
 
-    def kernel(self, xp: Any, x: Any) -> Any:
+    def compute(self, xp: Any, x: Any) -> Any:
         return xp.linalg.det(x)
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor) -> Any:
@@ -159,7 +159,7 @@ class Det(OfMatrices):
     )
 
 
-class Cofactors(OfMatrices):
+class Cofactors(MatrixFunction):
     """The matrix of cofactors, ``det(x) * inv(x).T``, for singular matrices as well.
 
     A product of matrices has the product of their cofactors, and those of the factors of a singular value decomposition are plain:
@@ -170,7 +170,7 @@ class Cofactors(OfMatrices):
         check_matrix(x, square=True)
         return x
 
-    def kernel(self, xp: Any, x: Any) -> Any:
+    def compute(self, xp: Any, x: Any) -> Any:
         if not x.size:
             return xp.zeros(x.shape, x.dtype)
         u, s, vh = attempted(xp.linalg.svd, x, alone=xp.linalg.svd, wrong="has no decomposition", help="does it hold NaN?")
@@ -225,14 +225,14 @@ class Slogdet(OfMatrices):
     )
 
 
-class Cholesky(OfMatrices):
+class Cholesky(MatrixFunction):
     """The lower triangular l with positive diagonal for which ``l @ l.T`` (conjugated) is the Hermitian part of x."""
 
     def infer(self, x: Any) -> Any:
         check_matrix(x, square=True)
         return x
 
-    def kernel(self, xp: Any, x: Any) -> Any:
+    def compute(self, xp: Any, x: Any) -> Any:
         return attempted(
             xp.linalg.cholesky,
             (x + xp.conj(xp.swapaxes(x, -1, -2))) / 2,

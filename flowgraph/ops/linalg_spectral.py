@@ -18,7 +18,7 @@ from .diagonals import diagonal_matrix, diagonal_part, triangle
 from .elementwise import astype, conj, like, multiply, real, real_dtype, subtract
 from .fft import complex_dtype
 from .join import concat
-from .linalg_base import OfMatrices, attempted, check_matrix, lifted, safe_reciprocal
+from .linalg_base import MatrixFunction, OfMatrices, attempted, check_matrix, lifted, safe_reciprocal
 from .linalg_solve import SQUARE_SHAPES, _solve, _solve_triangular, hermitian_part
 from .matmul import adjoint, matmul
 from .samples import Matrices
@@ -61,14 +61,14 @@ class Eigh(OfMatrices):
     )
 
 
-class Eigvalsh(OfMatrices):
+class Eigvalsh(MatrixFunction):
     """The eigenvalues of the Hermitian part of x, from the smallest on. Their gradient takes the vectors, which costs more."""
 
     def infer(self, x: Any) -> Spec:
         check_matrix(x, square=True)
         return Spec(x.shape[:-1], real_dtype(x.dtype))
 
-    def kernel(self, xp: Any, x: Any) -> Any:
+    def compute(self, xp: Any, x: Any) -> Any:
         return attempted(xp.linalg.eigvalsh, _hermitian(xp, x), alone=xp.linalg.eigvalsh, wrong="has no eigenvalues", help=ENDLESS)
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor) -> Any:
@@ -124,14 +124,14 @@ class Eig(OfMatrices):
     )
 
 
-class Eigvals(OfMatrices):
+class Eigvals(MatrixFunction):
     """The eigenvalues of any square matrix, complex ones always. Their gradient takes the vectors, which costs more."""
 
     def infer(self, x: Any) -> Spec:
         check_matrix(x, square=True)
         return Spec(x.shape[:-1], complex_dtype(x.dtype))
 
-    def kernel(self, xp: Any, x: Any) -> Any:
+    def compute(self, xp: Any, x: Any) -> Any:
         w = attempted(xp.linalg.eigvals, x, alone=xp.linalg.eigvals, wrong="has no eigenvalues", help=ENDLESS)
         return w.astype(complex_dtype(x.dtype))
 
@@ -212,14 +212,14 @@ class Svd(OfMatrices):
     )
 
 
-class Svdvals(OfMatrices):
+class Svdvals(MatrixFunction):
     """The singular values, from the largest on. Their gradient takes the vectors, which costs more."""
 
     def infer(self, x: Any) -> Spec:
         check_matrix(x)
         return Spec((*x.shape[:-2], _smaller(*x.shape[-2:])), real_dtype(x.dtype))
 
-    def kernel(self, xp: Any, x: Any) -> Any:
+    def compute(self, xp: Any, x: Any) -> Any:
         def values(matrix: Any) -> Any:
             return xp.linalg.svd(matrix, compute_uv=False)
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
-
 from ..errors import ShapeError
 from ..graph import Op, Spec, Tensor, Work, op
 from ..graph.op import Batch, Slicing, public
-from ..graph.spec import broadcast_shapes
+from ..graph.spec import broadcast_shapes, promote_dtypes
 from .batching import widened
 from .elementwise import conj, like
 from .samples import Over
@@ -42,13 +40,26 @@ class Matmul(Op):
         lead = broadcast_shapes(x.shape[:-2], y.shape[:-2])
         rows = x.shape[-2:-1]
         columns = y.shape[-1:] if len(y.shape) > 1 else ()
-        return Spec((*lead, *rows, *columns), x.dtype if x.dtype is y.dtype else np.result_type(x.dtype, y.dtype))
+        return Spec((*lead, *rows, *columns), x.dtype if x.dtype is y.dtype else promote_dtypes(x.dtype, y.dtype))
 
     def bind(self, xp: Any, attrs: dict[str, Any]) -> Any:
-        return xp.matmul
+        product = xp.matmul
+
+        def kernel(x: Any, y: Any, out: Any = None) -> Any:
+            if x.dtype.kind == "V" or y.dtype.kind == "V":
+                return self.kernel(xp, x, y, out=out)
+            return product(x, y, out=out)
+
+        return kernel
 
     def kernel(self, xp: Any, x: Any, y: Any, *, out: Any = None) -> Any:
-        return xp.matmul(x, y, out=out)
+        if x.dtype.kind != "V" and y.dtype.kind != "V":
+            return xp.matmul(x, y, out=out)
+        product = xp.matmul(x, y)  # bfloat16 is multiplied in float32
+        if out is None:
+            return product.astype(promote_dtypes(x.dtype, y.dtype))
+        out[...] = product
+        return out
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor, y: Tensor) -> Any:
         if x.ndim == 1:
@@ -108,7 +119,7 @@ class Matmul(Op):
         )
         + Over([((2, 3), (3, 4)), ((3,), (3, 2))], dtypes=("bool",))
         + Over([((2, 3), (3, 4)), ((3,), (2, 3, 2))], (-9, 9), dtypes=("int32", "int64"))
-        + Over([((2, 3), (3, 4)), ((2, 3), (3,))], dtypes=("float16",))
+        + Over([((2, 3), (3, 4)), ((2, 3), (3,))], dtypes=("float16",), also=("bfloat16",))
         + Over([((2, 3), (3, 4))], dtypes=("int16", "float32"))
         + Over([((2, 3), (3, 4)), ((3,), (2, 3, 2))], dtypes=("complex128",))
         + Over([((2, 3), (3,)), ((2, 2, 3), (3, 2))], dtypes=("float64", "complex128"))
