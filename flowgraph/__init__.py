@@ -186,7 +186,7 @@ from .ops.statistics import count_nonzero, median, quantile, std, var
 from .session import Function, RunFuture, Session
 
 if TYPE_CHECKING:
-    from . import data, io, optim, viz
+    from . import data, io, metrics, optim, viz
     from .viz import draw
 
 __version__ = "0.1.0"
@@ -225,7 +225,7 @@ __all__ = [
     # matrices
     "diag", "einsum", "kron", "matmul", "matrix_transpose", "outer", "tensordot", "tril", "triu", "vecdot",
     # libraries
-    "data", "fft", "init", "io", "linalg", "nn", "optim", "random", "special", "viz",
+    "data", "fft", "init", "io", "linalg", "metrics", "nn", "optim", "random", "special", "viz",
     # errors
     "FlowgraphError", "ArgumentError", "DataError", "DrawingError", "DtypeError", "ExecutionError", "FeedError", "FetchError",
     "FileFormatError", "GradientError", "GraphError", "LinAlgError", "MissingExtraError", "RunCancelledError", "RunTimeoutError",
@@ -235,7 +235,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Loads a library when it is first named: half of the time to import flowgraph is theirs, and many programs do without."""
-    if name in ("data", "io", "optim", "viz"):
+    if name in ("data", "io", "metrics", "optim", "viz"):
         return importlib.import_module(f"{__name__}.{name}")
     if name == "draw":
         value = globals()["draw"] = importlib.import_module(f"{__name__}.viz").draw

@@ -24,7 +24,7 @@ LAYERS: list[set[str]] = [
     {"runtime"},
     {"session"},
     {"check", "fft", "init", "linalg", "random", "special"},
-    {"nn", "optim", "data", "io", "viz"},
+    {"nn", "optim", "metrics", "data", "io", "viz"},
     {"cli"},
     {""},  # flowgraph/__init__.py: may import all, and is imported by none
 ]
