@@ -118,6 +118,17 @@ def branch(path: Path) -> None:
     fg.draw(graph, path)
 
 
+def loop(path: Path) -> None:
+    """A recurrent net, whose gradient is a loop that runs the other way."""
+    with fg.Graph() as graph:
+        xs = fg.placeholder("xs", (10, 3))
+        w = fg.variable(np.eye(3, dtype=np.float32), name="w")
+        with fg.scope("net"):
+            last, _ = fg.scan(lambda h, x: (fg.tanh(h @ w + x), None), fg.constant(np.zeros(3, np.float32)), xs)
+        fg.gradients(fg.sum(last), w)
+    fg.draw(graph, path)
+
+
 LAYERS = [
     ("cli", "commands", "people"),
     ("nn · optim · data · io · viz", "libraries, written with the public interface only", "people"),
@@ -274,6 +285,7 @@ PICTURES: dict[str, Callable[[Path], object]] = {
     "backward.svg": backward,
     "plan.svg": plan,
     "branch.svg": branch,
+    "loop.svg": loop,
     "schedule.svg": schedule,
 }
 

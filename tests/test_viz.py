@@ -18,7 +18,7 @@ from flowgraph.graph import OPS, Spec
 from flowgraph.graph.context import current
 from flowgraph.graph.subgraph import trace
 from flowgraph.viz import dot, layers
-from flowgraph.viz.picture import BOXES, GRADIENT, RUNS, UPDATE, GraphPicture
+from flowgraph.viz.picture import BOXES, DEEPEST, GRADIENT, RUNS, TITLE, UPDATE, GraphPicture
 from flowgraph.viz.plan_picture import PlanPicture
 
 drawing = importlib.import_module("flowgraph.viz.draw")  # `flowgraph.viz.draw` is the function
@@ -265,7 +265,19 @@ def test_odd_names_are_drawn_as_they_are(name, way, monkeypatch):
     svg = fg.draw(graph)
     assert ("drawn without Graphviz" in svg) == (way == "own")
     words = "".join(ElementTree.fromstring(svg).itertext()).replace("\xa0", " ")
-    assert name.replace("\0", "�").replace("\t", " ") in words.replace("\t", " ")
+    shown = name.replace("\0", "�").replace("\t", " ")
+    assert (shown if len(shown) <= TITLE else f"{shown[: TITLE - 1]}…") in words.replace("\t", " ")
+
+
+@pytest.mark.parametrize("way", ["dot", "own"])
+def test_an_empty_graph_and_very_deep_scopes_are_drawn(way, monkeypatch):
+    if way == "own":
+        monkeypatch.setattr(dot, "program", lambda: None)
+    ElementTree.fromstring(fg.draw(fg.Graph()))
+    with fg.Graph() as graph, fg.scope("/".join(["deep"] * 900)):
+        fg.placeholder("x", ())
+    assert "float32" in fg.draw(graph, depth=900)
+    assert max(len(box.home) for box in picture(graph, 900).boxes.values()) == DEEPEST
 
 
 # --- values on edges
@@ -569,6 +581,20 @@ def test_a_sub_graph_is_a_scope_of_its_node_and_captures_lead_into_it():
     assert len({box.key for box in drawn.boxes.values()}) == len(drawn.boxes)
     folded = next(box for box in picture(graph, 1).boxes.values() if box.members > 1)
     assert (folded.title, folded.members) == ("loop", 4)
+
+
+def test_the_gradient_of_a_loop_stands_beside_the_loop_and_is_a_gradient_inside():
+    with fg.Graph() as graph:
+        w = fg.variable(np.eye(3, dtype=np.float32), name="w")
+        with fg.scope("net"):
+            last, _ = fg.scan(lambda h, x: (fg.tanh(h @ w + x), None), fg.constant(np.zeros(3, np.float32)), fg.placeholder("xs", (10, 3)))
+        fg.gradients(fg.sum(last), w)
+    drawn = picture(graph, 9)
+    inside = [box for box in drawn.boxes.values() if box.home[-1:] == ("body",)]
+    assert {box.home[:2] for box in inside} == {("net", "scan"), ("net", GRADIENT)}
+    assert {box.kind for box in inside if box.home[:2] == ("net", GRADIENT)} <= {"gradient", "placeholder", "constant"}
+    assert {box.kind for box in inside if box.home[:2] == ("net", "scan")} == {"forward", "placeholder"}
+    assert "turn" not in titles(drawn)
 
 
 # --- plans

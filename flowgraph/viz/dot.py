@@ -7,12 +7,14 @@ its output and its messages are looked at.
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import sys
+from collections.abc import Iterator
 from typing import Any
 
-from .picture import GRADIENT, MARK, UPDATE, Box, Edge, Home, Picture
+from .picture import GRADIENT, UPDATE, Box, Edge, Home, Picture, scope_name
 
 # Fill, border: told apart in print and by colour-blind readers (after Okabe and Ito, 2008).
 COLORS = {
@@ -41,9 +43,10 @@ def source(picture: Picture) -> str:
     lesson = bool(picture.values or picture.slopes)
     size = 14 if lesson else 11
     packed = ' pack=16, packmode="graph",' if _components(picture) > ABREAST else ""
+    gaps = "ranksep=0.6, nodesep=0.4" if lesson else "ranksep=0.35, nodesep=0.22"
     lines = [
         "digraph flowgraph {",
-        f'  graph [rankdir={"LR" if lesson else "BT"}, fontname="Helvetica", fontsize=11, ranksep={0.6 if lesson else 0.35}, nodesep=0.22, '
+        f'  graph [rankdir={"LR" if lesson else "BT"}, fontname="Helvetica", fontsize=11, {gaps}, '
         f'labelloc=b, labeljust=l, tooltip=" ",{packed} label={_legend(picture)}];',
         f'  node [shape=box, style="rounded,filled", fontname="Helvetica", fontsize={size}, height=0.3, margin="0.1,0.05"];',
         f'  edge [fontname="Helvetica", fontsize={size + 1 if lesson else 9}, fontcolor="{GREY}", arrowsize=0.6];',
@@ -54,21 +57,20 @@ def source(picture: Picture) -> str:
         for part in box.home:
             branch = branch.setdefault(part, {})
         branch.setdefault("", []).append(_box(box))
-    numbers = iter(range(len(picture.boxes) * 10 + 10))
-    lines += _cluster(tree, 1, numbers)
+    lines += _cluster(tree, 1, itertools.count())
     lines += [_edge(edge, picture) for edge in picture.edges]
     lines += _stacking(picture)
     return "\n".join([*lines, "}"]) + "\n"
 
 
-def _cluster(tree: dict[str, Any], depth: int, numbers: Any) -> list[str]:
+def _cluster(tree: dict[str, Any], depth: int, numbers: Iterator[int]) -> list[str]:
     pad = "  " * depth
     lines = [pad + line for line in tree.get("", [])]
     for name, inner in tree.items():
         if name:
             lines += [
                 f"{pad}subgraph cluster_{next(numbers)} {{",
-                f'{pad}  graph [label={_quoted(name.removesuffix(MARK))}, tooltip=" ", style="rounded,filled", '
+                f'{pad}  graph [label={_quoted(scope_name(name))}, tooltip=" ", style="rounded,filled", '
                 f'color="{SCOPE_BORDER}", fillcolor="{SCOPES.get(name, SCOPE)}", fontcolor="{GREY}"];',
                 *_cluster(inner, depth + 1, numbers),
                 pad + "}",

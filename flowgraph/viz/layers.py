@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from .dot import COLORS, GREY, LEGEND, LINES, SCOPE, SCOPE_BORDER, SCOPES, SLOPE, VALUE, _clean
-from .picture import MARK, Box, Edge, Home, Picture
+from .picture import Box, Edge, Home, Picture, scope_name
 
 GAP, ROW_GAP, COLUMN_GAP, PAD, TITLE = 14.0, 30.0, 60.0, 12.0, 16.0  # between boxes, rows, columns; within a scope; its name
 FONT, SMALL = 11.0, 9.0
@@ -100,6 +100,8 @@ def layout(picture: Picture) -> Layout:
 def _arrange(scope: Part, home: Home) -> None:
     """Places the parts of a scope, whose sizes are known, and so gives it its own."""
     parts = scope.parts
+    if not parts:
+        return
     area = sum((part.width + GAP) * (part.height + ROW_GAP) for part in parts)
     widest = max([math.sqrt(area) * NARROW, *(part.width for part in parts)])
     rows = _rows(parts, widest)
@@ -124,7 +126,7 @@ def _arrange(scope: Part, home: Home) -> None:
     for part in parts:
         part.x += pad
         part.y += pad - top
-    name = _wide(scope.key.removesuffix(MARK), SMALL) if home else 0.0
+    name = _wide(scope_name(scope.key), SMALL) if home else 0.0
     scope.width = max(left - COLUMN_GAP, name) + 2 * pad
     scope.height = max(part.y + part.height for part in parts) + pad + title
 
@@ -281,7 +283,7 @@ def _scope(part: Part) -> str:
     return (
         f'<rect x="{part.x:.1f}" y="{part.y:.1f}" width="{part.width:.1f}" height="{part.height:.1f}" rx="8" fill="{fill}" '
         f'stroke="{SCOPE_BORDER}"/><text class="d" x="{part.middle:.1f}" y="{part.y + part.height - 6:.1f}">'
-        f"{_text(part.key.removesuffix(MARK))}</text>"
+        f"{_text(scope_name(part.key))}</text>"
     )
 
 

@@ -27,6 +27,8 @@ BOXES = 300  # what a page can show; where no depth is asked for, a drawing is f
 RUNS = 60  # boxes that a scope with more in it than a page can show is summed up in
 LABELLED = 80  # up to so many boxes edges show shapes: from about 100 labels on, Graphviz fails
 BUSY = {"update": 3, "control": 3, "data": 8}  # edges of one box to so many other scopes of the top become tags
+DEEPEST = 40  # scopes within scopes; what is nested deeper is drawn there
+TITLE = 60  # characters of a name; a tooltip has all of them
 LISTED = 8  # tensors and ops that a tooltip names
 
 # Scopes that the drawing itself makes end in a mark, which no user's scope has.
@@ -127,10 +129,11 @@ class GraphPicture(Picture):
         super().__init__(values, slopes)
         self._box_of: dict[Node, str] = {}
         self._lines: dict[Any, str] = {}
-        nodes, inside = _with_subgraphs(nodes)
-        self._places = _Places(nodes, inside)
+        self._places = _Places(nodes)
+        nodes = self._places.nodes
         self._written = _numbers_read(nodes)
-        shown = [(self._places.home(node), node) for node in nodes if node not in self._written]
+        left_out = self._written | self._places.unread
+        shown = [(self._places.home(node), node) for node in nodes if node not in left_out]
         self.deepest = max((len(home) for home, _ in shown), default=0)
         limit = self.deepest if depth is None else min(depth, self.deepest)
         self.exact = most is None
@@ -167,9 +170,9 @@ class GraphPicture(Picture):
         kind = inner[0] if len(inner) == 1 else "forward" if inner else kinds.most_common(1)[0][0]
         count = f"{len(members)} node{'s' * (len(members) > 1)}"
         ops = [f"{number} {op}" for op, number in Counter(node.op.name for node in members).most_common()]
-        first, last = (_short(node.name) for node in (members[0], members[-1]))
-        title = f"{first} … {last}" if group.name is None else group.name.removesuffix(MARK)
-        where = "/".join(part.removesuffix(MARK) for part in (*group.home, title))
+        first, last = (_cut(_short(node.name)) for node in (members[0], members[-1]))
+        title = f"{first} … {last}" if group.name is None else scope_name(group.name)
+        where = "/".join(scope_name(part) for part in (*group.home, title))
         self.boxes[key] = Box(key, kind, title, count, f"{where}: {count}\n{listing(ops, ', ')}", group.home, len(members))
 
     def _single(self, key: str, home: Home, node: Node) -> Box:
@@ -185,7 +188,8 @@ class GraphPicture(Picture):
         else:
             title = " ".join([title, *numbers])
         specs = ", ".join(format_spec(tensor.shape, tensor.dtype) for tensor in node.outputs)
-        return Box(key, kind, title, detail, f"{node.name}\n{node.op.name} -> {specs or 'nothing'}\n{self._line(node)}".rstrip(), home)
+        tooltip = f"{node.name}\n{node.op.name} -> {specs or 'nothing'}\n{self._line(node)}".rstrip()
+        return Box(key, kind, _cut(title), _cut(detail), tooltip, home)
 
     def _line(self, node: Node) -> str:
         """The user's line: looked up once for all nodes that it made."""
@@ -206,20 +210,20 @@ class GraphPicture(Picture):
                 if tensor is not None:
                     edge.tensors[tensor] = None
 
+        is_gradient = self._places.is_gradient
         for node in nodes:
             captures = dict[Tensor, list[Node]]()
             for _, sub in subgraphs(node):
                 for outer, inner in sub.captures.items():
                     captures.setdefault(outer, []).append(inner.node)
                 for tensor in sub.outputs:
-                    add(tensor.node, node, "data", tensor)
-            kind = self._places.kind(node)
+                    add(tensor.node, node, "gradient" if is_gradient(node) else "data", tensor)
+            kind = "update" if self._places.kind(node) == "update" else "data"
             for tensor in node.inputs:
-                what = "update" if kind == "update" else "data"
-                if kind == "gradient":
-                    what = "gradient" if self._places.kind(tensor.node) == "gradient" else "reads"
+                if is_gradient(node):
+                    kind = "gradient" if is_gradient(tensor.node) else "reads"
                 for reader in captures.get(tensor, [node]):
-                    add(tensor.node, reader, what, tensor)
+                    add(tensor.node, reader, kind, tensor)
             for before in node.control:
                 add(before, node, "control")
         self.edges = list(edges.values())
@@ -253,7 +257,7 @@ class GraphPicture(Picture):
             if len({self.boxes[getattr(edge, other)].home[:1] for edge in edges}) < BUSY[kind]:
                 continue
             box, tags = self.boxes[key], dict[Home, str]()
-            name = "/".join(part.removesuffix(MARK) for part in (*box.home, box.title))
+            name = "/".join(scope_name(part) for part in (*box.home, box.title))
             for edge in edges:
                 home = self.boxes[getattr(edge, other)].home
                 if home not in tags:
@@ -302,17 +306,39 @@ class GraphPicture(Picture):
 
 
 class _Places:
-    """The kind of each node, and the scope that it is drawn in."""
+    """The kind of each node, and the scope that it is drawn in.
 
-    def __init__(self, nodes: Sequence[Node], inside: dict[Graph, tuple[Home, str]]) -> None:
-        self._inside = inside
-        self._numbers = {graph: f"g{i}" for i, graph in enumerate(inside)}
+    nodes   those given, and before each that holds sub-graphs the nodes of these
+    """
+
+    def __init__(self, nodes: Sequence[Node]) -> None:
         self._owner: dict[str, Node] = {}  # scope of an update -> the variable that it updates
         for node in nodes:
             if node.op.name == "assign":
                 variable = node.inputs[0].node
                 if node.scope.endswith(f"/{variable.name}"):
                     self._owner[node.scope] = variable
+        self._holders: dict[Graph, Node] = {}  # sub-graph -> the node that holds it
+        self._around: dict[Graph, Home] = {}  # sub-graph -> the scope that it is drawn in
+        self._numbers: dict[Graph, str] = {}
+        self.nodes = self._opened(nodes)
+        read = {tensor.node for node in self.nodes for tensor in node.inputs}
+        subs = [sub for node in self.nodes for _, sub in subgraphs(node)]
+        read.update(tensor.node for sub in subs for tensor in sub.outputs)
+        # Inputs of sub-graphs that these do not use, such as the number of the turn.
+        self.unread = {node for sub in subs for node in sub.nodes if node.op.name == "placeholder" and node not in read}
+
+    def _opened(self, nodes: Sequence[Node]) -> Sequence[Node]:
+        if not any(True for node in nodes for _ in subgraphs(node)):
+            return nodes
+        result: list[Node] = []
+        for node in nodes:
+            for name, sub in subgraphs(node):
+                self._holders[sub], self._around[sub] = node, (*self.home(node), name)
+                self._numbers[sub] = f"g{len(self._numbers)}"
+                result += self._opened(sub.nodes)
+            result.append(node)
+        return result
 
     def prefix(self, node: Node) -> str:
         """What tells its key from those of other graphs."""
@@ -324,29 +350,34 @@ class _Places:
             return name
         if name in ("assign", "group") or node.scope in self._owner:
             return "update"
-        return "gradient" if node.forward is not None else "forward"
+        return "gradient" if self.is_gradient(node) else "forward"
+
+    def is_gradient(self, node: Node) -> bool:
+        """Whether a gradient added it: itself, or the node whose sub-graph it is in."""
+        holder = self._holders.get(node.graph)
+        return node.forward is not None or (holder is not None and self.is_gradient(holder))
 
     def home(self, node: Node) -> Home:
-        around, _ = self._inside.get(node.graph, ((), ""))
-        home = around + self._home(node)
+        home = self._home(node)[:DEEPEST]
         return (*home, _short(node.name)) if any(True for _ in subgraphs(node)) else home
 
     def _home(self, node: Node) -> Home:
+        holder = self._holders.get(node.graph)
+        if holder is not None:
+            around = self._around[node.graph]
+            if self.is_gradient(node):
+                return around  # scopes within the body of a gradient repeat where that gradient was made
+            return around + _parts(node.scope.removeprefix(node.graph.root.scope).removeprefix("/"))
         forward = node
         while forward.forward is not None:
             forward = forward.forward
-        scope = _parts(self._scope(forward))
+        scope = _parts(forward.scope)
         if forward is not node:
             return (*scope, GRADIENT) if scope else ()
         variable = self._owner.get(node.scope)
         if variable is not None and variable.scope:
             return (*_parts(variable.scope), UPDATE, _short(variable.name))
         return scope
-
-    def _scope(self, node: Node) -> str:
-        """Its scope, within its sub-graph's where it is in one."""
-        _, around = self._inside.get(node.graph, ((), ""))
-        return node.scope.removeprefix(around).removeprefix("/")
 
 
 def subgraphs(node: Node) -> Iterator[tuple[str, SubGraph]]:
@@ -360,31 +391,21 @@ def subgraphs(node: Node) -> Iterator[tuple[str, SubGraph]]:
                     yield f"{name}[{i}]", part
 
 
-def _with_subgraphs(nodes: Sequence[Node]) -> tuple[Sequence[Node], dict[Graph, tuple[Home, str]]]:
-    """The nodes with those of their sub-graphs before them; for each sub-graph the scope it is drawn in, and the one it was built in."""
-    inside: dict[Graph, tuple[Home, str]] = {}
-    if not any(isinstance(value, SubGraph | tuple | list) for node in nodes for value in node.attrs.values()):
-        return nodes, inside
-    result: list[Node] = []
-
-    def visit(nodes: Sequence[Node], around: Home, scope: str) -> None:
-        for node in nodes:
-            for name, sub in subgraphs(node):
-                home = (*around, *_parts(node.scope.removeprefix(scope).removeprefix("/")), _short(node.name), name)
-                inside[sub] = home, sub.root.scope
-                visit(sub.nodes, home, sub.root.scope)
-            result.append(node)
-
-    visit(nodes, (), "")
-    return result, inside
-
-
 def _parts(scope: str) -> Home:
     return tuple(scope.split("/")) if scope else ()
 
 
 def _short(name: str) -> str:
     return name.rpartition("/")[2]
+
+
+def scope_name(part: str) -> str:
+    """What is written for a scope."""
+    return _cut(part.removesuffix(MARK))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= TITLE else f"{text[: TITLE - 1]}…"
 
 
 def _numbers_read(nodes: Sequence[Node]) -> set[Node]:
