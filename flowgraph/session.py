@@ -349,8 +349,7 @@ def _as_fed(tensor: Tensor, value: Any) -> Any:
         weak = isinstance(value, bool | int | float | complex | list | tuple)
     # Python's numbers take the tensor's dtype if their kind fits; arrays only where nothing can be lost.
     fits = array.dtype.kind in "biufcV" and (
-        np.can_cast(array.dtype, dtype, "safe")
-        or (weak and (array.size == 0 or "biufc".find(array.dtype.kind) <= "biufc".find(dtype.kind)))
+        np.can_cast(array.dtype, dtype, "safe") or (weak and (array.size == 0 or _kind(array.dtype) <= _kind(dtype)))
     )
     if not fits:
         raise FeedError(
@@ -362,6 +361,11 @@ def _as_fed(tensor: Tensor, value: Any) -> Any:
         return np.asarray(value, dtype) if weak else array.astype(dtype)
     except OverflowError as error:
         raise FeedError(f"{tensor.name} is fed a number that does not fit into {dtype}: {error}") from error
+
+
+def _kind(dtype: np.dtype[Any]) -> int:
+    """How far its kind reaches: truth values, whole numbers, floats (bfloat16, of kind V, is one), complex numbers."""
+    return "biufc".find("f" if dtype.kind == "V" else dtype.kind)
 
 
 def _check_symbols(arrays: Mapping[Tensor, Any]) -> None:
@@ -567,7 +571,8 @@ def _as_value(node: Node, value: Any) -> Any:
     if array.shape != tensor.shape:
         raise ShapeError(f"variable {tensor.name} has shape {format_shape(tensor.shape)}, not {format_shape(array.shape)}")
     weak = isinstance(value, bool | int | float | list | tuple)
-    if not np.can_cast(array.dtype, tensor.dtype, "same_kind" if weak else "safe"):
+    dtype = np.dtype("float16") if tensor.dtype.kind == "V" else tensor.dtype  # NumPy casts nothing to bfloat16 but by force
+    if array.dtype != tensor.dtype and not np.can_cast(array.dtype, dtype, "same_kind" if weak else "safe"):
         raise DtypeError(f"variable {tensor.name} is {tensor.dtype}, not {array.dtype}", help=f'array.astype("{tensor.dtype}")')
     return np.array(array, tensor.dtype)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import flowgraph as fg
-from flowgraph.errors import DtypeError, GraphError
+from flowgraph.errors import DtypeError, ExecutionError, GraphError
 
 
 @pytest.fixture
@@ -250,3 +250,16 @@ def test_an_in_place_operator_makes_a_new_tensor(session):
     x *= 2
     x **= 2
     assert session.run(x).tolist() == [16.0, 36.0] and session.run(start).tolist() == [1.0, 2.0]
+
+
+def test_bfloat16_tensors_are_fed_and_variables_set_from_python_numbers(graph, session):
+    x = fg.placeholder("x", (2,), "bfloat16")
+    w = fg.variable(np.zeros(2, x.dtype), name="w")
+    assert session.run(x * 2 + w, {x: [1.5, 2]}).astype(float).tolist() == [3.0, 4.0]
+    session.variables["w"] = [0.5, 1]
+    assert session.run(w).astype(float).tolist() == [0.5, 1.0]
+
+
+def test_negative_powers_of_integers_are_an_error_of_the_run(session):
+    with pytest.raises(ExecutionError, match="pow: Integers to negative integer powers are not allowed"):
+        session.run(fg.constant([1, 2]) ** -1)

@@ -247,3 +247,23 @@ def test_the_gradient_of_a_quantile_goes_to_its_two_neighbours():
 def test_an_impossible_quantile_is_refused_with_its_reason(graph, call, error, text):
     with pytest.raises(error, match=text):
         call(fg.constant(np.zeros((0, 2))))
+
+
+@pytest.mark.parametrize("name", ["sum", "prod", "mean", "cumsum", "cumulative_sum", "cumulative_prod"])
+def test_a_dtype_to_add_up_in_is_cast_to_first(session, name):
+    array = np.array([100, 100, 2], "int8")
+    for dtype in ("float32", "int16"):
+        want = getattr(np, name)(array, dtype=dtype)
+        if name != "mean" or dtype == "float32":
+            tensor = getattr(np, name)(fg.constant(array), dtype=dtype)
+            if dtype == "float32":
+                assert tensor.dtype == want.dtype
+            np.testing.assert_array_equal(session.run(tensor), want)
+    np.testing.assert_array_equal(session.run(np.add.reduce(fg.constant(array), dtype="float32")), 202)
+
+
+def test_numpys_older_name_of_the_correction_is_understood(session):
+    x = np.array([1.0, 2.0, 4.0])
+    np.testing.assert_allclose(
+        session.run([np.var(fg.constant(x), ddof=1), np.std(fg.constant(x), ddof=1)]), [x.var(ddof=1), x.std(ddof=1)]
+    )

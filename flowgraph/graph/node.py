@@ -203,7 +203,7 @@ class Tensor:
         function = FUNCTIONS.get(name)
         if method in ("reduce", "accumulate"):
             kwargs.setdefault("axis", 0)
-        extra = kwargs.keys() - {"axis", "keepdims"}
+        extra = kwargs.keys() - ({"axis", "keepdims", "dtype"} if name in ("add.reduce", "multiply.reduce") else {"axis", "keepdims"})
         if function is not None and not extra:
             if method == "outer":
                 x, y = (value if isinstance(value, Tensor) else np.asarray(value) for value in inputs)

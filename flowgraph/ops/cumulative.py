@@ -13,7 +13,8 @@ from ..graph.node import FUNCTIONS
 from ..graph.op import Batch, Slicing, public
 from ..graph.spec import format_shape, normalize_axis, promote_dtypes
 from .batching import full
-from .elementwise import conj, rowwise, wide_dtype
+from .bits import wide
+from .elementwise import astype, conj, rowwise
 from .join import concat
 from .samples import COMPLEX, LOW, Over
 from .shape import flip, ones_like, zeros_like
@@ -57,7 +58,7 @@ class CumulativeSum(Cumulative):
 
     def kernel(self, xp: Any, x: Any, *, axis: int, out: Any = None) -> Any:
         dtype = sum_dtype(x.dtype)
-        return in_wide(lambda wide, into: xp.cumsum(x, axis=axis, dtype=wide, out=into), dtype, out)
+        return in_wide(lambda dtype, into: xp.cumsum(x, axis=axis, dtype=dtype, out=into), dtype, out)
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor, *, axis: int) -> Any:
         # y[i] holds every x[j] with j <= i, so x[j] is owed every g[i] with i >= j: a running sum from the far end.
@@ -69,7 +70,7 @@ class CumulativeProd(Cumulative):
 
     def kernel(self, xp: Any, x: Any, *, axis: int, out: Any = None) -> Any:
         dtype = sum_dtype(x.dtype)
-        return in_wide(lambda wide, into: xp.cumprod(x, axis=axis, dtype=wide, out=into), dtype, out)
+        return in_wide(lambda dtype, into: xp.cumprod(x, axis=axis, dtype=dtype, out=into), dtype, out)
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor, *, axis: int) -> Any:
         # y[t] = x[t] y[t-1]. No division by x, so zeros do no harm.
@@ -78,10 +79,9 @@ class CumulativeProd(Cumulative):
 
 def in_wide(function: Any, dtype: np.dtype[Any], out: Any) -> Any:
     """``function(dtype, out)``, run in float32 and rounded where ``dtype`` is a narrower float."""
-    wide = wide_dtype(dtype)
-    if wide == dtype:
+    if wide(dtype) == dtype:
         return function(dtype, out)
-    result = function(wide, None).astype(dtype)
+    result = function(wide(dtype), None).astype(dtype)
     if out is None:
         return result
     out[...] = result
@@ -99,7 +99,7 @@ class LinearScan(Op):
 
     def kernel(self, xp: Any, a: Any, b: Any, *, axis: int) -> Any:
         dtype = promote_dtypes(a.dtype, b.dtype)
-        a, b = (xp.moveaxis(xp.asarray(x, wide_dtype(dtype)), axis, 0) for x in (a, b))
+        a, b = (xp.moveaxis(xp.asarray(x, wide(dtype)), axis, 0) for x in (a, b))
         y = xp.moveaxis(_scan(xp, a, b), 0, axis)
         return y.astype(dtype, copy=False)
 
@@ -155,21 +155,22 @@ _cumulative_prod = op(CumulativeProd)
 _linear_scan = op(LinearScan)
 
 
-def cumulative_sum(x: Any, axis: int | None = None, include_initial: bool = False) -> Tensor:
+def cumulative_sum(x: Any, axis: int | None = None, include_initial: bool = False, dtype: Any = None) -> Tensor:
     """Running sum of ``x`` along ``axis``.
 
     axis             may be left out for a tensor of one axis
     include_initial  whether a 0 goes in front
+    dtype            cast to it first; None for the dtype of ``x``
     returns          floats of the same dtype, added up in float32 if narrower; booleans and narrow integers in 64 bits, as in NumPy
     raises           ArgumentError for several axes and no ``axis``, ShapeError for one out of range
 
     >>> session.run(fg.cumulative_sum([1.0, 2.0, 3.0]))
     array([1., 3., 6.])
     """
-    return _along(_cumulative_sum, x, axis, zeros_like if include_initial else None)
+    return _along(_cumulative_sum, x if dtype is None else astype(x, dtype), axis, zeros_like if include_initial else None)
 
 
-def cumulative_prod(x: Any, axis: int | None = None, include_initial: bool = False) -> Tensor:
+def cumulative_prod(x: Any, axis: int | None = None, include_initial: bool = False, dtype: Any = None) -> Tensor:
     """Running product of ``x`` along ``axis``; its gradient is right where elements are 0, too.
 
     axis             may be left out for a tensor of one axis
@@ -178,7 +179,7 @@ def cumulative_prod(x: Any, axis: int | None = None, include_initial: bool = Fal
     >>> session.run(fg.cumulative_prod([1.0, 2.0, 3.0], include_initial=True))
     array([1., 1., 2., 6.])
     """
-    return _along(_cumulative_prod, x, axis, ones_like if include_initial else None)
+    return _along(_cumulative_prod, x if dtype is None else astype(x, dtype), axis, ones_like if include_initial else None)
 
 
 def _along(operation: Cumulative, x: Any, axis: int | None, initial: Any) -> Tensor:
@@ -196,12 +197,12 @@ def _along(operation: Cumulative, x: Any, axis: int | None, initial: Any) -> Ten
     return concat((initial(FUNCTIONS["sum"](y, axis=place, keepdims=True)), y), place)  # of the sum only the shape is used
 
 
-def _cumsum(x: Any, axis: int | None = None) -> Tensor:
-    return cumulative_sum(x.reshape(-1) if axis is None else x, axis)
+def _cumsum(x: Any, axis: int | None = None, dtype: Any = None) -> Tensor:
+    return cumulative_sum(x.reshape(-1) if axis is None else x, axis, dtype=dtype)
 
 
-def _cumprod(x: Any, axis: int | None = None) -> Tensor:
-    return cumulative_prod(x.reshape(-1) if axis is None else x, axis)
+def _cumprod(x: Any, axis: int | None = None, dtype: Any = None) -> Tensor:
+    return cumulative_prod(x.reshape(-1) if axis is None else x, axis, dtype=dtype)
 
 
 public(cumulative_sum, "cumulative_sum", "add.accumulate")

@@ -12,8 +12,9 @@ from ..errors import DtypeError, ShapeError
 from ..graph import Op, Shape, Spec, Tensor, Work, no_gradient, op
 from ..graph.op import Batch, Slicing, public
 from ..graph.spec import is_known, normalize_axes
+from .bits import wide
 from .cumulative import cumulative_prod, in_wide, shifted, sum_dtype
-from .elementwise import astype, broadcast_like, conj, equal, exp_difference, real_dtype, where, wide_dtype
+from .elementwise import astype, broadcast_like, conj, equal, exp_difference, real_dtype, where
 from .samples import COMPLEX, LOW, UNARY_SHAPES, Over, every_reduction
 from .shape import flip, ones_like, repeat_like, reshape_like
 
@@ -63,7 +64,7 @@ class Sum(Reduction):
         return sum_dtype(dtype)
 
     def kernel(self, xp: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool, out: Any = None) -> Any:
-        return in_wide(lambda wide, into: xp.sum(x, axis=axis, keepdims=keepdims, dtype=wide, out=into), sum_dtype(x.dtype), out)
+        return in_wide(lambda dtype, into: xp.sum(x, axis=axis, keepdims=keepdims, dtype=dtype, out=into), sum_dtype(x.dtype), out)
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor, *, axis: tuple[int, ...], keepdims: bool) -> Any:
         return spread(g, x, axis, keepdims)
@@ -71,7 +72,7 @@ class Sum(Reduction):
     def slicing(self, out: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool) -> Slicing | None:
         if not x.shape or x.shape[0] < 2:
             return None
-        if 0 in axis and wide_dtype(x.dtype) != x.dtype:
+        if 0 in axis and wide(x.dtype) != x.dtype:
             return None  # the parts would be rounded before they are added up
         return Slicing((True,), x.shape[0], "sum" if 0 in axis else "concat")
 
@@ -113,7 +114,7 @@ class Prod(Reduction):
         return sum_dtype(dtype)
 
     def kernel(self, xp: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool, out: Any = None) -> Any:
-        return in_wide(lambda wide, into: xp.prod(x, axis=axis, keepdims=keepdims, dtype=wide, out=into), sum_dtype(x.dtype), out)
+        return in_wide(lambda dtype, into: xp.prod(x, axis=axis, keepdims=keepdims, dtype=dtype, out=into), sum_dtype(x.dtype), out)
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor, *, axis: tuple[int, ...], keepdims: bool) -> Any:
         if not axis:
@@ -174,8 +175,7 @@ class Logsumexp(Reduction):
             total = xp.log(xp.sum(xp.exp(x - top, dtype=dtype), axis=axis, keepdims=True))
             return xp.add(total, top).reshape(reduced(x.shape, axis, keepdims))
 
-        wide = wide_dtype(x.dtype)
-        result = logsumexp(wide, None).astype(x.dtype, copy=False)
+        result = logsumexp(wide(x.dtype), None).astype(x.dtype, copy=False)
         if out is None:
             return result
         out[...] = result
@@ -277,25 +277,26 @@ _min = op(Min)
 _size = op(Size)
 
 
-def sum(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
+def sum(x: Any, axis: Axis = None, keepdims: bool = False, dtype: Any = None) -> Tensor:
     """Sum over ``axis`` (an int, several, or None for all); booleans and narrow integers add up in 64 bits.
 
     keepdims  whether the axes stay, with size 1
+    dtype     cast to it first, to add up in it; None for the dtype of ``x``
     raises    ShapeError for an axis out of range
 
     >>> session.run(fg.sum([[1.0, 2.0], [3.0, 4.0]], axis=0))
     array([4., 6.])
     """
-    return _reduce(_sum, x, axis, keepdims)
+    return _reduce(_sum, x, axis, keepdims, dtype)
 
 
-def mean(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
+def mean(x: Any, axis: Axis = None, keepdims: bool = False, dtype: Any = None) -> Tensor:
     """Mean over ``axis`` (an int, several, or None for all); integers give float64.
 
     >>> session.run(fg.mean([[1.0, 2.0], [3.0, 4.0]], axis=1))
     array([1.5, 3.5])
     """
-    return _reduce(_mean, x, axis, keepdims)
+    return _reduce(_mean, x, axis, keepdims, dtype)
 
 
 def max(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
@@ -314,13 +315,15 @@ def min(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
     return _reduce(_min, x, axis, keepdims)
 
 
-def prod(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
+def prod(x: Any, axis: Axis = None, keepdims: bool = False, dtype: Any = None) -> Tensor:
     """Product over ``axis``; booleans and narrow integers multiply in 64 bits. The gradient is right where elements are 0, too.
 
     >>> session.run(fg.prod([[1.0, 2.0], [3.0, 4.0]], axis=1))
     array([ 2., 12.])
     """
     (result,) = _prod.lift((x,))
+    if dtype is not None:
+        result = astype(result, dtype)
     axes = _axes(_prod, result, axis)
     for a in reversed(axes[1:]):
         result = _prod(result, axis=(a,), keepdims=bool(keepdims))
@@ -353,8 +356,10 @@ def any(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
     return _reduce(_any, x, axis, keepdims)
 
 
-def _reduce(operation: Reduction, x: Any, axis: Axis, keepdims: bool) -> Tensor:
+def _reduce(operation: Reduction, x: Any, axis: Axis, keepdims: bool, dtype: Any = None) -> Tensor:
     (x,) = operation.lift((x,))
+    if dtype is not None:
+        x = astype(x, dtype)
     return operation(x, axis=_axes(operation, x, axis), keepdims=bool(keepdims))
 
 

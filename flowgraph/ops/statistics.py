@@ -10,7 +10,8 @@ from ..errors import ArgumentError, DtypeError, ShapeError
 from ..graph import Tensor
 from ..graph.op import public
 from ..graph.spec import normalize_axes, normalize_axis
-from .elementwise import astype, ceil, equal, floor, isnan, maximum, not_equal, real_dtype, square, where, wide_dtype
+from .bits import wide
+from .elementwise import astype, ceil, equal, floor, isnan, maximum, not_equal, real_dtype, square, where
 from .gather import take
 from .reduce import Axis, count_along, mean, norm, sum
 from .shape import expand_dims, moveaxis
@@ -46,7 +47,7 @@ def var(x: Any, axis: Axis = None, correction: float = 0.0, keepdims: bool = Fal
 
 def _std(x: Tensor, axis: Axis, correction: float, keepdims: bool) -> Tensor:
     axes = normalize_axes(axis, x.ndim)
-    x = astype(x, wide_dtype(x.dtype) if x.dtype.kind in "fcV" else "float64")
+    x = astype(x, wide(x.dtype) if x.dtype.kind in "fcV" else "float64")
     total = norm(x - mean(x, axis=axes, keepdims=True), axis=axes, keepdims=bool(keepdims))
     count = count_along(x, axes, real_dtype(x.dtype))
     left = maximum(count - correction, 0) if isinstance(count, Tensor) else max(count - correction, 0)
@@ -115,5 +116,16 @@ def median(x: Any, axis: int | None = None, keepdims: bool = False) -> Tensor:
     return quantile(x, 0.5, axis, keepdims)
 
 
-for _function in (std, var, count_nonzero, quantile, median):
+def _with_ddof(function: Any) -> Any:
+    """``function`` with NumPy's older name of the correction."""
+
+    def call(x: Any, axis: Axis = None, ddof: float = 0.0, keepdims: bool = False, correction: float = 0.0) -> Tensor:
+        return function(x, axis, ddof or correction, keepdims)  # type: ignore[no-any-return]
+
+    return call
+
+
+public(_with_ddof(std), "std")
+public(_with_ddof(var), "var")
+for _function in (count_nonzero, quantile, median):
     public(_function)

@@ -69,7 +69,7 @@ class Divide(Binary):
 
 
 class FloorDivide(Binary):
-    """Largest integer not above ``x / y``, element by element."""
+    """Largest integer not above ``x / y``, element by element; an integer divided by 0 gives 0, as in NumPy."""
 
     ufunc = "floor_divide"
     vjp = no_gradient("floor_divide is constant between its jumps")
@@ -77,7 +77,7 @@ class FloorDivide(Binary):
 
 
 class Remainder(Binary):
-    """Remainder of ``x / y`` with the sign of ``y``, element by element."""
+    """Remainder of ``x / y`` with the sign of ``y``, element by element; that of an integer divided by 0 is 0, as in NumPy."""
 
     ufunc = "remainder"
 

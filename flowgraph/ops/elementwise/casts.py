@@ -17,6 +17,7 @@ from ...graph.node import FUNCTIONS
 from ...graph.op import Batch, Slicing, public
 from ...graph.spec import as_dtype, broadcast_shapes, is_known
 from ..batching import aligned, full
+from ..bits import wide
 from ..samples import Over, unary
 from .base import Unary, rowwise
 
@@ -70,7 +71,7 @@ class SumLike(Op):
             return g
         extra = g.ndim - len(x.shape)
         axes = tuple(range(extra)) + tuple(extra + axis for axis, size in enumerate(x.shape) if size == 1 and g.shape[extra + axis] != 1)
-        return g.sum(axis=axes, dtype=wide_dtype(g.dtype)).astype(g.dtype, copy=False).reshape(x.shape)
+        return g.sum(axis=axes, dtype=wide(g.dtype)).astype(g.dtype, copy=False).reshape(x.shape)
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor, target: Tensor) -> Any:
         return broadcast_like(g, x), None
@@ -155,11 +156,6 @@ class Imag(Part):
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor) -> Any:
         return g * 1j
-
-
-def wide_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The dtype in which numbers of ``dtype`` are added up: float32 for float16 and bfloat16, else itself."""
-    return np.dtype("float32") if dtype.kind in "fV" and dtype.itemsize < 4 else dtype
 
 
 _conj = op(Conj)

@@ -10,9 +10,9 @@ import numpy as np
 from ...errors import DtypeError
 from ...graph import Spec, Tensor, op
 from ...graph.op import Op, public
+from ..bits import wide
 from ..samples import LOW, unary
 from .base import Elementwise
-from .casts import wide_dtype
 
 
 class Sinc(Elementwise):
@@ -30,7 +30,7 @@ class Sinc(Elementwise):
 
     def kernel(self, xp: Any, *inputs: Any, out: Any = None, order: int = 0) -> Any:
         dtype = self.infer(*inputs, order=order).dtype
-        t = xp.asarray(inputs[0], wide_dtype(dtype)) * math.pi
+        t = xp.asarray(inputs[0], wide(dtype)) * math.pi
         y = xp.where(xp.abs(t) > order + 1, _far(xp, t, order), _near(xp, t, order)) * math.pi**order
         if out is None:
             return y.astype(dtype, copy=False)
