@@ -239,6 +239,29 @@ def test_a_piecewise_rate_trains(graph, session):
     assert got == [4, 4, 2]
 
 
+# Complex variables
+
+
+def test_sgd_leads_a_complex_variable_to_the_minimum(graph, session):
+    z = fg.variable(np.array([1 + 2j, -3j]), name="z")
+    loss = fg.sum(fg.square(fg.abs(z - (2 - 1j))))
+    train = SGD(0.1, momentum=0.5, clip_norm=10.0).minimize(loss)
+    for _ in range(100):
+        session.run(train)
+    np.testing.assert_allclose(session.variables["z"], 2 - 1j, atol=1e-6)
+
+
+@pytest.mark.parametrize("rule", [Adam, AdamW, Lion, RMSProp, Adagrad, Adadelta])
+def test_a_rule_with_squares_or_signs_refuses_a_complex_variable(graph, rule):
+    z = fg.variable(1j, name="z")
+    with pytest.raises(fg.ArgumentError, match=f"{rule.__name__}: z is complex128, and the rule is for real numbers"):
+        rule().minimize(fg.square(fg.abs(z)))
+
+
+def test_the_norm_of_complex_tensors_is_that_of_their_parts(graph, session):
+    assert session.run(global_norm([fg.constant([3 + 4j]), fg.constant([12.0])])) == 13
+
+
 # Averages of weights
 
 

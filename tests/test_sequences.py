@@ -112,6 +112,27 @@ def test_a_sequence_may_be_given_piece_by_piece(graph, session, layer, loop):
     np.testing.assert_allclose(got[0], loop(rows, start, *weights_of(made_layer, session))[0], rtol=1e-10)
 
 
+@pytest.mark.parametrize(("layer", "loop"), KINDS)
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_sequence_that_has_ended_keeps_its_state(graph, session, layer, loop, reverse):
+    made_layer = made(layer, reverse=reverse)
+    x, mask = fg.placeholder("x", ("batch", "time", 3), "float64"), fg.placeholder("mask", ("batch", "time"), "bool")
+    y, state = made_layer.with_state(x, mask=mask)
+    rows, lengths = drawn(3, 5, 3), [5, 2, 0]
+    ours, last = session.run([y, state], {x: rows, mask: np.arange(5) < np.array(lengths)[:, None]})
+    last = last[0] if layer is nn.LSTM else last
+    for row, length in enumerate(lengths):
+        part = rows[row : row + 1, :length]
+        if length == 0:
+            np.testing.assert_array_equal(last[row], 0)
+            continue
+        want, _ = loop(part[:, ::-1] if reverse else part, start_of(layer, 1), *weights_of(made_layer, session))
+        np.testing.assert_allclose(ours[row, :length], (want[:, ::-1] if reverse else want)[0], rtol=1e-10)
+        np.testing.assert_allclose(last[row], want[0, -1], rtol=1e-10)
+        if not reverse:
+            np.testing.assert_array_equal(ours[row, length:], np.broadcast_to(last[row], (5 - length, SIZE)))
+
+
 @pytest.mark.parametrize("layer", [nn.RNN, nn.LSTM, nn.GRU])
 def test_the_gradient_through_time_agrees_with_finite_differences(graph, session, layer):
     made_layer = made(layer)
@@ -268,6 +289,11 @@ def test_a_small_transformer_learns_to_copy_the_symbol_before(graph, session):
         (lambda: nn.TransformerBlock(6, 0), fg.ArgumentError, "heads: a positive number is expected, got 0"),
         (lambda: nn.LSTM(3, 0), fg.ArgumentError, "size: a positive number is expected, got 0"),
         (lambda: nn.LSTM(3, 2)(np.ones(3)), fg.ShapeError, "lstm: x is (..., time, inputs), "),
+        (
+            lambda: nn.LSTM(3, 2)(np.ones((2, 5, 3)), mask=fg.placeholder("m", (2, 5), "int32")),
+            fg.ShapeError,
+            "lstm: the mask is (..., time) booleans, m is (2, 5) int32",
+        ),
         (lambda: nn.GRU(3, 2)(np.ones((2, 5, 4))), fg.ShapeError, "matmul: the inner sizes differ, 4 and 3"),
     ],
 )

@@ -13,13 +13,13 @@ import numpy as np
 from ..control import scan
 from ..errors import ShapeError
 from ..graph import Tensor
-from ..graph.spec import format_shape
+from ..graph.spec import format_shape, format_spec
 from ..ops import init
 from ..ops.activations import sigmoid
-from ..ops.elementwise import add, multiply, subtract, tanh
+from ..ops.elementwise import add, multiply, subtract, tanh, where
 from ..ops.matmul import matmul
 from ..ops.reduce import sum
-from ..ops.shape import permute_dims, zeros_like
+from ..ops.shape import expand_dims, permute_dims, zeros_like
 from .layer import Initial, Layer, whole
 
 
@@ -48,10 +48,15 @@ class _Recurrent(Layer):
         self.u = self.weight("u", state_weights, (self.size, wide))
         self.b = self.weight("b", bias, (wide,))
 
-    def apply(self, x: Any) -> Tensor:
-        return self._over_time(x, None)[0]
+    def apply(self, x: Any, *, mask: Any = None) -> Tensor:
+        """What is given out at each time, (..., time, size).
 
-    def with_state(self, x: Any, state: Any = None) -> tuple[Tensor, Any]:
+        x     (..., time, inputs)
+        mask  booleans (..., time), false where a sequence has ended: the state stays as it is there, and is given out again
+        """
+        return self._over_time(x, None, mask)[0]
+
+    def with_state(self, x: Any, state: Any = None, *, mask: Any = None) -> tuple[Tensor, Any]:
         """The result of a call, and the state behind the last time; ``state`` is that before the first, None for zeros.
 
         A long sequence may be given piece by piece: the state of one piece is where the next one begins.
@@ -62,13 +67,13 @@ class _Recurrent(Layer):
         <Tensor gru/scan: (batch, 8) float32>
         """
         with self.scope():
-            return self._over_time(x, state)
+            return self._over_time(x, state, mask)
 
     def step(self, x: Tensor, state: Any) -> tuple[Any, Tensor]:
         """The state after one time, and what is given out: of the inputs times ``w`` plus ``b``, and the state before."""
         raise NotImplementedError
 
-    def _over_time(self, x: Any, state: Any) -> tuple[Tensor, Any]:
+    def _over_time(self, x: Any, state: Any, mask: Any) -> tuple[Tensor, Any]:
         (x,) = add.lift((x,))
         if x.ndim < 2:
             raise ShapeError(f"{self.name}: x is (..., time, inputs), {x.name} is {format_shape(x.shape)}")
@@ -76,8 +81,30 @@ class _Recurrent(Layer):
         if state is None:
             zeros = sum(zeros_like(given), axis=-2)[..., : self.size]
             state = zeros if self.states == 1 else (zeros,) * self.states
-        state, y = scan(lambda state, x: self.step(x, state), state, _time_first(given), reverse=self.reverse)
+        if mask is None:
+            state, y = scan(lambda state, x: self.step(x, state), state, _time_first(given), reverse=self.reverse)
+        else:
+            going = expand_dims(self._mask(mask, x), -1)
+            state, y = scan(self._masked_step, state, (_time_first(given), _time_first(going)), reverse=self.reverse)
         return _time_behind(y), state
+
+    def _masked_step(self, state: Any, entry: tuple[Tensor, Tensor]) -> tuple[Any, Tensor]:
+        x, going = entry
+        after, _ = self.step(x, state)
+        if self.states == 1:
+            state = where(going, after, state)
+            return state, state
+        state = tuple(where(going, new, old) for new, old in zip(after, state, strict=True))
+        return state, state[0]
+
+    def _mask(self, mask: Any, x: Tensor) -> Tensor:
+        (mask,) = add.lift((mask,))
+        if mask.dtype != bool or mask.ndim != x.ndim - 1:
+            raise ShapeError(
+                f"{self.name}: the mask is (..., time) booleans, {mask.name} is {format_spec(mask.shape, mask.dtype)}",
+                rows=[("x", f"{x.name} {format_spec(x.shape, x.dtype)}")],
+            )
+        return mask  # type: ignore[no-any-return]
 
     def _gate(self, x: Tensor, number: int) -> Tensor:
         return x[..., number * self.size : (number + 1) * self.size]
@@ -95,6 +122,8 @@ class RNN(_Recurrent):
     bias           of ``b`` (size,), likewise
     dtype          of the variables; None: as the initialisers say, float32 by default
     raises         ShapeError when x is not (..., time, inputs)
+
+    In both directions: ``fg.concat([one(x), other(x)], axis=-1)``, where ``other`` was made with ``reverse=True``.
 
     Elman, Finding Structure in Time (1990).
 

@@ -84,6 +84,7 @@ class Optimizer:
     accumulate: int = field(default=1, kw_only=True)
 
     counts_steps: ClassVar[bool] = False  # whether the rule itself depends on the number of the step
+    takes_complex: ClassVar[bool] = False  # whether the rule is right for complex numbers: it takes no squares or signs
 
     def __post_init__(self) -> None:
         what = type(self).__name__
@@ -182,6 +183,12 @@ class Optimizer:
                 raise ArgumentError(f"{type(self).__name__}: {name} is a number, at least 0{below}, got {value!r:.80}")
 
     def _updates(self, pairs: Sequence[tuple[Tensor, Tensor]]) -> Iterator[Node]:
+        for _, w in pairs:
+            if w.dtype.kind == "c" and not self.takes_complex:
+                raise ArgumentError(
+                    f"{type(self).__name__}: {w.name} is {w.dtype}, and the rule is for real numbers",
+                    help="fg.optim.SGD takes complex variables; or keep the real and the imaginary part in a variable each",
+                )
         step = variable(np.int64(0), name="step", trainable=False) if self.counts_steps or callable(self.rate) else None
         variables = [w for _, w in pairs]
         gradients = [g for g, _ in pairs]
@@ -265,7 +272,7 @@ def global_norm(tensors: Iterable[Tensor]) -> Tensor:
     >>> session.run(fg.optim.global_norm([w, b]))
     np.float64(3.0)
     """
-    squares = [sum(square(t)) for t in tensors]
+    squares = [sum(square(abs(t) if t.dtype.kind == "c" else t)) for t in tensors]
     if not squares:
         raise ArgumentError("global_norm: there are no tensors")
     total = squares[0]

@@ -41,6 +41,8 @@ class SGD(Optimizer):
     momentum: float = 0.0
     nesterov: bool = False
 
+    takes_complex = True
+
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check(momentum=(self.momentum, 1.0))
