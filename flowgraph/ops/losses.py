@@ -30,6 +30,13 @@ def _same_shape(first: Any, second: Any) -> bool:
     )
 
 
+def _delivered(made: Any, dtype: Any, out: Any) -> Any:
+    if out is None:
+        return made.astype(dtype, copy=False)
+    out[...] = made
+    return out
+
+
 class Loss(FloatActivation):
     """Base of the losses of each row: of its logits and labels."""
 
@@ -56,12 +63,12 @@ class SparseCrossEntropy(Loss):
                 raise ShapeError(f"{want} rows of logits but {have} labels")
         return Spec(labels.shape, logits.dtype)
 
-    def kernel(self, xp: Any, logits: Any, labels: Any) -> Any:
+    def kernel(self, xp: Any, logits: Any, labels: Any, *, out: Any = None) -> Any:
         shifted = (logits - logits.max(axis=-1, keepdims=True)).astype(wide(logits.dtype), copy=False)
         if labels.size and (int(labels.min()) < 0 or int(labels.max()) >= logits.shape[-1]):
             raise ValueError(f"a label is outside 0 ... {logits.shape[-1] - 1}")
         chosen = xp.take_along_axis(shifted, labels[..., None].astype("int64"), axis=-1)[..., 0]
-        return (xp.log(xp.exp(shifted).sum(axis=-1)) - chosen).astype(logits.dtype, copy=False)
+        return _delivered(xp.log(xp.exp(shifted).sum(axis=-1)) - chosen, logits.dtype, out)
 
     def vjp(self, g: Tensor, out: Tensor, logits: Tensor, labels: Tensor) -> Any:
         classes = logits.shape[-1]
@@ -88,11 +95,12 @@ class CrossEntropy(Loss):
             )
         return Spec(logits.shape[:-1], promote_dtypes(logits.dtype, labels.dtype))
 
-    def kernel(self, xp: Any, logits: Any, labels: Any) -> Any:
+    def kernel(self, xp: Any, logits: Any, labels: Any, *, out: Any = None) -> Any:
         dtype = promote_dtypes(logits.dtype, labels.dtype)
         shifted = (logits - logits.max(axis=-1, keepdims=True)).astype(wide(dtype), copy=False)
         away = xp.log(xp.exp(shifted).sum(axis=-1, keepdims=True)) - shifted
-        return (away * labels).sum(axis=-1).astype(dtype, copy=False)
+        away *= labels
+        return _delivered(away.sum(axis=-1), dtype, out)
 
     def vjp(self, g: Tensor, out: Tensor, logits: Tensor, labels: Tensor) -> Any:
         g = g[(..., None)]
@@ -113,8 +121,8 @@ class SigmoidCrossEntropy(Loss):
 
     def kernel(self, xp: Any, logits: Any, labels: Any, *, out: Any = None) -> Any:
         # max(x, 0) - x * z + log(1 + exp(-|x|)): the two first cancel exactly where z is 1, and the third is small there.
-        slack = xp.log1p(xp.exp(-xp.abs(logits)))
-        return xp.add(xp.maximum(logits, 0) - logits * labels, slack, out=out)
+        made = xp.maximum(logits, 0) - logits * labels
+        return xp.add(made, xp.log1p(xp.exp(-xp.abs(logits))), out=out)
 
     def vjp(self, g: Tensor, out: Tensor, logits: Tensor, labels: Tensor) -> Any:
         return (
