@@ -10,13 +10,13 @@ import threading
 import warnings
 import weakref
 from collections import OrderedDict, deque
-from collections.abc import Callable, Generator, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, MutableMapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
 
-from .compile import Plan, compile_plan
+from .compile import PASSES, Plan, compile_plan
 from .compile.source import call_source, is_direct, task_sources
 from .devices import open_device
 from .errors import (
@@ -52,6 +52,7 @@ class Session:
     threads  how many threads compute at once; the values do not depend on it. None for the number of processors
     seed     of initial values and random draws: same seed, same values
     device   ``"cpu:0"``
+    passes   the simplifications that plans make, of "algebra", "fold" and "common": all of them, and none changes a bit
 
     While a session is open, BLAS computes with one thread in this process, and parallelism comes from the session's threads;
     closing the last session restores what was.
@@ -64,14 +65,25 @@ class Session:
     np.float32(8.0)
     """
 
-    def __init__(self, graph: Graph | None = None, *, threads: int | None = None, seed: int = 0, device: str = "cpu:0") -> None:
+    def __init__(
+        self,
+        graph: Graph | None = None,
+        *,
+        threads: int | None = None,
+        seed: int = 0,
+        device: str = "cpu:0",
+        passes: Collection[str] = PASSES,
+    ) -> None:
         if graph is not None and not isinstance(graph, Graph):
             raise ArgumentError(f"Session: the first argument is a graph, got {graph!r:.80}")
         threads = threads or _processors()
         if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
             raise ArgumentError(f"Session: threads is a positive number, got {threads!r}")
         _check_seed(seed)
+        if isinstance(passes, str) or not set(passes) <= set(PASSES):
+            raise ArgumentError(f"Session: passes are some of {', '.join(PASSES)}, got {passes!r}")
         self.graph = graph if graph is not None else get_default_graph()
+        self.passes = tuple(passes)
         self.threads, self.seed = threads, seed
         self.device = open_device(device)
         self.memory = BufferPool(self.device)
@@ -197,7 +209,7 @@ class Session:
                 self._programs.move_to_end(key)
                 return program
         self._growth.check()
-        program = Program(compile_plan(flat, shapes, self.device), self.memory)
+        program = Program(compile_plan(flat, shapes, self.device, passes=self.passes), self.memory)
         with self._lock:
             self._programs[key] = program
             while len(self._programs) > PLANS_KEPT:

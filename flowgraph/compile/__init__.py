@@ -2,5 +2,6 @@
 
 from .compiler import compile_plan
 from .plan import Plan, Task, Unit
+from .simplify import PASSES
 
-__all__ = ["Plan", "Task", "Unit", "compile_plan"]
+__all__ = ["PASSES", "Plan", "Task", "Unit", "compile_plan"]

@@ -1,23 +1,35 @@
-"""The passes in their order: prune, specialise, prune again, check updates, lower, work in place, form tasks, release memory."""
+"""The passes in their order: prune, specialise, prune again, check updates, simplify, lower, work in place, form tasks, release memory."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 
 from ..devices import Device
 from ..graph import Node, Shape, SubGraph, Tensor
+from ..graph.spec import is_known
 from .lower import Lowering
 from .memory import Memory
 from .needed import needed_nodes
 from .order import check_updates
 from .plan import Plan, in_order
 from .shapes import specialise
+from .simplify import PASSES, Simplified, simplify
 from .tasks import form_tasks
 
 
-def compile_plan(fetches: Sequence[Tensor | Node], feeds: Mapping[Tensor, Shape], device: Device, *, is_body: bool = False) -> Plan:
+def compile_plan(
+    fetches: Sequence[Tensor | Node],
+    feeds: Mapping[Tensor, Shape],
+    device: Device,
+    *,
+    passes: Collection[str] = PASSES,
+    is_body: bool = False,
+) -> Plan:
     """The plan that computes ``fetches`` from ``feeds``, given the shapes of these.
 
+    passes   names of the simplifications to make
     is_body  whether it is that of a sub-graph, which runs on the thread that comes to it: one task, whole kernels
     raises  FeedError for a placeholder that is needed and not fed; ShapeError where the shapes do not fit
     """
@@ -28,16 +40,24 @@ def compile_plan(fetches: Sequence[Tensor | Node], feeds: Mapping[Tensor, Shape]
         nodes = needed_nodes(fetched, feeds, specs)
     check_updates(nodes)
     nodes = one_of_twins(nodes)
+    simplified = simplify(nodes, specs, feeds, device, passes)
+    nodes = still_needed(nodes, fetched, simplified, feeds)
     plan = Plan(nodes)
-    lowering = Lowering(plan, specs, device, _compile_body, is_body)
+    lowering = Lowering(plan, specs, device, partial(_compile_body, passes=passes), is_body)
     for tensor in feeds:
         plan.feeds.append((tensor, lowering.source(tensor)))
         plan.shapes.append(feeds[tensor])
+    plan.notes += simplified.notes()
     for node in nodes:
-        if not node.outputs or node.outputs[0] not in feeds:
-            lowering.lower(node)
-        else:
+        out = node.outputs[0] if node.outputs else None
+        if out in feeds:
             lowering.done[node.id] = ()
+        elif out in simplified.same:
+            lowering.stand_in(node, simplified.same[out])
+        elif out in simplified.values:
+            lowering.known(node, simplified.values[out])
+        else:
+            lowering.lower(node)
     if lowering.unsized:
         plan.notes.append(f"{lowering.unsized} results have a size that only a run knows; times and bytes do not count it")
     plan.fetches = [lowering.slot[fetch] if isinstance(fetch, Tensor) else -1 for fetch in fetches]
@@ -46,6 +66,8 @@ def compile_plan(fetches: Sequence[Tensor | Node], feeds: Mapping[Tensor, Shape]
     task_of = form_tasks(plan, lowering.after, single=is_body)
     memory.release(plan.tasks, task_of)
     updated = {memory.root(slot) for _, slot in plan.updates}
+    roots = Counter(memory.root(slot) for slot in plan.fetches if slot >= 0)  # what is fetched twice is the caller's twice
+    updated |= {root for root, count in roots.items() if count > 1}
     plan.copied = frozenset(
         slot for slot in plan.fetches if slot >= 0 and (memory.root(slot) in memory.outside or memory.root(slot) in updated)
     )
@@ -53,9 +75,39 @@ def compile_plan(fetches: Sequence[Tensor | Node], feeds: Mapping[Tensor, Shape]
     return plan
 
 
-def _compile_body(sub: SubGraph, shapes: Sequence[Shape], device: Device) -> Plan:
+def _compile_body(sub: SubGraph, shapes: Sequence[Shape], device: Device, passes: Collection[str]) -> Plan:
     """The plan of a sub-graph, fed its inputs and then its captures."""
-    return compile_plan(sub.outputs, dict(zip((*sub.inputs, *sub.captures.values()), shapes, strict=True)), device, is_body=True)
+    return compile_plan(
+        sub.outputs, dict(zip((*sub.inputs, *sub.captures.values()), shapes, strict=True)), device, passes=passes, is_body=True
+    )
+
+
+def still_needed(nodes: Sequence[Node], fetched: Collection[Node], simplified: Simplified, fed: Collection[Tensor]) -> list[Node]:
+    """Prunes again: what nothing reads once the simplified nodes are gone."""
+    same, values = simplified.same, simplified.values
+    if not same and not values:
+        return list(nodes)
+    wanted = set(fetched)
+    result = []
+    for node in reversed(nodes):
+        if node not in wanted:
+            continue
+        result.append(node)
+        out = node.outputs[0] if node.outputs else None
+        if out in same:
+            wanted.add(same[out].node)
+            continue
+        if out in values or out in fed:
+            continue
+        wanted.update(tensor.node for i, tensor in enumerate(node.inputs) if not _is_told(node, i, simplified))
+        wanted.update(node._context.control)
+    result.reverse()
+    return result
+
+
+def _is_told(node: Node, position: int, simplified: Simplified) -> bool:
+    """Whether only the shape of that input is used, and known."""
+    return position in node.op.shape_inputs and is_known(simplified.spec(node.inputs[position]).shape)
 
 
 def one_of_twins(nodes: list[Node]) -> list[Node]:

@@ -127,6 +127,18 @@ class Lowering:
             units.update(self.makers.get(slot, ()))
         self.done[node.id] = tuple(sorted(units))
 
+    # --- what need not be computed
+
+    def stand_in(self, node: Node, tensor: Tensor) -> None:
+        """``tensor`` has the value of ``node``."""
+        slot = self.slot[node.outputs[0]] = self.slot[tensor]
+        self.done[node.id] = self.makers.get(slot, ())
+
+    def known(self, node: Node, value: Any) -> None:
+        """The value of ``node`` is known."""
+        self.plan.constants.append((self.source(node.outputs[0]), value))
+        self.done[node.id] = ()
+
     # --- sub-graphs
 
     def _lower_bodies(self, node: Node, inputs: Sequence[Any], output: Any, control: set[int]) -> None:

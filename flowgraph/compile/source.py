@@ -155,15 +155,16 @@ def call_source(plan: Plan) -> Source:
         source.add("    with lock:")
         for node, slot in plan.variables:
             source.add(f"        {writer.name(slot)} = variables[{node.id}]")
-    source.add("    token = set_errors(ignored)")
-    source.add("    try:")
-    for task in plan.tasks:
-        for unit in task.units:
-            writer.unit(unit, "        ")
-    source.add("    except Exception as error:")
-    source.add("        raise explain(error) from error")
-    source.add("    finally:")
-    source.add("        reset_errors(token)")
+    if plan.units:
+        source.add("    token = set_errors(ignored)")
+        source.add("    try:")
+        for task in plan.tasks:
+            for unit in task.units:
+                writer.unit(unit, "        ")
+        source.add("    except Exception as error:")
+        source.add("        raise explain(error) from error")
+        source.add("    finally:")
+        source.add("        reset_errors(token)")
     source.add("    session.last_report = report")
     numbers = _numbers(plan)
     results = []

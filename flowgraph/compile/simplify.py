@@ -1,0 +1,239 @@
+"""Simplify: nodes whose value another tensor has already, or that is known before the run, are not computed.
+
+Three passes in one walk over the nodes in their order, each of which can be left out:
+
+algebra  ``x * 1``, ``x - 0``, ``-(-x)``, transposes and reshapes that undo each other...: only what leaves every bit as it is
+fold     nodes that read nothing but constants (and shapes that are known) become constants
+common   a node that repeats another, with the same inputs and attributes, takes its value
+
+None changes the bits of a value, and none removes an error: what raises while it is folded is left for the run to raise.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..devices import Device
+from ..graph import Node, Tensor
+from ..graph.spec import is_known
+
+PASSES = ("algebra", "fold", "common")
+
+# A folded constant is kept as long as its plan: only small ones are worth it.
+FOLDED_BYTES = 65536
+
+
+class Simplified:
+    """What the passes found.
+
+    same    tensor -> the tensor that has its value
+    values  tensor -> its value, known before the run
+    counts  pass -> number of nodes that it took out
+    """
+
+    def __init__(self, specs: Mapping[Tensor, Any], fed: Collection[Tensor]) -> None:
+        self.specs, self.fed = specs, fed
+        self.same: dict[Tensor, Tensor] = {}
+        self.values: dict[Tensor, Any] = {}
+        self.counts: Counter[str] = Counter()
+        self._seen: dict[Any, Tensor] = {}
+
+    def spec(self, tensor: Tensor) -> Any:
+        return self.specs.get(tensor, tensor)
+
+    def source(self, tensor: Tensor, *ops: str) -> Tensor | None:
+        """The first input of the node that makes ``tensor``, when that is one of ``ops`` and really runs."""
+        if tensor in self.fed or tensor in self.values or tensor.node.op.name not in ops:
+            return None
+        inner = tensor.node.inputs[0]
+        return self.same.get(inner, inner)
+
+    def notes(self) -> list[str]:
+        """An account of it, a line each."""
+        texts = {
+            "algebra": "{} nodes only hand on their input",
+            "fold": "{} nodes are constants",
+            "common": "{} nodes repeat another",
+        }
+        return [f"{name}: {texts[name].format(self.counts[name])}" for name in PASSES if self.counts[name]]
+
+
+def simplify(
+    nodes: Sequence[Node], specs: Mapping[Tensor, Any], fed: Collection[Tensor], device: Device, passes: Collection[str] = PASSES
+) -> Simplified:
+    """Which of ``nodes`` need not be computed, and what has their value."""
+    found = Simplified(specs, fed)
+    if not passes:
+        return found
+    ordered = {before for node in nodes for before in node._context.control}  # they keep their place: others wait for them
+    for node in nodes:
+        if len(node.outputs) != 1 or node.outputs[0] in fed:
+            continue
+        out = node.outputs[0]
+        if node.op.name == "constant":
+            found.values[out] = node.attrs["value"]
+            if "common" in passes:
+                _merge(found, node, out, ())
+            continue
+        if node.op.is_stateful or node.op.bodies or node._context.control or node in ordered:
+            continue
+        inputs = [found.same.get(tensor, tensor) for tensor in node.inputs]
+        if "algebra" in passes:
+            rule = RULES.get(node.op.name)
+            target = None if rule is None else rule(found, node, *inputs)
+            if target is not None and _alike(found.spec(target), found.spec(out)):
+                found.same[out] = found.same.get(target, target)
+                found.counts["algebra"] += 1
+                continue
+        if "fold" in passes and _fold(found, node, inputs, device):
+            continue
+        if "common" in passes:
+            _merge(found, node, out, inputs)
+    return found
+
+
+def _merge(found: Simplified, node: Node, out: Tensor, inputs: Sequence[Tensor]) -> None:
+    key = _key(found, node, inputs)
+    if key is None:
+        return
+    first = found._seen.setdefault(key, out)
+    if first is not out:
+        found.same[out] = first
+        if node.op.name != "constant":
+            found.counts["common"] += 1
+
+
+def _key(found: Simplified, node: Node, inputs: Sequence[Tensor]) -> Any:
+    """Equal for nodes that compute the same; None where that cannot be told."""
+    if node.op.name == "constant":
+        value = node.attrs["value"]
+        return ("constant", value.dtype, value.shape, value.tobytes()) if value.nbytes <= 1024 else None
+    parts: list[Any] = [node.op, node._context.device]
+    for position, tensor in enumerate(inputs):
+        spec = found.spec(tensor)
+        if position in node.op.shape_inputs and is_known(spec.shape):
+            parts.append((spec.shape, spec.dtype))
+        else:
+            parts.append(id(tensor))
+    if node.attrs:
+        try:
+            attrs = tuple(node.attrs.items())
+            hash(attrs)
+        except TypeError:
+            return None
+        # 1, 1.0 and True are equal keys but may mean different nodes.
+        parts += [(name, type(value), value) for name, value in attrs]
+    return tuple(parts)
+
+
+def _fold(found: Simplified, node: Node, inputs: Sequence[Tensor], device: Device) -> bool:
+    spec = found.spec(node.outputs[0])
+    if not is_known(spec.shape) or spec.dtype.itemsize * int(np.prod(spec.shape, dtype=float)) > FOLDED_BYTES:
+        return False
+    arrays = []
+    for position, tensor in enumerate(inputs):
+        told = found.spec(tensor)
+        if position in node.op.shape_inputs and is_known(told.shape):
+            arrays.append(told)
+        elif tensor in found.values:
+            value = found.values[tensor]
+            arrays.append(device.xp.asarray(value) if value.ndim else value[()])
+        else:
+            return False
+    try:
+        with np.errstate(all="ignore"):
+            value = np.array(node.op.bind(np, node.attrs)(*arrays))
+    except Exception:
+        return False  # the run says what is wrong with it
+    value.flags.writeable = False
+    found.values[node.outputs[0]] = value
+    found.counts["fold"] += 1
+    return True
+
+
+def _alike(a: Any, b: Any) -> bool:
+    return bool(a.shape == b.shape and a.dtype == b.dtype and is_known(a.shape))
+
+
+def _is(found: Simplified, tensor: Tensor, number: float) -> bool:
+    """Whether every element of a constant is ``number`` (for 0: +0)."""
+    value = found.values.get(tensor)
+    if value is None or value.size == 0 or value.dtype.kind not in "iufc":
+        return False
+    return bool((value == number).all() and not (number == 0 and np.signbit(value.real).any()))
+
+
+def _product(found: Simplified, node: Node, x: Tensor, y: Tensor) -> Tensor | None:
+    return x if _is(found, y, 1) else y if _is(found, x, 1) else None
+
+
+def _sum(found: Simplified, node: Node, x: Tensor, y: Tensor) -> Tensor | None:
+    # -0 + 0 is 0: only integers come out as they went in.
+    if x.dtype.kind not in "iu":
+        return None
+    return x if _is(found, y, 0) else y if _is(found, x, 0) else None
+
+
+def _difference(found: Simplified, node: Node, x: Tensor, y: Tensor) -> Tensor | None:
+    return x if _is(found, y, 0) else None
+
+
+def _by_one(found: Simplified, node: Node, x: Tensor, y: Tensor) -> Tensor | None:
+    return x if _is(found, y, 1) else None
+
+
+def _undone(found: Simplified, node: Node, x: Tensor) -> Tensor | None:
+    """The same operation twice: each undoes the other."""
+    return found.source(x, node.op.name)
+
+
+def _transposed_back(found: Simplified, node: Node, x: Tensor) -> Tensor | None:
+    axes, source = node.attrs["axes"], found.source(x, "permute_dims")
+    if list(axes) == list(range(len(axes))):
+        return x
+    return source if source is not None and [x.node.attrs["axes"][a] for a in axes] == list(range(len(axes))) else None
+
+
+def _reshaped_back(found: Simplified, node: Node, x: Tensor, *_: Tensor) -> Tensor | None:
+    """A reshape to the shape that it has, or back to one that it had: `_alike` tells."""
+    out, source = found.spec(node.outputs[0]), x
+    while not _alike(found.spec(source), out):
+        behind = found.source(source, "reshape", "reshape_like", "expand_dims", "squeeze")
+        if behind is None:
+            return None
+        source = behind
+    return source
+
+
+def _cast_back(found: Simplified, node: Node, x: Tensor) -> Tensor | None:
+    """A cast up and down again."""
+    source = found.source(x, "astype")
+    return source if source is not None and np.can_cast(source.dtype, x.dtype, "safe") else None
+
+
+def _either(found: Simplified, node: Node, *inputs: Tensor) -> Tensor | None:
+    return inputs[-1] if inputs[-1] is inputs[-2] else None
+
+
+RULES: dict[str, Callable[..., Tensor | None]] = {
+    "multiply": _product,
+    "add": _sum,
+    "subtract": _difference,
+    "divide": _by_one,
+    "pow": _by_one,
+    "negative": _undone,
+    "conj": _undone,
+    "permute_dims": _transposed_back,
+    "reshape": _reshaped_back,
+    "reshape_like": _reshaped_back,
+    "squeeze": _reshaped_back,
+    "expand_dims": _reshaped_back,
+    "astype": _cast_back,
+    "maximum": _either,
+    "minimum": _either,
+    "where": _either,
+}
