@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
+import signal
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -233,18 +234,33 @@ def run(command: list[str], text: str, kind: str, seconds: float) -> bytes:
     import subprocess
 
     options = [f"-T{kind}"] + (["-Gdpi=144"] if kind == "png" and len(text) < 20_000 else [])
+    pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     try:
-        done = subprocess.run([*command, *options], input=text.encode(), capture_output=True, timeout=seconds, check=False)
-    except subprocess.TimeoutExpired:
-        raise Failure(f"took longer than {seconds:.2g} s") from None
+        # A session of its own, so that what a wrapper script has started ends with it: else its open pipes would be waited for.
+        process = subprocess.Popen([*command, *options], start_new_session=True, **pipes)
     except OSError as error:
         raise Failure(f"could not be started: {error.strerror or error}") from error
-    complaint = " ".join(done.stderr.decode(errors="replace").split())[:200]
-    if done.returncode:
-        raise Failure(f"failed with status {done.returncode}{': ' if complaint else ''}{complaint}")
+    with process:
+        try:
+            output, errors = process.communicate(text.encode(), timeout=seconds)
+        except subprocess.TimeoutExpired:
+            raise Failure(f"took longer than {seconds:.2g} s") from None
+        finally:
+            if process.poll() is None:
+                _kill(process)
+    complaint = " ".join(errors.decode(errors="replace").split())[:200]
+    if process.returncode:
+        raise Failure(f"failed with status {process.returncode}{': ' if complaint else ''}{complaint}")
     beginning = {"svg": b"<?xml", "png": b"\x89PNG", "pdf": b"%PDF"}[kind]
-    if not done.stdout.startswith(beginning):
+    if not output.startswith(beginning):
         raise Failure(f"wrote no {kind}{': ' if complaint else ''}{complaint}")
-    if re.search("error|trouble|lost .* edge", complaint, re.IGNORECASE):
+    if re.search(r"Error:|trouble in|lost \S+ \S+ edge", complaint):
         raise Failure(f"complained: {complaint}")
-    return done.stdout
+    return bytes(output)
+
+
+def _kill(process: Any) -> None:
+    if hasattr(os, "killpg"):
+        os.killpg(process.pid, signal.SIGKILL)
+    else:
+        process.kill()

@@ -258,6 +258,8 @@ class GraphPicture(Picture):
                 continue
             box, tags = self.boxes[key], dict[Home, str]()
             name = "/".join(scope_name(part) for part in (*box.home, box.title))
+            if box.members == 1:
+                name = _cut(box.tooltip.partition("\n")[0])  # the node's own, which no other has
             for edge in edges:
                 home = self.boxes[getattr(edge, other)].home
                 if home not in tags:
