@@ -18,7 +18,10 @@ from flowgraph.graph import OPS, Spec
 from flowgraph.graph.context import current
 from flowgraph.graph.subgraph import trace
 from flowgraph.viz import dot, layers
-from flowgraph.viz.picture import BOXES, DEEPEST, GRADIENT, RUNS, TITLE, UPDATE, GraphPicture
+from flowgraph.viz.folding import RUNS
+from flowgraph.viz.graph_picture import GraphPicture
+from flowgraph.viz.picture import BOXES, GRADIENT, TITLE, UPDATE
+from flowgraph.viz.places import DEEPEST
 from flowgraph.viz.plan_picture import PlanPicture
 
 drawing = importlib.import_module("flowgraph.viz.draw")  # `flowgraph.viz.draw` is the function

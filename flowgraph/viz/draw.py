@@ -18,7 +18,8 @@ from ..errors import ArgumentError, DrawingError
 from ..graph import Graph, Node, Tensor
 from ..graph.op import public
 from . import dot, layers
-from .picture import BOXES, GraphPicture, Picture
+from .graph_picture import GraphPicture
+from .picture import BOXES, Picture
 from .plan_picture import PlanPicture
 
 FORMATS = ("svg", "png", "pdf", "dot")

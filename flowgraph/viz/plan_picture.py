@@ -10,7 +10,8 @@ from ..compile import Plan
 from ..compile.plan import Task, Unit
 from ..graph import Node, Tensor
 from ..graph.spec import format_spec
-from .picture import BOXES, RUNS, Box, Edge, Home, Picture, listing
+from .folding import RUNS
+from .picture import BOXES, Box, Edge, Home, Picture, listing
 
 Written = tuple[tuple[int, int] | None, str]  # rows of a slot (None: all of it), and the box that filled them
 
