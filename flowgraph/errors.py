@@ -89,7 +89,27 @@ class ExecutionError(FlowgraphError, RuntimeError):
 
 
 class LinAlgError(ExecutionError, np.linalg.LinAlgError):
-    """A matrix without what was asked of it: singular, not positive definite, or an iteration that found no end. NumPy's error as well."""
+    """A matrix without what was asked of it: singular, not positive definite, or an iteration that found no end. NumPy's error as well.
+
+    index  which matrix of a batch it is, as a tuple; None for one alone
+    """
+
+    index: tuple[int, ...] | None = None
+
+    def __init__(self, what: str, *, index: tuple[int, ...] | None = None, help: str | None = None) -> None:
+        super().__init__(f"{_matrix(index)} {what}", help=help)
+        self.index = index
+
+    def count_from(self, first: int) -> None:
+        """Speaks of the whole batch, of which the kernel saw the part that begins at ``first``."""
+        if self.index is not None:
+            whole = (self.index[0] + first, *self.index[1:])
+            self.message = self.message.replace(_matrix(self.index), _matrix(whole), 1)
+            self.index = whole
+
+
+def _matrix(index: tuple[int, ...] | None) -> str:
+    return "the matrix" if index is None else f"matrix {', '.join(map(str, index))} of the batch"
 
 
 class RunCancelledError(FlowgraphError):

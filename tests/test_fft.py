@@ -61,6 +61,8 @@ def test_single_precision_stays_single(dtype):
     same(value(fg.fft.ifft2, x), np.fft.ifft2(like))
     if x.dtype.kind != "c":
         same(value(fg.fft.rfft, x), np.fft.rfft(like))
+        same(value(fg.fft.rfft2, x), np.fft.rfft2(like))
+        same(value(lambda t: fg.fft.irfft2(fg.fft.rfft2(t)), x), np.fft.irfft2(np.fft.rfft2(like)))
 
 
 @pytest.mark.parametrize("order", [1, 2])

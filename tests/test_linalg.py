@@ -1,5 +1,7 @@
 """Linear algebra beside NumPy's and SciPy's, closed forms of its gradients, equal eigenvalues, and what is said of unfit matrices."""
 
+import pickle
+
 import numpy as np
 import pytest
 import scipy.linalg
@@ -338,6 +340,26 @@ def test_the_gradient_of_a_symmetric_matrix_is_symmetric():
 # --- what is said of unfit matrices
 
 
+def test_the_first_singular_matrix_of_a_large_batch_is_found():
+    for place in [(0, 0), (3, 1), (36, 4), (99, 6)]:
+        x = np.stack([np.eye(3)] * 700).reshape(100, 7, 3, 3)
+        x[place] = 0
+        x[99, 6] = 0
+        assert f"matrix {place[0]}, {place[1]} of the batch is singular" in run_text(linalg.inv, x)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+def test_sample_matrices_are_what_their_kind_says(dtype):
+    spread = np.linspace(0.5, 2.0, 4)
+    np.testing.assert_allclose(np.linalg.svdvals(draw("any", (2, 4, 5), dtype)), np.broadcast_to(spread[::-1], (2, 4)))
+    np.testing.assert_allclose(np.linalg.eigvalsh(draw("positive", (4, 4), dtype)), spread)
+    np.testing.assert_allclose(np.sort(np.abs(np.linalg.eigvalsh(draw("symmetric", (4, 4), dtype)))), spread)
+    np.testing.assert_allclose(np.sort(np.linalg.eigvals(draw("eigen", (4, 4), dtype)).real), spread)
+    for kind in ("positive", "symmetric"):
+        x = draw(kind, (4, 4), dtype)
+        np.testing.assert_allclose(x, adjoint(x), atol=1e-15)
+
+
 def run_text(build, *arrays):
     with fg.Graph() as graph:
         inputs = [fg.placeholder(f"x{i}", a.shape, a.dtype) for i, a in enumerate(arrays)]
@@ -360,14 +382,18 @@ def test_a_singular_matrix_of_a_batch_is_named_with_what_to_do():
     )
 
 
-def test_a_singular_matrix_in_a_slice_of_a_batch_is_not_given_the_number_that_it_has_there():
+def test_a_singular_matrix_in_a_slice_has_its_number_in_the_whole_batch():
     x = np.stack([np.eye(40) + 0.1] * 4000)
     x[3000] = 0
     with fg.Graph() as graph:
         tensor = fg.placeholder("x", x.shape, "float64")
         y = linalg.inv(tensor)
-    with fg.Session(graph, threads=2) as session, pytest.raises(fg.LinAlgError, match=r"^inv: a matrix of the batch is singular\n"):
-        session.run(y, {tensor: x})
+    with fg.Session(graph, threads=2) as session:
+        assert "rows 3500:4000" in str(session.plan(y, {tensor: x}))
+        with pytest.raises(fg.LinAlgError, match=r"^inv: matrix 3000 of the batch is singular") as caught:
+            session.run(y, {tensor: x})
+    assert caught.value.index == (3000,)
+    assert pickle.loads(pickle.dumps(caught.value)).message == caught.value.message
 
 
 def test_batches_are_the_same_bits_with_any_number_of_threads():

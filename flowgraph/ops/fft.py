@@ -381,6 +381,16 @@ def irfftn(x: Any, s: Sequence[int] | None = None, axes: Sequence[int] | None = 
     return _irfft(x, n=int(s[-1]) if s is not None else length, axis=chosen[-1], norm=norm)
 
 
+def rfft2(x: Any, s: Sequence[int] | None = None, axes: Sequence[int] = (-2, -1), norm: str | None = None) -> Tensor:
+    """Transform of real ``x`` over two axes, the last ones unless ``axes`` says otherwise; see `rfftn`."""
+    return rfftn(x, s, axes, norm)
+
+
+def irfft2(x: Any, s: Sequence[int] | None = None, axes: Sequence[int] = (-2, -1), norm: str | None = None) -> Tensor:
+    """The inverse of `rfft2`; see `irfftn`."""
+    return irfftn(x, s, axes, norm)
+
+
 def hfft(x: Any, n: int | None = None, axis: int = -1, norm: str | None = None) -> Tensor:
     """The real transform of a signal that is symmetric (x[-k] is the conjugate of x[k]), of which ``x`` is the first half.
 
@@ -488,5 +498,5 @@ def _middle_times(xp: Any, half: Any, n: int, axis: int, factor: float, out: Any
     return out
 
 
-for _function in (fft, ifft, fft2, ifft2, fftn, ifftn, rfft, irfft, rfftn, irfftn, hfft, ihfft, fftshift, ifftshift):
+for _function in (fft, ifft, fft2, ifft2, fftn, ifftn, rfft, irfft, rfft2, irfft2, rfftn, irfftn, hfft, ihfft, fftshift, ifftshift):
     public(_function, f"fft.{_function.__name__}")

@@ -7,7 +7,6 @@ solvers report unless asked to, which would wait for the device: there, a matrix
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -36,14 +35,10 @@ class MatrixFunction(OfMatrices):
         raise NotImplementedError
 
     def kernel(self, xp: Any, *inputs: Any, out: Any = None, **attrs: Any) -> Any:
+        result = self.compute(xp, *inputs, **attrs)
         if out is None:
-            return self.compute(xp, *inputs, **attrs)
-        try:
-            out[...] = self.compute(xp, *inputs, **attrs)
-        except LinAlgError as error:
-            # This may be a slice, in which the matrices have other numbers than in the user's batch.
-            error.message = _NUMBER.sub("a matrix", error.message)
-            raise
+            return result
+        out[...] = result
         return out
 
     def slicing(self, out: Any, *inputs: Any, **attrs: Any) -> Slicing | None:
@@ -51,9 +46,6 @@ class MatrixFunction(OfMatrices):
         if lead < 1 or out.shape[0] < 2:
             return None
         return Slicing(tuple(len(x.shape) == lead + 2 and x.shape[0] == out.shape[0] for x in inputs), out.shape[0])
-
-
-_NUMBER = re.compile(r"^matrix [\d, ]+(?= of the batch)")
 
 
 def check_matrix(x: Any, *, square: bool = False) -> None:
@@ -75,22 +67,30 @@ def lifted(operation: Op, *inputs: Any) -> list[Tensor]:
 def attempted(function: Callable[..., Any], x: Any, *rest: Any, alone: Callable[[Any], Any], wrong: str, help: str) -> Any:
     """``function(x, *rest)``; where NumPy finds no result, an error that says which matrix of the batch ``x`` is to blame.
 
-    alone  what fails for one matrix that is to blame
+    alone  what fails for a batch with a matrix that is to blame in it
     wrong  what such a matrix is
     """
     try:
         return function(x, *rest)
     except np.linalg.LinAlgError as error:
-        raise LinAlgError(f"{_culprit(x, alone)} {wrong}", help=help) from error
+        raise LinAlgError(wrong, index=_culprit(x, alone), help=help) from error
 
 
-def _culprit(x: Any, alone: Callable[[Any], Any]) -> str:
-    for index in np.ndindex(x.shape[:-2]) if x.ndim > 2 else ():
+def _culprit(x: Any, alone: Callable[[Any], Any]) -> tuple[int, ...] | None:
+    """The first matrix for which ``alone``, which takes batches as well, fails: found by halving."""
+    if x.ndim == 2:
+        return None
+    flat = x.reshape((-1, *x.shape[-2:]))
+    low, high = 0, len(flat)
+    while high - low > 1:
+        middle = (low + high) // 2
         try:
-            alone(x[index])
+            alone(flat[low:middle])
         except np.linalg.LinAlgError:
-            return f"matrix {', '.join(map(str, index))} of the batch"
-    return "the matrix"
+            high = middle
+        else:
+            low = middle
+    return tuple(int(i) for i in np.unravel_index(low, x.shape[:-2]))
 
 
 def safe_reciprocal(x: Tensor, values: Tensor | None = None) -> Tensor:
