@@ -70,7 +70,10 @@ class Memory:
                     if unit.output in self.kept:
                         self.kept.add(storage)
                 else:
-                    self._write_parts_into(unit.node.id, unit.buffer, slot)
+                    buffer = unit.buffer
+                    self._write_parts_into(unit.node.id, buffer, slot)
+                    if unit.buffer == slot:  # who reads the result reads this storage from now on
+                        readers[slot] = readers[buffer]
                 break
 
     def _write_parts_into(self, node_id: int, buffer: int, target: int) -> None:
