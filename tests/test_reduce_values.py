@@ -7,7 +7,7 @@ import scipy.special
 import flowgraph as fg
 from flowgraph.errors import ArgumentError, DtypeError, ShapeError
 from flowgraph.ops.cumulative import _linear_scan
-from flowgraph.ops.reduce import norm
+from flowgraph.ops.reduce import euclidean_norm
 
 AXES = [None, 0, -1, (0, 2), ()]
 
@@ -67,7 +67,7 @@ def test_variance_has_right_gradients_and_the_deviation_of_equal_numbers_gradien
 
 def test_the_norm_of_zero_has_gradient_zero():
     x = np.array([[0.0, 0.0], [3.0, 4.0]])
-    np.testing.assert_allclose(gradient(lambda x: norm(x, axis=(1,), keepdims=False), x), np.array([[0, 0], [0.6, 0.8]]))
+    np.testing.assert_allclose(gradient(lambda x: euclidean_norm(x, axis=(1,), keepdims=False), x), np.array([[0, 0], [0.6, 0.8]]))
 
 
 @pytest.mark.parametrize("zeros", [0, 1, 2, 3])
@@ -267,3 +267,10 @@ def test_numpys_older_name_of_the_correction_is_understood(session):
     np.testing.assert_allclose(
         session.run([np.var(fg.constant(x), ddof=1), np.std(fg.constant(x), ddof=1)]), [x.var(ddof=1), x.std(ddof=1)]
     )
+
+
+@pytest.mark.parametrize("p", [1, 1.5, 2, 3, 4])
+def test_the_gradient_of_a_p_norm_at_zero_is_zero(p):
+    slopes = gradient(lambda x: fg.linalg.vector_norm(x, axis=-1, ord=p), np.array([[0.0, 0.0], [3.0, 4.0]]))
+    size = (3**p + 4**p) ** (1 / p)
+    np.testing.assert_allclose(slopes, np.array([[0, 0], [(3 / size) ** (p - 1), (4 / size) ** (p - 1)]]))

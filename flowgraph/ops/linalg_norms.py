@@ -10,51 +10,17 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArgumentError, ShapeError
-from ..graph import Spec, Tensor, op
+from ..graph import Tensor
 from ..graph.op import public
 from ..graph.spec import format_shape, normalize_axes, normalize_axis
-from .elementwise import abs, astype, divide, greater, like, maximum, multiply, not_equal, pow, real_dtype, subtract
+from .elementwise import abs, astype, divide, equal, greater, maximum, multiply, not_equal, pow, real_dtype, subtract, where
 from .join import stack
-from .linalg_base import lifted, safe_reciprocal
+from .linalg_base import lifted
 from .linalg_functions import default_rtol
 from .linalg_solve import inv
 from .linalg_spectral import svdvals
-from .reduce import Reduction, max, min, size, spread, sum
-from .samples import UNARY_SHAPES, Over, every_reduction
+from .reduce import Axis, euclidean_norm, max, min, size, sum
 from .shape import expand_dims, permute_dims
-
-
-class EuclideanNorm(Reduction):
-    """The root of the sum of squares; its gradient at 0 is 0, the shortest of those that it could be."""
-
-    def infer(self, x: Any, *, axis: tuple[int, ...], keepdims: bool) -> Spec:
-        spec: Spec = super().infer(x, axis=axis, keepdims=keepdims)
-        return Spec(spec.shape, real_dtype(x.dtype))
-
-    def kernel(self, xp: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool, out: Any = None) -> Any:
-        squares = xp.square(xp.real(x)) + xp.square(xp.imag(x)) if x.dtype.kind == "c" else xp.square(x)
-        if x.dtype.itemsize < 4:  # summed in 32 bits
-            squares = xp.square(x.astype("float32"))
-        root = xp.sqrt(xp.sum(squares, axis=axis, keepdims=keepdims))
-        if out is None:
-            return root.astype(real_dtype(x.dtype))
-        out[...] = root
-        return out
-
-    def vjp(self, g: Tensor, out: Tensor, x: Tensor, *, axis: tuple[int, ...], keepdims: bool) -> Any:
-        return like(multiply(spread(g * safe_reciprocal(out), x, axis, keepdims), x), x)
-
-    samples = (
-        Over(UNARY_SHAPES, (0.5, 2.0), attrs=every_reduction)
-        + Over([((2, 3),)], attrs=({"axis": (1,), "keepdims": False},), dtypes=("complex128",))
-        + Over([((2, 3),)], attrs=({"axis": (0,), "keepdims": True},), dtypes=("float32",))
-        + Over([((2, 3),)], attrs=({"axis": (1,), "keepdims": False},), dtypes=("float16",))
-    )
-
-
-_euclidean_norm = op(EuclideanNorm)
-
-Axis = int | Sequence[int] | None
 
 
 def vector_norm(x: Any, *, axis: Axis = None, keepdims: bool = False, ord: float = 2) -> Tensor:
@@ -62,15 +28,15 @@ def vector_norm(x: Any, *, axis: Axis = None, keepdims: bool = False, ord: float
 
     ord      2: Euclidean; 1: the sum of absolute values; inf, -inf: the largest, the smallest of them; 0: how many are not 0;
              any other number p: the sum of their p-th powers, to the power of 1 / p
-    returns  real tensor. The Euclidean norm of 0 has the gradient 0.
+    returns  real tensor. For finite p above 0, the gradient where it is 0 is 0.
 
     >>> session.run(fg.linalg.vector_norm([[3.0, 4.0], [0.0, 5.0]], axis=1))
     array([5., 5.])
     """
-    (x,) = lifted(_euclidean_norm, x)
+    (x,) = lifted(euclidean_norm, x)
     axes = normalize_axes(axis, x.ndim)
     if ord == 2:
-        return _euclidean_norm(x, axis=axes, keepdims=bool(keepdims))
+        return euclidean_norm(x, axis=axes, keepdims=bool(keepdims))
     if ord == 0:
         return sum(astype(not_equal(x, 0), real_dtype(x.dtype)), axis=axes, keepdims=keepdims)
     sizes = abs(x)
@@ -80,7 +46,11 @@ def vector_norm(x: Any, *, axis: Axis = None, keepdims: bool = False, ord: float
         return (max if ord > 0 else min)(sizes, axis=axes, keepdims=keepdims)
     if isinstance(ord, bool) or not isinstance(ord, int | float | np.number):
         raise ArgumentError(f"vector_norm: ord is a number, inf or -inf, got {ord!r}", help="matrix_norm takes names")
-    return pow(sum(pow(sizes, float(ord)), axis=axes, keepdims=keepdims), 1.0 / float(ord))
+    total = sum(pow(sizes, float(ord)), axis=axes, keepdims=keepdims)
+    if ord < 0:
+        return pow(total, 1.0 / float(ord))
+    nothing = equal(total, 0)  # where the root would have an infinite gradient
+    return where(nothing, 0, pow(where(nothing, 1, total), 1.0 / float(ord)))
 
 
 def matrix_norm(x: Any, *, keepdims: bool = False, ord: Any = "fro") -> Tensor:
@@ -94,7 +64,7 @@ def matrix_norm(x: Any, *, keepdims: bool = False, ord: Any = "fro") -> Tensor:
     >>> session.run(fg.linalg.matrix_norm([[3.0, 0.0], [0.0, 4.0]]))
     np.float64(5.0)
     """
-    (x,) = lifted(_euclidean_norm, x)
+    (x,) = lifted(euclidean_norm, x)
     if x.ndim < 2:
         raise ShapeError(f"matrix_norm: needs matrices, got {format_shape(x.shape)}")
     if ord is None or ord == "fro":
@@ -120,7 +90,7 @@ def norm(x: Any, ord: Any = None, axis: Axis = None, keepdims: bool = False) -> 
     >>> session.run(fg.linalg.norm([3.0, 4.0]))
     np.float64(5.0)
     """
-    (x,) = lifted(_euclidean_norm, x)
+    (x,) = lifted(euclidean_norm, x)
     if axis is None and ord is None:
         return vector_norm(x, keepdims=keepdims)
     axes = tuple(range(x.ndim)) if axis is None else tuple(axis) if isinstance(axis, Sequence) else (axis,)
@@ -148,7 +118,7 @@ def cond(x: Any, p: Any = None) -> Tensor:
     >>> session.run(fg.linalg.cond([[4.0, 0.0], [0.0, 1.0]]))
     np.float64(4.0)
     """
-    (x,) = lifted(_euclidean_norm, x)
+    (x,) = lifted(euclidean_norm, x)
     if p is None or p in (2, -2):
         s = svdvals(x)
         ends = s[..., 0], s[..., -1]
@@ -164,7 +134,7 @@ def matrix_rank(x: Any, rtol: float | None = None) -> Tensor:
     >>> session.run(fg.linalg.matrix_rank([[1.0, 1.0], [1.0, 1.0]]))
     np.int64(1)
     """
-    (x,) = lifted(_euclidean_norm, x)
+    (x,) = lifted(euclidean_norm, x)
     s = svdvals(x)
     limit: Any = rtol
     if rtol is None:

@@ -132,7 +132,7 @@ class Prod(Reduction):
     ) + Over([((2, 3),)], (-1, 1), attrs=({"axis": (1,), "keepdims": True},), dtypes=("int32",))
 
 
-class Norm(Reduction):
+class EuclideanNorm(Reduction):
     """The 2-norm ``sqrt(sum(abs(x)**2))``; its gradient where it is 0 is 0."""
 
     def result_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -268,7 +268,7 @@ class Size(Op):
 _sum = op(Sum)
 _mean = op(Mean)
 _prod = op(Prod)
-norm = op(Norm)
+euclidean_norm = op(EuclideanNorm)
 _logsumexp = op(Logsumexp)
 _all = op(All)
 _any = op(Any_, name="any")
@@ -389,4 +389,4 @@ for _function, *_names in (
 ):
     public(_function, *_names)
 
-__all__ = ["all", "any", "logsumexp", "max", "mean", "min", "norm", "prod", "size", "sum"]
+__all__ = ["Axis", "Reduction", "all", "any", "count_along", "euclidean_norm", "logsumexp", "max", "mean", "min", "prod", "size", "sum"]

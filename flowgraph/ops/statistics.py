@@ -13,7 +13,7 @@ from ..graph.spec import normalize_axes, normalize_axis
 from .bits import wide
 from .elementwise import astype, ceil, equal, floor, isnan, maximum, not_equal, real_dtype, square, where
 from .gather import take
-from .reduce import Axis, count_along, mean, norm, sum
+from .reduce import Axis, count_along, euclidean_norm, mean, sum
 from .shape import expand_dims, moveaxis
 from .sort import sort
 
@@ -26,7 +26,7 @@ def std(x: Any, axis: Axis = None, correction: float = 0.0, keepdims: bool = Fal
     >>> session.run(fg.std([1.0, 3.0]))
     np.float64(1.0)
     """
-    (x,) = norm.lift((x,))
+    (x,) = euclidean_norm.lift((x,))
     dtype = real_dtype(x.dtype) if x.dtype.kind in "fcV" else np.dtype("float64")
     return astype(_std(x, axis, correction, keepdims), dtype)
 
@@ -40,7 +40,7 @@ def var(x: Any, axis: Axis = None, correction: float = 0.0, keepdims: bool = Fal
     >>> session.run([fg.var([1.0, 3.0]), fg.var([1.0, 3.0], correction=1)])
     [np.float64(1.0), np.float64(2.0)]
     """
-    (x,) = norm.lift((x,))
+    (x,) = euclidean_norm.lift((x,))
     dtype = real_dtype(x.dtype) if x.dtype.kind in "fcV" else np.dtype("float64")
     return astype(square(_std(x, axis, correction, keepdims)), dtype)
 
@@ -48,7 +48,7 @@ def var(x: Any, axis: Axis = None, correction: float = 0.0, keepdims: bool = Fal
 def _std(x: Tensor, axis: Axis, correction: float, keepdims: bool) -> Tensor:
     axes = normalize_axes(axis, x.ndim)
     x = astype(x, wide(x.dtype) if x.dtype.kind in "fcV" else "float64")
-    total = norm(x - mean(x, axis=axes, keepdims=True), axis=axes, keepdims=bool(keepdims))
+    total = euclidean_norm(x - mean(x, axis=axes, keepdims=True), axis=axes, keepdims=bool(keepdims))
     count = count_along(x, axes, real_dtype(x.dtype))
     left = maximum(count - correction, 0) if isinstance(count, Tensor) else max(count - correction, 0)
     return total / left**0.5
@@ -78,7 +78,7 @@ def quantile(x: Any, q: Any, axis: int | None = None, keepdims: bool = False) ->
     shares = np.asarray(q, "float64")
     if shares.ndim > 1 or not ((shares >= 0) & (shares <= 1)).all():
         raise ArgumentError(f"quantile: q is a number or a list of numbers in [0, 1], got {q!r:.80}")
-    (x,) = norm.lift((x,))
+    (x,) = euclidean_norm.lift((x,))
     if x.dtype.kind == "c":
         raise DtypeError(f"quantile: {x.dtype} has no order")
     ndim = x.ndim
