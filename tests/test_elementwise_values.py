@@ -263,3 +263,11 @@ def test_bfloat16_tensors_are_fed_and_variables_set_from_python_numbers(graph, s
 def test_negative_powers_of_integers_are_an_error_of_the_run(session):
     with pytest.raises(ExecutionError, match="pow: Integers to negative integer powers are not allowed"):
         session.run(fg.constant([1, 2]) ** -1)
+
+
+def test_records_and_four_bit_integers_are_no_numbers(graph):
+    for dtype in ([("a", "float32")], "V4", type(np.void(b"x"))):
+        with pytest.raises(DtypeError, match="tensors hold numbers or booleans"):
+            fg.placeholder("x", (), dtype)
+    with pytest.raises(DtypeError, match="cannot compute with"):
+        fg.sin(np.zeros(2, [("a", "float32")]))

@@ -274,3 +274,15 @@ def test_the_gradient_of_a_p_norm_at_zero_is_zero(p):
     slopes = gradient(lambda x: fg.linalg.vector_norm(x, axis=-1, ord=p), np.array([[0.0, 0.0], [3.0, 4.0]]))
     size = (3**p + 4**p) ** (1 / p)
     np.testing.assert_allclose(slopes, np.array([[0, 0], [(3 / size) ** (p - 1), (4 / size) ** (p - 1)]]))
+
+
+def test_more_elements_than_half_precision_counts_have_right_gradients():
+    x = np.zeros(100_000, "float16")
+    with fg.Graph() as graph:
+        t = fg.placeholder("x", (None,), "float16")
+        u = fg.placeholder("u", (100_000,), "float16")
+        slopes = [fg.gradients(4096 * y, z)[0] for y, z in [(fg.mean(t), t), (fg.mean(u), u), (fg.max(u), u)]]
+    with fg.Session(graph, threads=1) as session:
+        for slope in session.run(slopes, {t: x, u: x}):
+            assert slope.dtype == "float16"
+            np.testing.assert_allclose(slope.astype(float), 0.04096, rtol=1e-2)

@@ -18,7 +18,7 @@ from .context import CURRENT, Context, current
 from .location import resolve, user_frame
 from .node import FUNCTIONS, Node, Tensor
 from .report import explain, where
-from .spec import Spec, is_known, promote_dtypes, weak_dtype
+from .spec import Spec, is_known, is_numeric, promote_dtypes, weak_dtype
 
 # Every op by name. Filled at import by `op`, in the order of the definitions.
 OPS: dict[str, Op] = {}
@@ -296,7 +296,7 @@ def as_array(value: Any, what: str) -> np.ndarray[Any, Any]:
             array = np.asarray(value)
         except (ValueError, TypeError) as error:
             raise DtypeError(f"{what}: {type(value).__name__} cannot be made an array: {error}") from error
-        if array.dtype.kind in "biufcV":
+        if is_numeric(array.dtype):
             return array
     raise DtypeError(
         f"{what}: cannot compute with {value!r:.80}",

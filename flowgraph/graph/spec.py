@@ -103,9 +103,14 @@ def as_dtype(dtype: Any) -> np.dtype[Any]:
         result: np.dtype[Any] = np.dtype(dtype)
     except TypeError as error:
         raise DtypeError(f"{dtype!r} is not a dtype", help='for example "float32" or np.int64') from error
-    if result.kind not in "biufcV":
+    if not is_numeric(result):
         raise DtypeError(f"tensors hold numbers or booleans, not {result}")
     return result
+
+
+def is_numeric(dtype: np.dtype[Any]) -> bool:
+    """Whether tensors may be of ``dtype``: booleans, integers, floats, complex numbers, and bfloat16, whose kind NumPy calls V."""
+    return dtype.kind in "biufc" or (dtype.kind == "V" and dtype.name == "bfloat16")
 
 
 def promote_dtypes(*dtypes: np.dtype[Any]) -> np.dtype[Any]:

@@ -96,7 +96,8 @@ class Mean(Reduction):
         return in_wide(mean, self.result_dtype(x.dtype), out)
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor, *, axis: tuple[int, ...], keepdims: bool) -> Any:
-        return spread(g / count_along(x, axis, g.dtype), x, axis, keepdims)
+        # In float16 the count might be infinite.
+        return spread(astype(astype(g, wide(g.dtype)) / count_along(x, axis, wide(g.dtype)), g.dtype), x, axis, keepdims)
 
     samples = Over([((),), ((1,),), ((2, 3),), ((2, 1, 3),)], attrs=every_reduction, also=COMPLEX + LOW)
 
@@ -227,8 +228,8 @@ class Extreme(Reduction):
         return super().infer(x, axis=axis, keepdims=keepdims)
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor, *, axis: tuple[int, ...], keepdims: bool) -> Any:
-        hits = astype(equal(x, spread(out, x, axis, keepdims)), g.dtype)
-        return spread(g / sum(hits, axis=axis, keepdims=keepdims), x, axis, keepdims) * hits
+        hits = astype(equal(x, spread(out, x, axis, keepdims)), wide(g.dtype))  # counted there, as a count might not fit into float16
+        return astype(spread(g / sum(hits, axis=axis, keepdims=keepdims), x, axis, keepdims) * hits, g.dtype)
 
     samples = Over([((),), ((1,),), ((2, 3),), ((2, 1, 3),)], attrs=every_reduction, apart=0.1, also=LOW)
 
