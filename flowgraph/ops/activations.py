@@ -15,7 +15,7 @@ from .batching import full
 from .bits import bits, mask, wide
 from .elementwise import abs, clip, divide, exp, greater, multiply, rowwise, square, tanh, where
 from .reduce import sum
-from .samples import Over, unary
+from .samples import LOW, Over, unary
 from .special import erfc
 
 
@@ -44,7 +44,7 @@ class Relu(Op):
     def slicing(self, out: Any, *inputs: Any) -> Slicing | None:
         return rowwise(out, inputs)
 
-    samples = unary(apart=0.1, edges=(-np.inf, -0.0, 0.0))
+    samples = unary(apart=0.1, edges=(-np.inf, -0.0, 0.0), also=LOW)
 
 
 class ReluGrad(Op):
@@ -70,7 +70,7 @@ class ReluGrad(Op):
     def slicing(self, out: Any, *inputs: Any) -> Slicing | None:
         return rowwise(out, inputs)
 
-    samples = Over([((2, 3), (2, 3)), ((), ()), ((0, 3), (0, 3))])
+    samples = Over([((2, 3), (2, 3)), ((), ()), ((0, 3), (0, 3))], also=LOW)
 
 
 class FloatActivation(Op):
@@ -118,7 +118,7 @@ class Sigmoid(FloatActivation):
     def slicing(self, out: Any, *inputs: Any) -> Slicing | None:
         return rowwise(out, inputs)
 
-    samples = unary(edges=(-np.inf, -800.0, -40.0, 0.0, 800.0))
+    samples = unary(edges=(-np.inf, -800.0, -40.0, 0.0, 800.0), also=LOW)
 
 
 class Softplus(FloatActivation):
@@ -146,7 +146,7 @@ class Softplus(FloatActivation):
     def slicing(self, out: Any, *inputs: Any) -> Slicing | None:
         return rowwise(out, inputs)
 
-    samples = unary(edges=(-np.inf, -800.0, -40.0, 0.0, 800.0, np.inf))
+    samples = unary(edges=(-np.inf, -800.0, -40.0, 0.0, 800.0, np.inf), also=LOW)
 
 
 class Elu(FloatActivation):
@@ -169,7 +169,7 @@ class Elu(FloatActivation):
     def slicing(self, out: Any, *inputs: Any, alpha: float) -> Slicing | None:
         return rowwise(out, inputs)
 
-    samples = unary(apart=0.1, attrs=({"alpha": 1.0}, {"alpha": 0.3}))
+    samples = unary(apart=0.1, attrs=({"alpha": 1.0}, {"alpha": 0.3}), edges=(-np.inf, -800.0, -0.0, 0.0), also=LOW)
 
 
 class AlongAxis(FloatActivation):

@@ -21,7 +21,7 @@ from . import conv_fold
 from .batching import full
 from .bits import wide
 from .elementwise import conj, like, recast
-from .samples import Over
+from .samples import LOW, Over
 from .windows import Borders, Steps, as_borders, as_steps, check_images, explicit_borders, window_counts
 
 WINDOWS: list[dict[str, Any]] = [
@@ -88,7 +88,7 @@ class Conv(Convolution):
         Over(
             [((2, 2, 5, 6), (3, 2, 3, 2)), ((0, 2, 5, 6), (3, 2, 3, 2)), ((1, 2, 4, 4), (1, 2, 3, 2))],
             attrs=WINDOWS,
-            also=("complex128", "float16"),
+            also=("complex128", *LOW),
         )
         + Over([((2, 4, 4, 5), (4, 2, 2, 3)), ((2, 2, 4, 5), (2, 1, 2, 3)), ((2, 2, 1, 4, 3, 3), (2, 4, 2, 2, 2))], attrs=[GROUPED])
         + Over([((2, 2, 7), (3, 2, 3)), ((2, 7), (1, 2, 2))], attrs=[LONG])
@@ -144,7 +144,7 @@ class ConvInputGrad(Convolution):
         return _by_images(out, g, w, len(stride), target)
 
     samples = (
-        Over([((2, 3, 3, 5), (3, 2, 3, 2), (2, 2, 5, 6))], attrs=WINDOWS[:1], also=("complex128", "float16"))
+        Over([((2, 3, 3, 5), (3, 2, 3, 2), (2, 2, 5, 6))], attrs=WINDOWS[:1], also=("complex128", *LOW))
         + Over([((2, 4, 5, 2), (4, 2, 2, 3), (2, 4, 4, 5))], attrs=[GROUPED])
         + Over([((2, 2, 3, 3, 5), (2, 3, 2, 3, 2), (2, 2, 2, 5, 6))], attrs=WINDOWS[:1])
         + Over([((2, 3, 2), (3, 2, 3)), ((0, 3, 2), (3, 2, 3))], attrs=[{**LONG, "extra": (1,)}])
@@ -188,7 +188,7 @@ class ConvWeightGrad(Convolution):
         return Slicing((True, True, False), g.shape[0], "concat" if len(target.shape) > len(stride) + 2 else "sum")
 
     samples = (
-        Over([((2, 3, 3, 5), (2, 2, 5, 6), (3, 2, 3, 2))], attrs=WINDOWS[:1], also=("complex128", "float16"))
+        Over([((2, 3, 3, 5), (2, 2, 5, 6), (3, 2, 3, 2))], attrs=WINDOWS[:1], also=("complex128", *LOW))
         + Over([((2, 4, 5, 2), (2, 4, 4, 5), (4, 2, 2, 3))], attrs=[GROUPED])
         + Over(
             [((2, 2, 3, 3, 5), (2, 2, 2, 5, 6), (2, 3, 2, 3, 2)), ((2, 1, 3, 3, 5), (1, 1, 2, 5, 6), (2, 3, 2, 3, 2))], attrs=WINDOWS[:1]

@@ -20,7 +20,7 @@ from .bits import wide
 from .elementwise import abs, astype, divide, equal, exp, maximum, minimum, multiply, rowwise, sqrt, square, subtract, where
 from .gather import one_hot
 from .reduce import mean, sum
-from .samples import Over
+from .samples import LOW, Over
 
 
 def _same_shape(first: Any, second: Any) -> bool:
@@ -80,6 +80,7 @@ class SparseCrossEntropy(Loss):
         [((2, 3), (2,)), ((3,), ()), ((0, 3), (0,)), ((2, 2, 3), (2, 2))],
         [(-5, 5), (0, 2)],
         dtypes=("float64", "int64"),
+        also=LOW,
     )
 
 
@@ -107,7 +108,7 @@ class CrossEntropy(Loss):
         total = sum(labels, axis=-1, keepdims=True)
         return lambda: g * (softmax(logits) * total - labels), lambda: -g * log_softmax(logits)
 
-    samples = Over([((2, 3), (2, 3)), ((3,), (3,)), ((0, 3), (0, 3))], [(-5, 5), (0.0, 1.0)])
+    samples = Over([((2, 3), (2, 3)), ((3,), (3,)), ((0, 3), (0, 3))], [(-5, 5), (0.0, 1.0)], also=LOW)
 
 
 class SigmoidCrossEntropy(Loss):
@@ -133,7 +134,7 @@ class SigmoidCrossEntropy(Loss):
     def slicing(self, out: Any, logits: Any, labels: Any) -> Slicing | None:
         return rowwise(out, (logits, labels))
 
-    samples = Over([((2, 3), (2, 3)), ((), ()), ((0, 3), (0, 3))], [(-5, 5), (0.0, 1.0)])
+    samples = Over([((2, 3), (2, 3)), ((), ()), ((0, 3), (0, 3))], [(-5, 5), (0.0, 1.0)], also=LOW)
 
 
 _sparse_cross_entropy = op(SparseCrossEntropy)

@@ -19,7 +19,7 @@ from .batching import full
 from .elementwise import multiply, pow, square
 from .join import concat
 from .reduce import max, mean
-from .samples import Over
+from .samples import LOW, Over
 from .windows import Borders, Steps, as_borders, as_steps, check_images, window_counts
 
 WINDOWS: list[dict[str, Any]] = [
@@ -70,7 +70,7 @@ class MaxPool(Pooling):
 
     samples = (
         Over([((2, 2, 4, 6),), ((0, 2, 4, 6),)], (-20, 20), attrs=WINDOWS, apart=0.1)
-        + Over([((2, 5),)], (-20, 20), attrs=LONG, apart=0.1)
+        + Over([((2, 5),)], (-20, 20), attrs=LONG, apart=0.1, also=LOW)
         + Over([((1, 2, 3, 4, 2),)], (-20, 20), attrs=DEEP, apart=0.1)
     )
 
@@ -115,7 +115,7 @@ class AvgPool(Pooling):
 
     samples = (
         Over([((2, 2, 4, 6),), ((0, 2, 4, 6),)], attrs=[{**a, "count_include_pad": c} for a in WINDOWS for c in (False, True)])
-        + Over([((2, 5),)], attrs=[{**a, "count_include_pad": c} for a in LONG for c in (False, True)])
+        + Over([((2, 5),)], attrs=[{**a, "count_include_pad": c} for a in LONG for c in (False, True)], also=LOW)
         + Over([((1, 2, 3, 4, 2),)], attrs=[{**a, "count_include_pad": False} for a in DEEP])
     )
 
@@ -137,7 +137,7 @@ class AvgPoolGrad(Pooling):
 
     samples = Over(
         [((2, 2, 2, 3), (2, 2, 4, 6))], attrs=[{**a, "count_include_pad": c} for a in WINDOWS[:1] for c in (False, True)]
-    ) + Over([((2, 3), (2, 5))], attrs=[{**a, "count_include_pad": c} for a in LONG for c in (False, True)])
+    ) + Over([((2, 3), (2, 5))], attrs=[{**a, "count_include_pad": c} for a in LONG for c in (False, True)], also=LOW)
 
 
 class PooledSamples(Over):
@@ -155,7 +155,7 @@ MaxPoolGrad.samples = PooledSamples([((2, 2, 2, 3), (2, 2, 4, 6), (2, 2, 2, 3))]
 )
 MaxPoolGather.samples = PooledSamples(
     [((2, 2, 4, 6), (2, 2, 4, 6), (2, 2, 2, 3))], (-20, 20), attrs=WINDOWS[:1], apart=0.1
-) + PooledSamples([((2, 5), (2, 5), (2, 3))], (-20, 20), attrs=LONG, apart=0.1)
+) + PooledSamples([((2, 5), (2, 5), (2, 3))], (-20, 20), attrs=LONG, apart=0.1, also=LOW)
 
 _max_pool = op(MaxPool)
 max_pool_grad = op(MaxPoolGrad)

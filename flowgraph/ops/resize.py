@@ -14,7 +14,7 @@ from ..graph.op import Batch, Slicing
 from ..graph.spec import format_shape
 from .batching import full
 from .bits import wide
-from .samples import Over
+from .samples import LOW, Over
 from .windows import Steps, as_steps
 
 SHAPES: list[tuple[tuple[int, ...], ...]] = [((2, 3, 4),), ((1, 5, 1),), ((0, 2, 2),), ((4, 3),)]
@@ -65,7 +65,7 @@ class Resize(Resizing):
     def vmap(self, batch: Batch, x: Tensor, **attrs: Any) -> Tensor:
         return _resize(x, **attrs)
 
-    samples = Over(SHAPES, attrs=WAYS, also=("float16", "complex128")) + Over([((2, 3),)], (0, 9), attrs=WAYS[:1], dtypes=("int32",))
+    samples = Over(SHAPES, attrs=WAYS, also=(*LOW, "complex128")) + Over([((2, 3),)], (0, 9), attrs=WAYS[:1], dtypes=("int32",))
 
 
 class ResizeGrad(Resizing):
@@ -93,7 +93,7 @@ class ResizeGrad(Resizing):
         return resize_grad(full(batch, g, 0), target, **attrs)
 
     samples = (
-        Over([((2, 5, 3), (2, 3, 4)), ((5, 3), (1, 2)), ((0, 5, 3), (0, 3, 7))], attrs=WAYS[:2], also=("float16",))
+        Over([((2, 5, 3), (2, 3, 4)), ((5, 3), (1, 2)), ((0, 5, 3), (0, 3, 7))], attrs=WAYS[:2], also=LOW)
         + Over([((2, 2, 7), (2, 3, 4)), ((2, 7), (5, 3))], attrs=WAYS[2:3])
     )  # fmt: skip
 
