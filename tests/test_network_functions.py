@@ -140,6 +140,25 @@ def test_cross_entropies_are_exact_far_out():
         np.testing.assert_allclose(slope, [-label, -label, 0.5 - label, special.expit(50) - label, 1 - label], atol=1e-15)
 
 
+def test_the_number_of_classes_need_not_be_known():
+    with fg.Graph() as graph:
+        logits, labels = fg.placeholder("logits", ("batch", None), "float64"), fg.placeholder("labels", ("batch",), "int32")
+        loss = nn.softmax_cross_entropy(logits, labels)
+        slope = fg.gradients(fg.sum(loss), [logits])[0]
+    x, y = np.random.default_rng(0).standard_normal((3, 5)), np.array([4, 0, 2], np.int32)
+    with fg.Session(graph, threads=1) as session:
+        loss, slope = session.run((loss, slope), {logits: x, labels: y})
+    np.testing.assert_allclose(loss, -special.log_softmax(x, axis=1)[np.arange(3), y], rtol=1e-12)
+    np.testing.assert_allclose(slope, special.softmax(x, axis=1) - np.eye(5)[y], rtol=1e-10, atol=1e-15)
+
+
+def test_the_gradient_of_logits_has_their_dtype_whatever_the_labels_have():
+    x, y = np.zeros((2, 3), np.float32), np.full((2, 3), 1 / 3)
+    for loss in (nn.softmax_cross_entropy, nn.sigmoid_cross_entropy):
+        value, *slopes = with_slopes(loss, x, y)
+        assert [value.dtype, *(s.dtype for s in slopes)] == [np.float64, np.float32, np.float64]
+
+
 def test_sixteen_bit_cross_entropies_are_summed_in_thirty_two_bits():
     logits = np.zeros((1, 5000), np.float16)
     loss = run(lambda x: nn.softmax_cross_entropy(x, [3]), logits)

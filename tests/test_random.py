@@ -65,6 +65,25 @@ def test_each_entry_of_a_batch_gets_draws_of_its_own(name, batch):
                 assert stats.kstest(row.astype(float), distribution.cdf).pvalue > 0.005
 
 
+@pytest.mark.parametrize("build", [
+    lambda outer: fg.random.gamma((50,), outer),
+    lambda outer: fg.random.categorical(fg.zeros_like(outer) + np.zeros((50, 9))),
+    lambda outer: fg.random.permutation(50),
+    lambda outer: fg.random.randint((50,), 0, 99),
+    lambda outer: fg.random.truncated_normal((50,), outer),
+    lambda outer: fg.random.log_uniform_candidates(50, 1000).ids,
+], ids=["gamma", "categorical", "permutation", "randint", "truncated_normal", "candidates"])  # fmt: skip
+def test_each_turn_of_a_loop_draws_anew(build):
+    def loop():
+        outer = fg.constant(3.0)
+        return fg.map(lambda _: build(outer), np.zeros(3))
+
+    turns = drawn(loop)
+    for one, other in ((0, 1), (1, 2), (0, 2)):
+        assert (turns[one] != turns[other]).any()
+    np.testing.assert_array_equal(turns, drawn(loop))
+
+
 def test_draws_take_the_shape_of_a_tensor_that_only_a_run_knows():
     with fg.Graph() as graph:
         x = fg.placeholder("x", (None, 2))
