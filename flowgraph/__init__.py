@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import errors as errors
 from . import fft, init, linalg, nn, random, special
-from .autodiff import gradients, vmap
+from .autodiff import grad, gradients, hessian, hvp, jacobian, jvp, value_and_grad, vjp, vmap
 from .check import check_gradient
 from .compile import Plan
 from .control import cond, map, scan, while_loop
@@ -199,7 +199,7 @@ __all__ = [
     # differentiation
     "gradients", "stop_gradient", "custom_gradient", "check_gradient",
     # functions of functions
-    "vmap",
+    "grad", "value_and_grad", "vjp", "jvp", "jacobian", "hessian", "hvp", "vmap",
     # control flow
     "cond", "while_loop", "scan", "map",
     # running

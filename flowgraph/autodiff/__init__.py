@@ -1,6 +1,7 @@
 """Differentiation: it turns a graph into more of the same graph. Built only of ops; nothing here computes."""
 
+from .functions import grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
 from .gradients import gradients
 from .vmap import vmap
 
-__all__ = ["gradients", "vmap"]
+__all__ = ["grad", "gradients", "hessian", "hvp", "jacobian", "jvp", "value_and_grad", "vjp", "vmap"]

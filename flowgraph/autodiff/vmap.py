@@ -53,11 +53,14 @@ def vmap(function: Callable[..., Any], in_axes: Axes = 0, out_axes: int = 0) -> 
     return batched
 
 
-def batch_graph(sub: SubGraph, known: dict[Tensor, tuple[Tensor, bool]], like: Tensor) -> list[Tensor]:
+def batch_graph(
+    sub: SubGraph, known: dict[Tensor, tuple[Tensor, bool]], like: Tensor, carrying: Sequence[bool] | None = None
+) -> list[Tensor]:
     """The outputs of ``sub`` for a batch, each with the batch in front, as tensors of the current graph.
 
-    known  for each input of sub the tensor that it is here, and whether that carries the batch
-    like   a tensor whose first axis is the batch
+    known     for each input of sub the tensor that it is here, and whether that carries the batch
+    like      a tensor whose first axis is the batch
+    carrying  which outputs are to carry it, if not all: see `carried`
     """
     around = current()
     known = {**{inner: (outer, False) for outer, inner in sub.captures.items()}, **known}
@@ -83,7 +86,18 @@ def batch_graph(sub: SubGraph, known: dict[Tensor, tuple[Tensor, bool]], like: T
             made[node] = outputs[0].node
         known.update({inner: (outer, batched) for inner, outer in zip(node.outputs, outputs, strict=True)})
     results = [known[out] for out in sub.outputs]
-    return [outer if carries else repeat_like(outer, like) for outer, carries in results]
+    wanted = carrying or [True] * len(results)
+    return [repeat_like(outer, like) if wants and not has else outer for wants, (outer, has) in zip(wanted, results, strict=True)]
+
+
+def carried(sub: SubGraph, inputs: Sequence[bool]) -> list[bool]:
+    """Which outputs of ``sub`` depend on the batch, where ``inputs`` says it of its inputs and captures."""
+    own = (*sub.inputs, *sub.captures.values())
+    depends = {tensor for tensor, carries in zip(own, inputs, strict=True) if carries}
+    for node in sub.nodes:
+        if any(tensor in depends for tensor in node.inputs) or (node.op.is_stateful and node.op.vmap is not None):
+            depends.update(node.outputs)
+    return [out in depends for out in sub.outputs]
 
 
 def _by_rule(node: Node, inputs: list[Tensor], batch: Batch, made: dict[Node, Node]) -> Sequence[Tensor]:
@@ -134,4 +148,4 @@ def _checked_axes(in_axes: Axes, tensors: Sequence[Tensor]) -> list[int | None]:
     return checked
 
 
-__all__ = ["batch_graph", "vmap"]
+__all__ = ["batch_graph", "carried", "vmap"]

@@ -1,6 +1,6 @@
 """Sub-graphs as functions: built in place, and split into what runs forwards and what runs backwards.
 
-The nodes that hold sub-graphs are differentiated by these two. `inline` makes the nodes of a body again in the current graph.
+The nodes that hold sub-graphs are differentiated by these two. `inline` (in autodiff) makes the nodes of a body again in the current graph.
 `Linear` splits the gradient of a body in two: a forward part, which also gives what the backward part reads of it (the residuals),
 and a backward part, from residuals and cotangents to cotangents. So a loop runs forwards once, keeps the residuals of each turn, and
 its gradient is a loop over them that runs backwards.
@@ -8,43 +8,16 @@ its gradient is a loop over them that runs backwards.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ..autodiff.forward import push_forward
 from ..autodiff.gradients import ancestors, gradients
+from ..autodiff.rebuild import rebuilt
 from ..graph import Node, SubGraph, Tensor
 from ..graph.context import current, entered
-from ..graph.subgraph import as_tensor, parameter, replay
+from ..graph.subgraph import as_tensor, parameter
 from ..ops.shape import broadcast_to, zeros_like
-
-
-def rebuilt(outputs: Sequence[Tensor], known: Mapping[Tensor, Tensor]) -> tuple[list[Tensor], dict[Tensor, Tensor]]:
-    """The nodes behind ``outputs`` made again in the current graph, where ``known`` tells what some tensors are there.
-
-    returns  what the outputs are there, and the same for every tensor between
-    """
-    here, found = current(), dict(known)
-    made: dict[Node, Node] = {}
-    if not outputs:
-        return [], found
-    source = outputs[0].graph
-    for node_id in ancestors([out.node for out in outputs], set(found)):
-        node = source.nodes[node_id]
-        if node.outputs and all(out in found for out in node.outputs):
-            continue
-        forward = here.forward if node.forward is None else made.get(node.forward, here.forward)
-        context = here.replace(scope=node.scope, device=node.device, forward=forward, origin=node)
-        copy = replay(node, [found[tensor] for tensor in node.inputs], context, made)
-        made[node] = copy
-        found.update({theirs: ours for theirs, ours in zip(node.outputs, copy.outputs, strict=True) if theirs not in found})
-    return [found[out] for out in outputs], found
-
-
-def inline(sub: SubGraph, inputs: Sequence[Any], captured: Sequence[Any]) -> list[Tensor]:
-    """The outputs of ``sub`` for these inputs and captures, in the current graph."""
-    given = [as_tensor(value) for value in (*inputs, *captured)]
-    return rebuilt(sub.outputs, dict(zip((*sub.inputs, *sub.captures.values()), given, strict=True)))[0]
 
 
 def push_through(

@@ -62,7 +62,7 @@ class Scan(Op):
         count = len(entries[0]) if xs else length
         stacks: list[Any] | None = None
         for turn in reversed(range(count)) if reverse else range(count):
-            results = turn_of((turn, *carry, *[x[turn] for x in entries], *rest))
+            results = turn_of((np.int64(turn), *carry, *[x[turn] for x in entries], *rest))
             carry = results[:carries]
             if stacks is None:
                 stacks = [xp.empty((count, *np.shape(y)), y.dtype) for y in results[carries:]]
@@ -145,7 +145,7 @@ class Scan(Op):
         found = iter(made[carries:])
         return [next(found) if is_float(y) else None for y in listed(out)]
 
-    def vmap(self, batch: Batch, *inputs: Tensor, body: SubGraph, carries: int, xs: int, length: Any, reverse: bool, **attrs: Any) -> Any:
+    def vmap(self, batch: Batch, *inputs: Tensor, body: SubGraph, carries: int, xs: int, length: Any, reverse: bool, extends: Any) -> Any:
         carry = [full(batch, c, i) for i, c in enumerate(inputs[:carries])]
         entries = [moved(x, 0, 1) if batch.inputs[carries + i] else x for i, x in enumerate(inputs[carries : carries + xs])]
         captured = inputs[carries + xs :]
@@ -157,7 +157,8 @@ class Scan(Op):
             known = {own: (x, c) for own, x, c in zip(inner, given, carried, strict=True)}
             return batch_graph(body, known, values[0] if carries else next(x for x, c in known.values() if c))
 
-        made = listed(scan_node(batched, carry, entries, length, reverse, "vmap"))
+        twin = extends if extends is not None and extends.op is self else None
+        made = listed(scan_node(batched, carry, entries, length, reverse, "vmap", twin))
         return [*made[:carries], *[moved(y, 1, 0) for y in made[carries:]]]
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..autodiff.vmap import batch_graph
+from ..autodiff.rebuild import inline
+from ..autodiff.vmap import batch_graph, carried
 from ..errors import ArgumentError, ShapeError
 from ..graph import Op, Spec, SubGraph, Tensor, op
 from ..graph.context import current, entered
@@ -16,11 +17,11 @@ from ..graph.op import Batch
 from ..graph.report import where as place
 from ..graph.spec import format_spec
 from ..graph.subgraph import as_tensor, parameter
-from ..ops.batching import aligned, full
+from ..ops.batching import aligned, full, moved
 from ..ops.elementwise import where
 from ..ops.reduce import sum
 from ..ops.shape import zeros_like
-from .bodies import floats, inline, is_float, linear_of, push_through
+from .bodies import floats, is_float, linear_of, push_through
 from .results import check_carry, listed, owned, packed, spread_over
 from .scan import TURN, residual_stacks, scan_node, settled, started
 
@@ -64,8 +65,8 @@ class While(Op):
         carry, ours, theirs = list(inputs[:carries]), inputs[carries : carries + split], inputs[carries + split :]
         stacks: list[list[Any]] = [[] for _ in body.outputs[carries:]]
         turn = 0
-        while (maximum is None or turn < maximum) and bool(holds((turn, *carry, *ours))[0]):
-            results = turn_of((turn, *carry, *theirs))
+        while (maximum is None or turn < maximum) and bool(holds((np.int64(turn), *carry, *ours))[0]):
+            results = turn_of((np.int64(turn), *carry, *theirs))
             carry = results[:carries]
             for stack, y in zip(stacks, results[carries:], strict=True):
                 stack.append(y)
@@ -148,34 +149,42 @@ class While(Op):
     def vmap(
         self, batch: Batch, *inputs: Tensor, condition: SubGraph, body: SubGraph, carries: int, split: int, maximum: Any, extends: Any
     ) -> Any:
-        if len(body.outputs) > carries:
+        ours, theirs = batch.inputs[carries : carries + split], batch.inputs[carries + split :]
+        state = list(batch.inputs[:carries])
+        while (after := [a or b for a, b in zip(state, carried(body, [False, *state, *theirs]), strict=False)]) != state:
+            state = after  # a turn brings the batch into what it is carried to
+        alike = not carried(condition, [False, *state, *ours])[0]  # whether all entries take the same number of turns
+        if len(body.outputs) > carries and not alike:
             raise ArgumentError(
                 "vmap: the gradient of a while_loop cannot be batched, as its entries take different numbers of turns",
                 help="take the gradient of the batched loop: fg.gradients(fg.sum(fg.vmap(f)(x)), x)",
             )
-        carry = [full(batch, c, i) for i, c in enumerate(inputs[:carries])]
+        state = state if alike else [True] * carries
+        carry = [full(batch, c, i) if s else c for i, (c, s) in enumerate(zip(inputs[:carries], state, strict=True))]
 
-        def each(sub: SubGraph, given: Sequence[Tensor], values: Sequence[Tensor], carried: Sequence[bool]) -> list[Tensor]:
+        def each(sub: SubGraph, given: Sequence[Tensor], values: Sequence[Tensor], flags: Sequence[bool], wanted: Any) -> list[Tensor]:
             inner = (*sub.inputs, *sub.captures.values())
-            known = {
-                own: (as_tensor(x), c) for own, x, c in zip(inner, [*values, *given], [False, *[True] * carries, *carried], strict=True)
-            }
-            return batch_graph(sub, known, values[1])
+            known = {own: (as_tensor(x), c) for own, x, c in zip(inner, [*values, *given], [False, *state, *flags], strict=True)}
+            return batch_graph(sub, known, values[1 + state.index(True)] if any(state) else as_tensor(batch.like), wanted)
 
         def active(values: Sequence[Tensor]) -> Tensor:
-            return each(condition, inputs[carries : carries + split], values, batch.inputs[carries : carries + split])[0]
+            return each(condition, inputs[carries : carries + split], values, ours, [not alike])[0]
 
         def holds(*values: Tensor) -> Tensor:
-            return sum(active(values)) > 0
+            return active(values) if alike else sum(active(values)) > 0
 
         def turned(*values: Tensor) -> list[Tensor]:
+            new = each(body, inputs[carries + split :], values, theirs, [*state, *[True] * (len(body.outputs) - carries)])
+            if alike:
+                return new
             # An entry that has ended keeps what it has while the others go on.
-            going = active(values)
-            new = each(body, inputs[carries + split :], values, batch.inputs[carries + split :])
             every = Batch((True, True, True), batch.size, batch.like)
-            return [where(*aligned(every, (going, a, b))) for a, b in zip(new, values[1:], strict=True)]
+            return [where(*aligned(every, (active(values), a, b))) for a, b in zip(new, values[1:], strict=True)]
 
-        return while_node(holds, turned, carry, maximum, "vmap")
+        twin = extends if extends is not None and extends.op is self else None
+        made = while_node(holds, turned, carry, maximum, "vmap", twin)
+        ends = [c if s else full(Batch((False,), batch.size, batch.like), c, 0) for c, s in zip(made, state, strict=False)]
+        return [*ends, *[moved(y, 1, 0) for y in made[carries:]]]
 
 
 while_op = op(While)
