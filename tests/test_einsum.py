@@ -84,6 +84,42 @@ def test_einsum_holds_where_sizes_are_known_only_in_the_run(subscripts, shapes):
     np.testing.assert_allclose(have, np.einsum(subscripts, *arrays), rtol=1e-12, atol=1e-13)
 
 
+def drawn(rng):
+    """Random subscripts and shapes that fit them: repeated letters, ellipses and sizes of 1 among them."""
+    letters = "abcdeZ"[: rng.integers(1, 7)]
+    sizes = {c: int(rng.integers(1, 4)) for c in letters}
+    extra = [int(n) for n in rng.integers(1, 4, rng.integers(0, 3))]
+    with_dots = rng.random() < 0.3
+    terms, shapes = [], []
+    for _ in range(rng.integers(1, 5)):
+        term = "".join(rng.choice(list(letters), rng.integers(0, 4)))
+        shape = [1 if rng.random() < 0.1 and term.count(c) == 1 else sizes[c] for c in term]
+        if with_dots and rng.random() < 0.8:
+            at, own = int(rng.integers(0, len(term) + 1)), extra[len(extra) - int(rng.integers(0, len(extra) + 1)) :]
+            shape[at:at] = [1 if rng.random() < 0.2 else n for n in own]
+            term = f"{term[:at]}...{term[at:]}"
+        terms.append(term)
+        shapes.append(tuple(shape))
+    subscripts = ",".join(terms)
+    if rng.random() < 0.7:
+        used = sorted(set("".join(terms)) - {"."})
+        result = "".join(rng.permutation(used)[: rng.integers(0, len(used) + 1)])
+        at = int(rng.integers(0, len(result) + 1))
+        subscripts += "->" + (f"{result[:at]}...{result[at:]}" if "..." in subscripts else result)
+    return subscripts, shapes
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_random_subscripts_give_what_numpy_gives(seed):
+    rng = np.random.default_rng(seed)
+    for _ in range(25):
+        subscripts, shapes = drawn(rng)
+        arrays = arrays_of(shapes)
+        have, want = value(lambda *xs, s=subscripts: fg.einsum(s, *xs), arrays), np.einsum(subscripts, *arrays)
+        np.testing.assert_allclose(have, want, rtol=1e-9, atol=1e-11, err_msg=f"{subscripts} of {shapes}, seed {seed}")
+        assert have.shape == want.shape
+
+
 @pytest.mark.parametrize("dtype", ["float32", "complex64", "complex128", "int32", "int64", "bool"])
 @pytest.mark.parametrize("subscripts", ["ij,jk->ik", "ij,jk->k", "ij,kj->", "ij,jk->ijk"])
 def test_einsum_keeps_the_dtype_as_numpy_does(subscripts, dtype):

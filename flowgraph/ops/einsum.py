@@ -54,6 +54,9 @@ class Contract(Op):
         rows, columns = a.shape[plan.batch : plan.batch + plan.rows], b.shape[plan.batch + plan.summed :]
         inner = b.shape[plan.batch : plan.batch + plan.summed]
         n, k, m = math.prod(rows), math.prod(inner), math.prod(columns)
+        if plan.summed and out is not None and plan.in_order and out.flags.c_contiguous and out.dtype.kind != "V":
+            xp.matmul(a.reshape((*lead, n, k)), b.reshape((*lead, k, m)), out=out.reshape((*lead, n, m)))
+            return out
         if plan.summed:
             product = xp.matmul(a.reshape((*lead, n, k)), b.reshape((*lead, k, m)))
         else:
@@ -124,6 +127,7 @@ class _Products:
         self.x_axes = tuple(left.index(label) for label in (*batch, *rows, *summed))
         self.y_axes = tuple(right.index(label) for label in (*batch, *summed, *columns))
         self.out_axes = tuple(made.index(label) for label in result)
+        self.in_order = self.out_axes == tuple(range(len(result)))
 
 
 def _sizes(subscripts: str, x: Any, y: Any) -> dict[str, Any]:

@@ -210,6 +210,9 @@ class Matrices:
             for attrs in self.attrs:
                 rest = [self._uniform(rng, shape) for shape in shapes[1:]]
                 yield Sample((self.draw(rng, shapes[0]), *rest), attrs, self.edges)
+        first, *others = self.shapes[0]
+        rest = [self._uniform(rng, shape)[::-1, ::-1] for shape in others]
+        yield Sample((np.asfortranarray(self.draw(rng, first)), *rest), self.attrs[0], self.edges)
 
     def __add__(self, other: Iterable[Sample]) -> Samples:
         return Samples((self, other))
