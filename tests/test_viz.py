@@ -17,7 +17,8 @@ from flowgraph.cli import main
 from flowgraph.graph import OPS, Spec
 from flowgraph.graph.context import current
 from flowgraph.graph.subgraph import trace
-from flowgraph.viz import dot, layers
+from flowgraph.viz import dot, layers, style
+from flowgraph.viz import svg as svg_of
 from flowgraph.viz.folding import RUNS
 from flowgraph.viz.graph_picture import GraphPicture
 from flowgraph.viz.picture import BOXES, GRADIENT, TITLE, UPDATE
@@ -134,7 +135,7 @@ def test_edges_show_shapes_once_and_a_dtype_where_it_is_not_the_common_one():
     labels = [edge.label for edge in drawn.edges]
     assert labels.count("(batch, 3)") == 3
     assert labels.count("(batch, 3) int32") == 1
-    assert "edges without a dtype are float32" in dot.source(drawn)
+    assert "without a dtype: float32" in dot.source(drawn)
 
 
 def test_a_big_picture_has_no_labels_on_its_edges():
@@ -296,9 +297,9 @@ def toy():
 def test_values_and_gradients_stand_on_the_edges_in_their_colours():
     tensors = toy()
     text = fg.draw(tensors[-1], format="dot", values=dict(zip(tensors, [-2, 5, -4, 3, -12])), gradients={tensors[3]: -4})
-    numbers = dict(re.findall(rf"(n\d+) -> \w+ \[.*?{dot.VALUE}\"> (-?\d+) ", text))
+    numbers = dict(re.findall(rf"(n\d+) -> \w+ \[.*?{style.VALUE}\"> (-?\d+) ", text))
     assert numbers == {f"n{tensor.node.id}": str(value) for tensor, value in zip(tensors, [-2, 5, -4, 3, -12])}
-    assert re.search(rf"n3 -> n4 .*{dot.SLOPE}\"> -4 ", text)
+    assert re.search(rf"n3 -> n4 .*{style.SLOPE}\"> -4 ", text)
 
 
 def test_arrays_as_values_are_shortened():
@@ -489,7 +490,7 @@ def test_no_two_boxes_overlap_and_each_is_in_its_scope(name):
 @pytest.mark.parametrize("name", GRAPHS)
 def test_every_box_and_every_edge_is_in_the_svg(name):
     drawn = picture(GRAPHS[name](), 9, most=None)
-    svg = ElementTree.fromstring(layers.svg(drawn))
+    svg = ElementTree.fromstring(svg_of.source(drawn))
     paths = [path for path in svg.iter(f"{SVG}path") if path.get("class", "").startswith("e-")]
     assert len(paths) == len(drawn.edges)
     tooltips = [title.text or "" for group in svg.iter(f"{SVG}g") for title in group.iter(f"{SVG}title")]
@@ -500,7 +501,7 @@ def test_an_edge_ends_at_its_two_boxes():
     drawn = picture(network(3), 9, most=None)
     placed = layers.layout(drawn)
     for edge in drawn.edges:
-        numbers = [float(number) for number in re.findall(r"-?[\d.]+", layers._path(edge, placed, False).split('d="')[1].split('"')[0])]
+        numbers = [float(number) for number in re.findall(r"-?[\d.]+", svg_of._path(edge, placed, False).split('d="')[1].split('"')[0])]
         for key, (x, y) in ((edge.start, numbers[:2]), (edge.end, numbers[-2:])):
             part = placed.boxes[key]
             assert part.x - 1 <= x <= part.x + part.width + 1
@@ -522,7 +523,7 @@ def test_what_is_read_stands_below_what_reads_it_and_a_gradient_beside_it():
 
 
 def test_the_size_of_the_svg_grows_with_the_graph_and_no_faster():
-    sizes = {count: len(layers.svg(picture(chain(count), 9, most=None))) for count in (6_000, 12_000)}
+    sizes = {count: len(svg_of.source(picture(chain(count), 9, most=None))) for count in (6_000, 12_000)}
     assert sizes[12_000] < 2.2 * sizes[6_000]
 
 
@@ -632,7 +633,7 @@ def test_a_plan_says_what_is_fed_fetched_and_written():
     drawn = PlanPicture(plan())
     assert titles(drawn, ())[:2] == ["x", "w"]
     assert titles(drawn, ())[2:] == ["fetched", "w is written"]
-    (end,) = [edge.start for edge in drawn.edges if edge.end == "r0"]
+    (end,) = [edge.start for edge in drawn.edges if drawn.boxes[edge.end].title == "fetched"]
     assert drawn.boxes[end].title == "sum"
 
 
@@ -643,6 +644,15 @@ def test_a_plan_of_depth_0_has_a_box_for_each_task():
     few = PlanPicture(plan(), most=5)
     assert len(few.boxes) <= 5 + 4
     assert "matmul" in plan()._repr_svg_()
+
+
+def test_a_task_with_more_kernels_than_a_page_shows_has_boxes_for_runs_of_them():
+    graph = chain(2_000)
+    with fg.Session(graph, threads=1) as session:
+        drawn = PlanPicture(session.plan(graph.nodes[-1].outputs, {graph.placeholders[0]: (4,)}))
+    assert len(drawn.boxes) <= BOXES
+    assert sum(box.members for box in drawn.boxes.values() if box.home) == 2_000
+    assert titles(drawn)[1] == "exp … exp"
 
 
 # --- the command line

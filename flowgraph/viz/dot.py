@@ -15,23 +15,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from .picture import GRADIENT, UPDATE, Box, Edge, Home, Picture, scope_name
-
-# Fill, border: told apart in print and by colour-blind readers (after Okabe and Ito, 2008).
-COLORS = {
-    "forward": ("#dcebf7", "#0072b2"),
-    "gradient": ("#fce3d2", "#d55e00"),
-    "update": ("#d9f0e6", "#009e73"),
-    "placeholder": ("#ffffff", "#333333"),
-    "variable": ("#fff4c9", "#b58900"),
-    "constant": ("#f2f2f2", "#999999"),
-}
-LEGEND = {"forward": "forward", "gradient": "gradient", "update": "update"}
-LINES = {"data": "#5f6b7a", "gradient": "#d55e00", "reads": "#b9c0ca", "update": "#009e73", "control": "#5f6b7a"}
-VALUE, SLOPE = "#007a4d", "#c03000"
-SCOPES = {GRADIENT: "#fef6f0", UPDATE: "#f2faf6"}
-SCOPE, SCOPE_BORDER = "#f7f8fa", "#c5cbd3"
-GREY = "#5f6b7a"
+from .picture import UPDATE, Box, Edge, Home, Picture, scope_name
+from .style import COLORS, GREY, LINES, SCOPE, SCOPE_BORDER, SCOPES, SLOPE, VALUE, clean, legend
 
 ABREAST = 8  # parts that nothing joins stand side by side; more are packed into a square
 STACKED = 8  # boxes of a scope that others are held above or below
@@ -172,37 +157,21 @@ def _parting(picture: Picture, edge: Edge) -> tuple[Home, Home]:
 
 
 def _legend(picture: Picture) -> str:
-    """What the colours mean, where there are several; and what is not shown."""
-    kinds = [kind for kind in LEGEND if any(box.kind == kind for box in picture.boxes.values())]
-    parts = []
-    if len(kinds) > 1:
-        parts += [f'<FONT COLOR="{COLORS[kind][1]}">■</FONT> {LEGEND[kind]}' for kind in kinds]
-    if picture.values:
-        parts.append(f'<FONT COLOR="{VALUE}">value</FONT>')
-    if picture.slopes:
-        parts.append(f'<FONT COLOR="{SLOPE}">gradient</FONT>')
-    if picture.dtype:
-        parts.append(f"edges without a dtype are {picture.dtype}")
-    rows = ["    ".join(parts)] if parts else []
+    rows = ["    ".join(f'<FONT COLOR="{entry.color}">{entry.mark}</FONT> {entry.text}' for entry in legend(picture))]
     rows += [_markup(note) for note in picture.notes]
-    markup = "".join(f'{row}<BR ALIGN="LEFT"/>' for row in rows)
-    return f'<<FONT POINT-SIZE="10" COLOR="{GREY}">{markup}</FONT>>' if rows else '""'
+    markup = "".join(f'{row}<BR ALIGN="LEFT"/>' for row in rows if row)
+    return f'<<FONT POINT-SIZE="10" COLOR="{GREY}">{markup}</FONT>>' if markup else '""'
 
 
 def _quoted(text: str) -> str:
     """``text`` between the quotes of DOT; its line breaks stay line breaks."""
-    return '"' + _clean(text).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
+    return '"' + clean(text).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
 
 
 def _markup(text: str) -> str:
     import html
 
-    return html.escape(_clean(text))
-
-
-def _clean(text: str) -> str:
-    """Without what XML, and so SVG, cannot hold."""
-    return re.sub("[\0-\x08\x0b-\x1f\x7f\ud800-\udfff\ufffe\uffff]", "�", text)
+    return html.escape(clean(text))
 
 
 # --- the program

@@ -17,14 +17,14 @@ from ..compile.needed import needed_nodes
 from ..errors import ArgumentError, DrawingError
 from ..graph import Graph, Node, Tensor
 from ..graph.op import public
-from . import dot, layers
+from . import dot, svg
 from .graph_picture import GraphPicture
 from .picture import BOXES, Picture
 from .plan_picture import PlanPicture
 
 FORMATS = ("svg", "png", "pdf", "dot")
 
-SECONDS = 12.0  # for all calls of dot for one picture
+SECONDS = 12.0  # the first call of dot gets half of it, the next ones a quarter each: five at most
 GRAPHVIZ_BOXES = 2500  # more are not given to dot: it would need minutes
 
 
@@ -117,22 +117,19 @@ def _drawn(make: Maker, kind: str, depth: int | None) -> bytes:
     if command is not None:
         deadline = time.monotonic() + SECONDS
         for picture in _simpler(make, full, kind):
-            left = deadline - time.monotonic()
-            if left <= 0:
-                break
             if why:
                 picture.notes.append(f"drawn simpler than asked for, as dot {why}")
             try:
-                return dot.run(command, dot.source(picture), kind, left * 0.6)
+                return dot.run(command, dot.source(picture), kind, max((deadline - time.monotonic()) / 2, SECONDS / 4))
             except dot.Failure as failure:
                 why = str(failure)
     if kind == "svg":
         if command is None:
             why = 'is not there: pip install "flowgraph[dot]"'
-        full.notes.append(f"drawn without Graphviz, as dot {why or 'took too long'}")
-        return layers.svg(full).encode()
+        full.notes.append(f"drawn without Graphviz, as dot {why}")
+        return svg.source(full).encode()
     raise DrawingError(
-        f"{command[0] if command else 'dot'} {why or 'took too long'}",
+        f"{command[0] if command else 'dot'} {why}",
         help='draw less: depth=1, or draw into "graph.svg", which needs no dot',
     )
 
@@ -147,7 +144,7 @@ def _simpler(make: Maker, full: Picture, kind: str) -> Iterator[Picture]:
             yield make(full.depth - 1, BOXES, False)
     if kind != "svg":
         yield make(full.depth, BOXES, False)
-        yield make(full.depth, BOXES // 4, False)
+        yield make(0, BOXES // 8, False)
 
 
 def _check_program(command: list[str] | None, kind: str) -> None:

@@ -59,7 +59,7 @@ class GraphPicture(Picture):
             self.notes.append(f"{hidden} of {len(shown)} nodes are folded into {len(several)} box{'es' * (len(several) > 1)}")
         self._connect(nodes)
         if any(group.name is None for group in several):
-            self._leave_out_implied()
+            self.leave_out_implied()
         self._tag_busy("start", "end")
         self._tag_busy("end", "start")
         if labelled and len(self.boxes) <= LABELLED and not self.values and not self.slopes:
@@ -192,29 +192,6 @@ class GraphPicture(Picture):
         for tensor, edge in chosen.items():
             shape = format_shape(tensor.shape)
             edge.label = shape if str(tensor.dtype) == self.dtype else f"{shape} {tensor.dtype}"
-
-    def _leave_out_implied(self) -> None:
-        """Where runs of nodes are folded and almost all depend on all: drops what a longer way implies as well."""
-        if len(self.edges) <= 3 * len(self.boxes) or len(self.boxes) > 2 * BOXES:
-            return
-        place = {key: i for i, key in enumerate(self.boxes)}
-        reach = [1 << i for i in range(len(place))]  # from each box, as bits; filled from the last box to the first
-        forward: dict[int, list[Edge]] = {}
-        kept = []
-        for edge in self.edges:
-            if place[edge.start] < place[edge.end] and edge.kind != "control":
-                forward.setdefault(place[edge.start], []).append(edge)
-            else:
-                kept.append(edge)
-        for start in sorted(forward, reverse=True):
-            for edge in sorted(forward[start], key=lambda edge: place[edge.end]):
-                end = place[edge.end]
-                if not reach[start] >> end & 1:
-                    reach[start] |= reach[end]
-                    kept.append(edge)
-        if len(kept) < len(self.edges):
-            self.notes.append(f"{len(self.edges) - len(kept)} edges that longer ways imply are left out")
-            self.edges = kept
 
 
 def _numbers_read(nodes: Sequence[Node]) -> set[Node]:

@@ -1,4 +1,4 @@
-"""A layout of our own, in about linear time and without any program: what a picture falls back to. SVG only.
+"""A layout of our own, in about linear time and without any program: what a picture falls back to.
 
 Scopes are laid out from the innermost out. In each, what is read stands below what reads it, a row for each layer; a gradient is
 turned upside down, so that it stands beside its forward nodes. Rows that are too wide are broken, and rows that are too many go on
@@ -13,14 +13,12 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from .dot import COLORS, GREY, LEGEND, LINES, SCOPE, SCOPE_BORDER, SCOPES, SLOPE, VALUE, _clean
-from .picture import Box, Edge, Home, Picture, scope_name
+from .picture import Box, Home, Picture, scope_name
 
 GAP, ROW_GAP, COLUMN_GAP, PAD, TITLE = 14.0, 30.0, 60.0, 12.0, 16.0  # between boxes, rows, columns; within a scope; its name
 FONT, SMALL = 11.0, 9.0
 NARROW = 1.5  # width of a picture that is broken into columns, by its height
 PAGE = 2600.0  # what is lower needs no columns
-EXPLAINED = 5000  # up to so many edges carry tooltips: with more, a browser is slow to open the file
 
 
 @dataclass(slots=True)
@@ -231,120 +229,3 @@ def _size(box: Box) -> tuple[float, float]:
 def _wide(text: str, font: float) -> float:
     """About the width of ``text``: browsers use fonts of their own."""
     return sum(1.05 if unicodedata.east_asian_width(c) in "WF" else 0.58 for c in text) * font
-
-
-# --- SVG
-
-
-def svg(picture: Picture) -> str:
-    """``picture`` as an SVG, by this layout."""
-    placed = layout(picture)
-    notes = [_legend(picture), *(_text(note) for note in picture.notes)]
-    notes = [note for note in notes if note]
-    widest = max([placed.width, *(260.0 for _ in notes)])
-    width, height = math.ceil(widest + 2 * PAD), math.ceil(placed.height + 2 * PAD + 14 * len(notes))
-    lines = [
-        '<?xml version="1.0" encoding="UTF-8"?>',
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="{-PAD:g} {-PAD:g} {width} {height}" '
-        f'font-family="Helvetica, Arial, sans-serif" font-size="{FONT:g}" text-anchor="middle">',
-        _STYLE,
-        f'<rect x="{-PAD:g}" y="{-PAD:g}" width="{width}" height="{height}" fill="#ffffff"/>',
-    ]
-    lines += [_scope(part) for part in placed.scopes]
-    explained = len(picture.edges) <= EXPLAINED
-    lines += [_path(edge, placed, explained) for edge in picture.edges]
-    lines += [_shape(box, placed.boxes[box.key]) for box in picture.boxes.values() if box.kind != "end"]
-    for i, note in enumerate(notes):
-        lines.append(f'<text class="d" x="0" y="{placed.height + 18 + 14 * i:.0f}" text-anchor="start">{note}</text>')
-    return "\n".join([*lines, "</svg>"]) + "\n"
-
-
-_STYLE = "\n".join(
-    [
-        "<style>",
-        *(f".{kind} {{ fill: {fill}; stroke: {border}; }}" for kind, (fill, border) in COLORS.items()),
-        *(f".e-{kind} {{ fill: none; stroke: {color}; marker-end: url(#m-{kind}); }}" for kind, color in LINES.items()),
-        ".e-control { stroke-dasharray: 4 3; } .e-reads { stroke-dasharray: 1 3; }",
-        f".d {{ font-size: {SMALL:g}px; fill: {GREY}; }}",
-        "</style>",
-        "<defs>",
-        *(
-            f'<marker id="m-{kind}" viewBox="0 0 8 6" refX="8" refY="3" markerWidth="7" markerHeight="5" orient="auto">'
-            f'<path d="M0,0 L8,3 L0,6 z" fill="{color}"/></marker>'
-            for kind, color in LINES.items()
-        ),
-        "</defs>",
-    ]
-)
-
-
-def _scope(part: Part) -> str:
-    fill = SCOPES.get(part.key, SCOPE)
-    return (
-        f'<rect x="{part.x:.1f}" y="{part.y:.1f}" width="{part.width:.1f}" height="{part.height:.1f}" rx="8" fill="{fill}" '
-        f'stroke="{SCOPE_BORDER}"/><text class="d" x="{part.middle:.1f}" y="{part.y + part.height - 6:.1f}">'
-        f"{_text(scope_name(part.key))}</text>"
-    )
-
-
-def _shape(box: Box, part: Part) -> str:
-    x, y, width, height = part.x, part.y, part.width, part.height
-    if box.kind == "tag":
-        tip = f"<title>{_text(box.tooltip)}</title>"
-        return f'<text class="d" font-style="italic" x="{part.middle:.1f}" y="{y + 10:.1f}">{tip}{_text(box.title)}</text>'
-    if box.kind == "placeholder":
-        shape = f'<ellipse class="{box.kind}" cx="{part.middle:.1f}" cy="{y + height / 2:.1f}" rx="{width / 2:.1f}" ry="{height / 2:.1f}"/>'
-    elif box.kind == "variable":
-        shape = (
-            f'<path class="variable" d="M{x:.1f},{y + 4:.1f} v{height - 8:.1f} a{width / 2:.1f},4 0 0 0 {width:.1f},0 v{8 - height:.1f} '
-            f'a{width / 2:.1f},4 0 0 0 {-width:.1f},0 a{width / 2:.1f},4 0 0 0 {width:.1f},0"/>'
-        )
-    else:
-        twice = f'<rect class="{box.kind}" x="{x + 3:.1f}" y="{y - 3:.1f}" width="{width:.1f}" height="{height:.1f}"/>'
-        radius = ' rx="6"' if box.members == 1 else ""
-        shape = (twice if box.members > 1 else "") + (
-            f'<rect class="{box.kind}" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"{radius}/>'
-        )
-    middle = y + height / 2 + (2 if box.kind == "variable" else 0)
-    text = f'<text x="{part.middle:.1f}" y="{middle + (4 if not box.detail else -2):.1f}">{_text(box.title)}</text>'
-    if box.detail:
-        text += f'<text class="d" x="{part.middle:.1f}" y="{middle + 11:.1f}">{_text(box.detail)}</text>'
-    return f"<g><title>{_text(box.tooltip)}</title>{shape}{text}</g>"
-
-
-def _path(edge: Edge, placed: Layout, explained: bool) -> str:
-    a, b = placed.boxes[edge.start], placed.boxes[edge.end]
-    if a.y >= b.y + b.height:  # upwards
-        x1, y1, x2, y2, bend = a.middle, a.y, b.middle, b.y + b.height, -1.0
-    elif b.y >= a.y + a.height:
-        x1, y1, x2, y2, bend = a.middle, a.y + a.height, b.middle, b.y, 1.0
-    else:
-        x1, x2 = (a.x + a.width, b.x) if a.x < b.x else (a.x, b.x + b.width)
-        y1, y2, bend = a.y + a.height / 2, b.y + b.height / 2, 0.0
-    bend *= min(60.0, abs(y2 - y1) * 0.5)
-    curve = f"M{x1:.1f},{y1:.1f} C{x1:.1f},{y1 + bend:.1f} {x2:.1f},{y2 - bend:.1f} {x2:.1f},{y2:.1f}"
-    title = f"<title>{_text(edge.tooltip)}</title>" if explained else ""
-    path = f'<path class="e-{edge.kind}" d="{curve}">{title}</path>'
-    x, y = (x1 + x2) / 2 + 4, (y1 + y2) / 2
-    if edge.label:
-        path += f'<text class="d" x="{x:.1f}" y="{y + 3:.1f}" text-anchor="start">{_text(edge.label)}</text>'
-    for text, color, drop in ((edge.value, VALUE, -2), (edge.slope, SLOPE, 11)):
-        if text:
-            path += f'<text x="{x:.1f}" y="{y + drop:.1f}" text-anchor="start" fill="{color}">{_text(text)}</text>'
-    return path
-
-
-def _legend(picture: Picture) -> str:
-    kinds = [kind for kind in LEGEND if any(box.kind == kind for box in picture.boxes.values())]
-    parts = [f'<tspan fill="{COLORS[kind][1]}">■</tspan> {LEGEND[kind]}' for kind in kinds] if len(kinds) > 1 else []
-    parts += [f'<tspan fill="{VALUE}">value</tspan>'] * bool(picture.values) + [f'<tspan fill="{SLOPE}">gradient</tspan>'] * bool(
-        picture.slopes
-    )
-    parts += [f"edges without a dtype are {picture.dtype}"] * bool(picture.dtype)
-    return " \u2003".join(parts)
-
-
-def _text(text: str) -> str:
-    import html
-
-    return html.escape(_clean(text), quote=False)

@@ -83,10 +83,33 @@ class Picture:
         self.depth, self.exact, self.dtype = 0, True, ""
         self.values, self.slopes = values or {}, slopes or {}
 
+    def leave_out_implied(self) -> None:
+        """Where runs of nodes are folded and almost all depend on all: drops what a longer way implies as well."""
+        if len(self.edges) <= 3 * len(self.boxes) or len(self.boxes) > 2 * BOXES:
+            return
+        place = {key: i for i, key in enumerate(self.boxes)}
+        reach = [1 << i for i in range(len(place))]  # from each box, as bits; filled from the last box to the first
+        forward: dict[int, list[Edge]] = {}
+        kept = []
+        for edge in self.edges:
+            if place[edge.start] < place[edge.end] and edge.kind != "control":
+                forward.setdefault(place[edge.start], []).append(edge)
+            else:
+                kept.append(edge)
+        for start in sorted(forward, reverse=True):
+            for edge in sorted(forward[start], key=lambda edge: place[edge.end]):
+                end = place[edge.end]
+                if not reach[start] >> end & 1:
+                    reach[start] |= reach[end]
+                    kept.append(edge)
+        if len(kept) < len(self.edges):
+            self.notes.append(f"{len(self.edges) - len(kept)} edges that longer ways imply are left out")
+            self.edges = kept
+
 
 def parts(scope: str) -> Home:
     """The scopes of a path, outermost first."""
-    return tuple(scope.split("/")) if scope else ()
+    return tuple(filter(None, scope.split("/")))
 
 
 def short(name: str) -> str:

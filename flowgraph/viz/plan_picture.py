@@ -25,9 +25,9 @@ class PlanPicture(Picture):
     def __init__(self, plan: Plan, depth: int | None = None, *, most: int | None = BOXES) -> None:
         super().__init__()
         self.exact = most is None
-        self.depth = min(depth, 1) if depth is not None else int(len(plan.units) <= BOXES)
-        if most is not None and len(plan.units) > most:
-            self.depth = 0
+        fits = most is None or len(plan.tasks) <= most // 4  # then a task may have four boxes or more
+        self.depth = int(fits) if depth is None else min(depth, int(fits))
+        self._size = 1 if most is None or len(plan.units) <= most else math.ceil(len(plan.units) / min(RUNS, most))  # that share a box
         self._edges: dict[tuple[str, str, str], Edge] = {}
         self._fillers: dict[int, list[Written]] = {}
         self._begin(plan)
@@ -37,6 +37,8 @@ class PlanPicture(Picture):
             self.notes.append(f"{len(plan.units)} kernels in {len(plan.tasks)} tasks; depth=1 shows the kernels")
         self._end(plan)
         self.edges = list(self._edges.values())
+        if self._size > 1:
+            self.leave_out_implied()
 
     def _begin(self, plan: Plan) -> None:
         for i, (tensor, slot) in enumerate(plan.feeds):
@@ -56,22 +58,27 @@ class PlanPicture(Picture):
         units = [unit for task in tasks for unit in task.units]
         key = f"t{first.index}"
         if self.depth == 0:
-            kernels = listing([f"{count} {name}" for name, count in Counter(unit.node.op.name for unit in units).most_common()], ", ")
-            tooltip = f"{title} on {first.device}, about {seconds}\n{kernels}"
+            tooltip = f"{title} on {first.device}, about {seconds}\n{_counted(units)}"
             kind = _kind(units[0].node) if units else "forward"
             self.boxes[key] = Box(key, kind, title, f"{len(units)} kernels, {seconds}", tooltip, (), max(2, len(units)))
-        for i, unit in enumerate(units):
+        for i in range(0, len(units), self._size):
+            run = units[i : i + self._size]
             if self.depth:
                 key = f"t{first.index}u{i}"
-                self.boxes[key] = _kernel(key, unit, (f"{title}, {seconds}",))
-            for position, slot in enumerate(unit.inputs):
-                rows = unit.read if position < len(unit.cut) and unit.cut[position] else None
-                for start in self._filled(slot, rows):
-                    self._edge(start, key, unit.node.inputs[position] if position < len(unit.node.inputs) else None)
-            if unit.mode in ("part", "partial"):
-                self._fill(unit.buffer, unit.rows, key)
-            else:
-                self._fill(unit.output, None, key)
+                home = (f"{title}, {seconds}",)
+                self.boxes[key] = _kernel(key, run[0], home) if len(run) == 1 else _kernels(key, run, home)
+            for unit in run:
+                self._unit(unit, key)
+
+    def _unit(self, unit: Unit, key: str) -> None:
+        for position, slot in enumerate(unit.inputs):
+            rows = unit.read if position < len(unit.cut) and unit.cut[position] else None
+            for start in self._filled(slot, rows):
+                self._edge(start, key, unit.node.inputs[position] if position < len(unit.node.inputs) else None)
+        if unit.mode in ("part", "partial"):
+            self._fill(unit.buffer, unit.rows, key)
+        else:
+            self._fill(unit.output, None, key)
 
     def _filled(self, slot: int, rows: tuple[int, int] | None) -> list[str]:
         """The boxes that filled ``rows`` of a slot."""
@@ -89,14 +96,19 @@ class PlanPicture(Picture):
                 edge.tensors[tensor] = None
 
     def _end(self, plan: Plan) -> None:
-        for i, slot in enumerate(plan.fetches):
-            for start in self._filled(slot, None):
-                self.boxes[f"r{i}"] = Box(f"r{i}", "tag", "fetched", "", "handed to the caller", ())
-                self._edge(start, f"r{i}", None)
-        for i, (node, slot) in enumerate(plan.updates):
-            name = node.name.rpartition("/")[2]
-            self.boxes[f"w{i}"] = Box(f"w{i}", "update", f"{name} is written", "", f"{node.name}: written as the run ends", ())
-            for start in self._filled(slot, None):
+        fetched = Counter(start for slot in plan.fetches for start in self._filled(slot, None))
+        for start, count in fetched.items():
+            key = f"r{start}"
+            self.boxes[key] = Box(key, "tag", "fetched" if count == 1 else f"{count} fetched", "", "handed to the caller", ())
+            self._edge(start, key, None)
+        written: dict[tuple[str, ...], list[Node]] = {}
+        for node, slot in plan.updates:
+            written.setdefault(tuple(self._filled(slot, None)), []).append(node)
+        for i, (starts, nodes) in enumerate(written.items()):
+            names = [node.name for node in nodes]
+            title = f"{names[0].rpartition('/')[2]} is written" if len(names) == 1 else f"{len(names)} variables are written"
+            self.boxes[f"w{i}"] = Box(f"w{i}", "update", title, "", f"written as the run ends: {listing(names, ', ')}", (), len(names))
+            for start in starts:
                 self._edge(start, f"w{i}", None)
 
 
@@ -107,6 +119,16 @@ def _kernel(key: str, unit: Unit, home: Home) -> Box:
     line = f"{unit.node.location}  {unit.node.location.text}".rstrip()
     tooltip = "\n".join(filter(None, [f"{unit}: {spec}", f"about {_time(unit.seconds)}", how, line]))
     return Box(key, _kind(unit.node), unit.node.op.name, rows, tooltip, home)
+
+
+def _kernels(key: str, units: Sequence[Unit], home: Home) -> Box:
+    title = f"{units[0].node.op.name} … {units[-1].node.op.name}"
+    seconds = _time(sum(unit.seconds for unit in units))
+    return Box(key, _kind(units[0].node), title, f"{len(units)} kernels, {seconds}", _counted(units), home, len(units))
+
+
+def _counted(units: Sequence[Unit]) -> str:
+    return listing([f"{count} {name}" for name, count in Counter(unit.node.op.name for unit in units).most_common()], ", ")
 
 
 def _kind(node: Node) -> str:

@@ -1,0 +1,46 @@
+"""What drawings share, whatever makes them: colours, the legend, and which characters a drawing can hold."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from .picture import GRADIENT, UPDATE, Picture
+
+# Fill, border: told apart in print and by colour-blind readers (after Okabe and Ito, 2008).
+COLORS = {
+    "forward": ("#dcebf7", "#0072b2"),
+    "gradient": ("#fce3d2", "#d55e00"),
+    "update": ("#d9f0e6", "#009e73"),
+    "placeholder": ("#ffffff", "#333333"),
+    "variable": ("#fff4c9", "#b58900"),
+    "constant": ("#f2f2f2", "#999999"),
+}
+LINES = {"data": "#5f6b7a", "gradient": "#d55e00", "reads": "#b9c0ca", "update": "#009e73", "control": "#5f6b7a"}
+VALUE, SLOPE = "#007a4d", "#c03000"
+SCOPES = {GRADIENT: "#fef6f0", UPDATE: "#f2faf6"}
+SCOPE, SCOPE_BORDER = "#f7f8fa", "#c5cbd3"
+GREY = "#5f6b7a"
+
+
+class Entry(NamedTuple):
+    """One entry of a legend: a mark in a colour, and what it stands for."""
+
+    mark: str
+    color: str
+    text: str
+
+
+def legend(picture: Picture) -> list[Entry]:
+    """What the colours mean, where there are several."""
+    kinds = [kind for kind in ("forward", "gradient", "update") if any(box.kind == kind for box in picture.boxes.values())]
+    entries = [Entry("■", COLORS[kind][1], kind) for kind in kinds] if len(kinds) > 1 else []
+    entries += [Entry("■", VALUE, "value")] if picture.values else []
+    entries += [Entry("■", SLOPE, "gradient")] if picture.slopes else []
+    entries += [Entry("→", GREY, f"without a dtype: {picture.dtype}")] if picture.dtype else []
+    return entries
+
+
+def clean(text: str) -> str:
+    """Without what XML, and so SVG, cannot hold."""
+    return re.sub("[\0-\x08\x0b-\x1f\x7f\ud800-\udfff\ufffe\uffff]", "�", text)
