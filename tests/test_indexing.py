@@ -209,6 +209,16 @@ def test_a_position_out_of_range_names_its_axis_and_size(graph, session):
         x[fg.constant([True, False, True])]
 
 
+def test_a_refused_index_names_the_tensor_and_the_line(graph):
+    x = fg.placeholder("x", (2, 3), "float64")
+    with pytest.raises(ShapeError) as caught:
+        x[:, [0, 5]]
+    text = str(caught.value)
+    assert text.startswith("getitem: index 5 is out of range for axis 1 of size 3\n")
+    assert "x[:, [0, 5]]" in text
+    assert "(2, 3) float64   placeholder x" in text
+
+
 def test_a_run_checks_what_was_not_known_before(graph, session):
     x, i = fg.placeholder("x", (None,), "float64"), fg.placeholder("i", (None,), "int64")
     with pytest.raises(ExecutionError, match="index 7 is out of bounds for axis 0 with size 3"):

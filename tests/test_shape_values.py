@@ -264,6 +264,7 @@ def test_searching_and_membership_in_a_row_for_each_entry(graph, session):
         (lambda x: fg.pad(x, 1, "mirror"), ArgumentError, "got 'mirror'"),  # type: ignore[arg-type]
         (lambda x: fg.moveaxis(x, (0, 0), (0, 1)), ShapeError, "names an axis twice"),
         (lambda x: fg.moveaxis(x, 0, (0, 1)), ArgumentError, "1 axes for 2 places"),
+        (lambda x: fg.broadcast_to(x, ("batch", 3, 4)), ArgumentError, r"the sizes are numbers, got \(batch, 3, 4\)"),
         (lambda x: fg.zeros(("batch", 2)), ArgumentError, r"sizes that are numbers, got \(batch, 2\)"),
         (lambda x: fg.linspace(0, 1, -1), ArgumentError, "num is an int of 0 or more"),
         (lambda x: fg.meshgrid(x, indexing="yx"), ArgumentError, "got 'yx'"),  # type: ignore[arg-type]

@@ -19,8 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ArgumentError, DtypeError, ShapeError
+from ..errors import ArgumentError, DtypeError, FlowgraphError, ShapeError
 from ..graph import Dim, Op, Shape, Spec, Tensor, Work, no_gradient, op
+from ..graph.context import current
 from ..graph.op import Batch, Slicing, as_array, by_loop, public
 from ..graph.spec import broadcast_shapes, format_shape
 from .batching import full, widened
@@ -456,7 +457,7 @@ def getitem(x: Any, index: Any) -> Tensor:
     if all(map(_is_plain, items)):  # nearly always, so it is quick: 8 us in place of 20
         return _getitem(x, index=items)
     (x,) = _getitem.lift((x,))
-    checked, tensors = parsed(x, index)
+    checked, tensors = _explained(x, index)
     return pick(x, tensors, checked)
 
 
@@ -480,7 +481,7 @@ class At:
         self._x = x
 
     def __getitem__(self, index: Any) -> Place:
-        return Place(self._x, *parsed(self._x, index))
+        return Place(self._x, *_explained(self._x, index))
 
 
 class Place:
@@ -527,6 +528,14 @@ def nonzero(x: Any) -> tuple[Tensor, ...]:
     (array([0, 1]), array([0, 1]))
     """
     return _nonzero.node((x,), {}).outputs
+
+
+def _explained(x: Tensor, index: Any) -> tuple[Index, tuple[Tensor, ...]]:
+    """What `parsed` gives; its errors name the tensor and the user's line."""
+    try:
+        return parsed(x, index)
+    except FlowgraphError as error:
+        raise _getitem._refused(error, current(), (x,), {}, None) from None
 
 
 def parsed(x: Tensor, index: Any) -> tuple[Index, tuple[Tensor, ...]]:

@@ -96,7 +96,10 @@ class RepeatPositions(Op):
 
     def kernel(self, xp: Any, counts: Any, target: Any, *, axis: int) -> Any:
         self.check(len(counts), target.shape[axis], axis)
-        return xp.repeat(xp.arange(len(counts)), counts)
+        if xp is np:
+            return np.repeat(np.arange(len(counts)), counts)
+        ends = xp.cumsum(counts)  # (CuPy's repeat takes no array of counts)
+        return xp.searchsorted(ends, xp.arange(int(ends[-1]) if len(counts) else 0), side="right")
 
     samples = Over([((4,), (2, 4)), ((0,), (3, 0))], (0, 3), dtypes=("int64",), attrs=({"axis": 1},))
 

@@ -331,10 +331,24 @@ def squeeze(x: Any, axis: int | Sequence[int] | None = None) -> Tensor:
 
 
 def broadcast_to(x: Any, shape: Any) -> Tensor:
-    """``x`` repeated to ``shape`` by NumPy's rules. raises ShapeError when it does not fit."""
+    """``x`` repeated to ``shape`` by NumPy's rules, as a view.
+
+    raises  ShapeError when it does not fit, ArgumentError for a size that is not a number
+
+    >>> session.run(fg.broadcast_to([1, 2], (2, 2)))
+    array([[1, 2],
+           [1, 2]])
+    """
     (x,) = _broadcast_to.lift((x,))
     target = as_shape(shape)
-    return x if x.shape == target and is_known(target) else _broadcast_to(x, shape=target)
+    if x.shape == target and None not in target:
+        return x  # type: ignore[no-any-return]
+    if not is_known(target):
+        raise ArgumentError(
+            f"broadcast_to: the sizes are numbers, got {format_shape(target)}",
+            help="fg.broadcast_arrays(x, y) repeats x to the shape of y, whatever that will be",
+        )
+    return _broadcast_to(x, shape=target)
 
 
 def flip(x: Any, axis: int | Sequence[int] | None = None) -> Tensor:
