@@ -1,10 +1,14 @@
 """Values and gradients of elementwise operations where they are more than one call of NumPy, and NumPy's own functions on tensors."""
 
+import itertools
+
 import numpy as np
 import pytest
 
 import flowgraph as fg
-from flowgraph.errors import DtypeError, ExecutionError, GraphError
+from flowgraph.errors import DtypeError, ExecutionError, GradientError, GraphError
+from flowgraph.graph import OPS, Spec
+from flowgraph.ops.elementwise import Binary, Unary
 
 
 @pytest.fixture
@@ -271,3 +275,53 @@ def test_records_and_four_bit_integers_are_no_numbers(graph):
             fg.placeholder("x", (), dtype)
     with pytest.raises(DtypeError, match="cannot compute with"):
         fg.sin(np.zeros(2, [("a", "float32")]))
+
+
+def test_the_gradient_through_a_sign_stops_there_with_its_reason(graph):
+    x = fg.placeholder("x", (), "float64")
+    with pytest.raises(GradientError, match=r"stops at sign(.|\n)*sign is constant between its jumps"):
+        fg.gradients(fg.sign(x), x, unconnected="error")
+
+
+KINDS = [np.dtype(d) for d in "? b B h H i I q Q e f d F D".split()]
+UFUNCS = sorted({op.ufunc for op in OPS.values() if isinstance(op, Unary | Binary)})
+
+
+@pytest.mark.parametrize("name", UFUNCS)
+def test_dtypes_are_numpys_for_every_pair_of_dtypes_also_where_there_is_none(graph, name):
+    ufunc = getattr(np, name)
+    mine = [op for op in OPS.values() if isinstance(op, Unary | Binary) and op.ufunc == name]
+    for dtypes in itertools.product(KINDS, repeat=ufunc.nin):
+        try:
+            with np.errstate(all="ignore"):
+                want = ufunc(*[np.ones(1, d) for d in dtypes]).dtype
+        except TypeError:
+            want = None
+        for op in mine:
+            try:
+                have = op.infer(*[Spec((1,), d) for d in dtypes]).dtype
+            except DtypeError:
+                have = None
+            if have is None and op.ordered and "c" in [d.kind for d in dtypes]:
+                continue  # NumPy orders complex numbers by their real parts, flowgraph does not
+            assert have == want, dtypes
+
+
+@pytest.mark.parametrize("function", [np.add, np.multiply, np.maximum, np.equal, np.true_divide, np.power, np.hypot, np.clip, np.where])
+def test_numbers_of_python_take_the_dtype_that_numpy_gives_them(graph, function):
+    for dtype, number in itertools.product(KINDS, [True, 0, 1, 1.5, 2j]):
+        array = np.ones(1, dtype)
+        arguments = {np.clip: (number, number), np.where: (array, number)}.get(function, (number,))
+        try:
+            with np.errstate(all="ignore"):
+                want = function(array == 1 if function is np.where else array, *arguments).dtype
+        except TypeError:
+            want = None
+        if function in (np.maximum, np.clip) and np.result_type(dtype, number).kind == "c":
+            want = None  # complex numbers have no order
+        tensor = fg.constant(array)
+        try:
+            have = function(*((fg.equal(tensor, 1), tensor, number) if function is np.where else (tensor, *arguments))).dtype
+        except DtypeError:
+            have = None
+        assert have == want, (dtype, number)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import ArgumentError, GraphError
+from ..errors import ArgumentError, FlowgraphError, GraphError
 from .context import Context
 from .location import Location, resolve
 from .spec import Shape, format_shape, format_spec, is_known
@@ -224,6 +224,8 @@ class Tensor:
             raise GraphError(f"np.{name} has no node in flowgraph", help="see the list of operations in the reference")
         try:
             return function(*args, **kwargs)
+        except FlowgraphError:
+            raise  # a DtypeError is a TypeError, too
         except TypeError as error:
             raise ArgumentError(f"np.{name} on a tensor: {error}", help="see its arguments in the reference") from error
 

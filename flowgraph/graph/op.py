@@ -264,7 +264,7 @@ class Op:
             try:
                 inspect.signature(self.infer).bind(*inputs, **attrs)
             except TypeError as mismatch:
-                error = ArgumentError(str(mismatch), help=f"{self.name}{inspect.signature(self.infer)}")
+                error = ArgumentError(str(mismatch), help=f"{self.name}({', '.join(inspect.signature(self.infer).parameters)})")
             else:
                 return error
         frame = user_frame(sys._getframe(2))

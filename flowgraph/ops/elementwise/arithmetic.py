@@ -122,19 +122,25 @@ class Abs(Unary):
 
 
 class Sign(Unary):
-    """-1, 0 or 1 as ``x`` is negative, zero or positive; ``x / abs(x)`` for complex ``x``, 0 at 0."""
+    """-1, 0 or 1 as a real ``x`` is negative, zero or positive."""
 
     ufunc = "sign"
+    vjp = no_gradient("sign is constant between its jumps")
+    samples = unary(edges=(-np.inf, -0.0, 0.0), also=LOW)
+
+
+class Direction(Unary):
+    """``x / abs(x)``, and 0 where that is 0: the sign of a complex ``x``."""
+
+    ufunc = "sign"
+    flops_each = 8.0
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor) -> Any:
-        if x.dtype.kind != "c":
-            return None  # constant between its jumps
         # On the unit circle only what is along it counts; the length of x divides it.
         size = abs(x)
-        across = out * real(g * conj(out))
-        return (g - across) / where(equal(size, 0), np.inf, size)
+        return (g - out * real(g * conj(out))) / where(equal(size, 0), np.inf, size)
 
-    samples = unary(edges=(-np.inf, -0.0, 0.0)) + unary(dtypes=("complex128",))
+    samples = unary(dtypes=("complex128",)) + unary(dtypes=("complex64",))
 
 
 class Square(Unary):
@@ -168,9 +174,21 @@ remainder = public(op(Remainder))
 fmod = public(op(Fmod))
 negative = public(op(Negative))
 abs = public(op(Abs), "abs", "absolute")
-sign = public(op(Sign))
+_sign = op(Sign)
+_direction = op(Direction)
 square = public(op(Square))
 reciprocal = public(op(Reciprocal))
+
+
+def sign(x: Any) -> Tensor:
+    """-1, 0 or 1 as ``x`` is negative, zero or positive, element by element; ``x / abs(x)`` for complex ``x``, 0 at 0.
+
+    >>> session.run([fg.sign([-2.0, 0.0]), fg.sign(3.0 + 4.0j)])
+    [array([-1.,  0.]), np.complex128(0.6+0.8j)]
+    """
+    if not isinstance(x, Tensor):
+        (x,) = _sign.lift((x,))
+    return (_direction if x.dtype.kind == "c" else _sign)(x)
 
 
 def positive(x: Any) -> Tensor:
@@ -185,4 +203,5 @@ def divmod(x: Any, y: Any) -> tuple[Tensor, Tensor]:
 
 
 public(positive)
+public(sign)
 public(divmod)
