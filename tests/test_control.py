@@ -58,6 +58,11 @@ def test_gradients_of_a_scan_agree_with_finite_differences(order):
     fg.check_gradient(loss_of(recurrence), W, H, XS, order=order, tolerance=1e-4)
 
 
+@pytest.mark.parametrize("turn", [lambda c, v: (c + v, None), lambda c, v: (c * 2.0, None)], ids=["sum", "without its xs"])
+def test_a_scan_whose_gradient_needs_nothing_of_its_turns_counts_them_by_its_xs(turn):
+    fg.check_gradient(lambda c, xs: fg.scan(turn, c, xs)[0], H, XS)
+
+
 def test_the_gradient_of_a_scan_runs_the_loop_forwards_once():
     with fg.Graph() as graph:
         w, h, xs = fg.constant(W), fg.constant(H), fg.placeholder("xs", (None, 3), "float64")

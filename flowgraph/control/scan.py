@@ -91,11 +91,13 @@ class Scan(Op):
         def backwards(turn: Tensor, *values: Tensor) -> list[Tensor]:
             ct_carry, totals = values[:ends], values[ends : ends + len(sums)]
             ct_ys = values[ends + len(sums) : ends + len(sums) + len(ys)]
-            results = split.backward(values[ends + len(sums) + len(ys) :], [*ct_carry, *ct_ys], captured)
+            first = ends + len(sums) + len(ys)
+            results = split.backward(values[first : first + len(residuals)], [*ct_carry, *ct_ys], captured)
             ct_in, ct_captured = results[: len(results) - len(sums)], results[len(results) - len(sums) :]
             return [*ct_in[:ends], *[total + c for total, c in zip(totals, ct_captured, strict=True)], *ct_in[ends:]]
 
-        stacks = [*ys, *residuals]
+        # A sum needs nothing of its turns but how many they are, which one of the xs tells.
+        stacks = [*ys, *residuals] or inputs[carries : carries + min(xs, 1)]
         results = listed(scan_node(backwards, [*initial, *sums], stacks, length, not reverse, "gradient"))
         return spread_over(inputs, [*results[:ends], *results[ends + len(sums) :], *results[ends : ends + len(sums)]])
 
