@@ -87,8 +87,8 @@ class SolveTriangular(Equations):
     """The x for which ``a @ x = b``, where only the upper or the lower triangle of a is read."""
 
     def compute(self, xp: Any, a: Any, b: Any, *, upper: bool) -> Any:
-        # By blocks of rows: a small dense system for each, and a product with what is solved already, where the time goes. (SciPy's
-        # solver is as fast and solves no batches; it would have to be installed.)
+        # By blocks of rows: a small dense system for each, and a product with what is solved already, where the time goes. SciPy has a
+        # solver for this, but the bits must not depend on what is installed.
         part = (xp.triu if upper else xp.tril)(a)
         n, step = a.shape[-1], 64
         lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
