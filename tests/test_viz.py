@@ -639,7 +639,10 @@ def test_a_plan_says_what_is_fed_fetched_and_written():
 
 def test_a_plan_of_depth_0_has_a_box_for_each_task():
     drawn = PlanPicture(plan(), 0)
-    assert sum(box.title.startswith("task ") for box in drawn.boxes.values()) == len(plan().tasks)
+    details = [box.detail.rpartition(",")[0] for box in drawn.boxes.values() if box.title.startswith("task ")]
+    assert len(details) == len(plan().tasks)
+    assert details.count("3 kernels") == 8  # matmul, relu and sum of a slice
+    assert "sum" in details[8]
     assert drawn.notes == [f"{len(plan().units)} kernels in {len(plan().tasks)} tasks; depth=1 shows the kernels"]
     few = PlanPicture(plan(), most=5)
     assert len(few.boxes) <= 5 + 4

@@ -60,7 +60,7 @@ class PlanPicture(Picture):
         if self.depth == 0:
             tooltip = f"{title} on {first.device}, about {seconds}\n{_counted(units)}"
             kind = _kind(units[0].node) if units else "forward"
-            self.boxes[key] = Box(key, kind, title, f"{len(units)} kernels, {seconds}", tooltip, (), max(2, len(units)))
+            self.boxes[key] = Box(key, kind, title, f"{_kernel_names(units)}, {seconds}", tooltip, (), max(2, len(units)))
         for i in range(0, len(units), self._size):
             run = units[i : i + self._size]
             if self.depth:
@@ -125,6 +125,10 @@ def _kernels(key: str, units: Sequence[Unit], home: Home) -> Box:
     title = f"{units[0].node.op.name} … {units[-1].node.op.name}"
     seconds = _time(sum(unit.seconds for unit in units))
     return Box(key, _kind(units[0].node), title, f"{len(units)} kernels, {seconds}", _counted(units), home, len(units))
+
+
+def _kernel_names(units: Sequence[Unit]) -> str:
+    return ", ".join(unit.node.op.name for unit in units) if 0 < len(units) <= 2 else f"{len(units)} kernels"
 
 
 def _counted(units: Sequence[Unit]) -> str:
