@@ -85,3 +85,17 @@ def test_a_batch_whose_size_only_a_run_knows_gives_the_same(name):
     with fg.Session(graph, threads=1) as session:
         for unknown, known in session.run([outputs, slopes], {free: x, fixed: x}):
             np.testing.assert_array_equal(unknown, known)
+
+
+@pytest.mark.parametrize("name", ["conv2d", "conv2d_transpose", "max_pool2d", "avg_pool2d", "resize", "softmax", "softplus", "batch_norm"])
+def test_the_bits_do_not_depend_on_the_number_of_threads(name):
+    x = np.random.default_rng(1).standard_normal((16, 4, 64, 64))  # large enough to be cut into slices
+    with fg.Graph() as graph:
+        images = fg.placeholder("images", x.shape, x.dtype)
+        results = [PICTURES[name](images), gradient_of(PICTURES[name])(images)]
+    runs = []
+    for threads in (1, 4):
+        with fg.Session(graph, threads=threads) as session:
+            runs.append(session.run(results, {images: x}))
+    for one, four in zip(*runs, strict=True):
+        np.testing.assert_array_equal(one, four)
