@@ -60,6 +60,16 @@ def test_an_activation_has_the_values_of_its_formula(name):
     np.testing.assert_allclose(run(build, X), formula(X), rtol=1e-12, atol=1e-15)
 
 
+def test_the_normal_distribution_function_has_all_its_digits_in_its_tail():
+    x = np.concatenate([np.linspace(-37, 9, 20_001), [-1e-300, 0.0, 1e-300]])
+    np.testing.assert_allclose(run(fg.special.ndtr, x), special.ndtr(x), rtol=3e-13)
+    near = np.linspace(-3, 3, 6001)
+    np.testing.assert_allclose(run(fg.special.ndtr, near), special.ndtr(near), rtol=1e-14)
+    single = np.linspace(-12, 5, 10_001, dtype=np.float32)
+    np.testing.assert_allclose(run(fg.special.ndtr, single), special.ndtr(single.astype(float)), rtol=6e-6)
+    np.testing.assert_allclose(run(fg.special.ndtr, near.astype("f4")), special.ndtr(near.astype("f4").astype(float)), rtol=1e-6)
+
+
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_an_activation_and_its_gradient_are_finite_far_out(name):
     build, _ = ACTIVATIONS[name]
