@@ -6,18 +6,22 @@ A graph is pure; several sessions may run it with different states.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import warnings
 import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, MutableMapping, Sequence
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .compile import PASSES, Plan, compile_plan
+from .compile.lower import POOLED_BYTES
 from .compile.source import call_source, is_direct, task_sources
+from .compile.standalone import write_module
 from .devices import open_device
 from .errors import (
     ArgumentError,
@@ -40,6 +44,9 @@ from .runtime import BufferPool, Pool, Program, Run, RunReport, direct_call
 
 # Plans kept for each session: a plan for each set of fetches, feeds and shapes.
 PLANS_KEPT = 128
+
+# Without a global lock another thread may be about to take a reference that the count does not show yet.
+_COUNTS_REFERENCES = sys.implementation.name == "cpython" and getattr(sys, "_is_gil_enabled", lambda: True)()
 
 # So many runs in a row, each after the graph has grown, count as building in a loop.
 GROWTH_RUNS = 8
@@ -297,8 +304,12 @@ class Session:
                 results = [_handed_out(values[slot], slot in plan.copied) if slot >= 0 else None for slot in plan.fetches]
                 written = [(node, _fitting(node, _kept(values[slot]))) for node, slot in plan.updates]
                 with self._lock:
+                    replaced = [self._values.get(node.id) for node, _ in written]
                     for node, value in written:
                         self._values[node.id] = value
+                for _, slot in plan.variables:
+                    values[slot] = None
+                self._recycle(replaced)
         except BaseException as failure:
             error = failure
         with self._lock:
@@ -310,6 +321,17 @@ class Session:
             future.set_exception(error)
         else:
             future.set_result(results)
+
+    def _recycle(self, arrays: list[Any]) -> None:
+        """Gives arrays that variables have held to the pool, where the next step finds them for the new values.
+
+        A run that began before may still read one. Its reference shows in the count: three are the list's, the loop's and the call's.
+        """
+        if not _COUNTS_REFERENCES:
+            return
+        for array in arrays:
+            if sys.getrefcount(array) == 3 and isinstance(array, np.ndarray) and array.nbytes >= POOLED_BYTES and _is_plain(array):
+                self.memory.give(array)
 
     def _abandon(self, run: Run, future: Future[list[Any]], error: BaseException) -> None:
         """A run that could not begin."""
@@ -415,7 +437,12 @@ def _fitting(variable: Node, value: Any) -> Any:
 def _kept(value: Any) -> Any:
     """A value that a variable may hold: memory of its own, in C order."""
     array = np.asarray(value)
-    return array if array.flags.owndata and array.flags.c_contiguous and array.flags.writeable else array.copy()
+    return array if _is_plain(array) else array.copy()
+
+
+def _is_plain(array: np.ndarray[Any, Any]) -> bool:
+    """Whether it is memory of its own, in C order, that may be written."""
+    return array.flags.owndata and array.flags.c_contiguous and array.flags.writeable
 
 
 class Function:
@@ -477,6 +504,18 @@ class Function:
         plan = self.plan(*arrays)
         return (call_source(plan) if is_direct(plan) else task_sources(plan)).listing()
 
+    def export(self, file: str | os.PathLike[str]) -> Path:
+        """Writes the function as a Python module that needs NumPy only, and its weights as ``.npz`` beside it.
+
+        file     ends in ``.py``; the function is called like it
+        returns  the path
+        raises   ArgumentError when the function writes variables, draws random numbers, or holds what has no source
+
+        The module's function takes and gives what this one does, for every size that a placeholder leaves open. Operations from
+        SciPy still need SciPy.
+        """
+        return export(self, file)
+
     def _program(self, shapes: tuple[Shape, ...], fed: Sequence[Any] = ()) -> Program:
         if fed:
             _check_symbols(dict(zip(self.inputs, fed, strict=True)))
@@ -489,6 +528,36 @@ class Function:
         if not arrays and self._programs:
             return next(reversed(self._programs.values())).plan
         return self.session.plan(self._outputs, dict(zip(self.inputs, arrays, strict=True)))
+
+
+def export(function: Function, file: str | os.PathLike[str]) -> Path:
+    """See `Function.export`."""
+    path = Path(file)
+    if path.suffix != ".py" or not path.stem.isidentifier():
+        raise ArgumentError(f"export: a file like predict.py is expected, got {path.name!r}", help="its stem names the function")
+    session = function.session
+    plan = compile_plan(function._outputs, {tensor: tensor.shape for tensor in function.inputs}, session.device, is_body=True)
+    with session._lock:
+        for node, _ in plan.variables:
+            if node.id not in session._values:
+                session._values[node.id] = session._initial(node)
+        values = {node.id: session._values[node.id] for node, _ in plan.variables}
+    weights = path.with_suffix(".npz").name
+
+    def results(names: list[str]) -> str:
+        return repr(function._names([_Word(name) for name in names]))
+
+    text, arrays = write_module(plan, values, results, name=path.stem, weights=weights)
+    path.write_text(text)
+    np.savez(path.with_suffix(".npz"), **arrays)  # type: ignore[arg-type]
+    return path
+
+
+class _Word(str):
+    """A text that is its own representation: a name in the nesting that a function returns."""
+
+    __slots__ = ()
+    __repr__ = str.__str__
 
 
 def _closed() -> SessionClosedError:

@@ -287,3 +287,31 @@ def test_random_graphs_have_the_bits_of_plain_numpy_with_any_number_of_threads(p
                 results = session.run(wanted, dict(zip(inputs, arrays, strict=True)))
                 for result, truth in zip(results, expected[-3:], strict=True):
                     np.testing.assert_array_equal(result, truth)
+
+
+def test_the_old_value_of_a_variable_is_the_memory_of_a_later_one():
+    with fg.Graph() as graph:
+        w = fg.variable(fg.init.ones((100, 100)), name="w")
+        step = fg.assign(w, w * 2)
+    with fg.Session(graph, threads=1) as session:
+        places = set()
+        for _ in range(8):
+            session.run(step)
+            places.add(session._values[w.node.id].ctypes.data)
+        assert len(places) <= 3
+        assert session.variables["w"][0, 0] == 256
+
+
+def test_a_value_that_somebody_still_reads_is_not_written_over():
+    with fg.Graph() as graph:
+        w = fg.variable(fg.init.ones((100, 100)), name="w")
+        slow = gated(w, 8)
+        step = fg.assign(w, w * 2)
+    entered, opened = GATES[8]
+    with fg.Session(graph, threads=2) as session:
+        future = session.run_async(slow)
+        assert entered.wait(60)
+        for _ in range(5):
+            session.run(step)
+        opened.set()
+        np.testing.assert_array_equal(future.result(), np.full((100, 100), 2.0))

@@ -92,13 +92,15 @@ class Lowering:
         if node.op.bodies:
             self._lower_bodies(node, inputs, output, control)
             return
-        kernel, arrays = self._bound(node, inputs)
+        kernel, arrays, told = self._bound(node, inputs)
         seconds = self.cost.seconds(node, inputs)
         slicing = self._slicing(node, output, inputs, seconds) if seconds > CHAIN_SECONDS and not self.is_body else None
         if slicing is not None:
             self._lower_parts(node, kernel, arrays, output, slicing, seconds, control)
         else:
             self._lower_whole(node, kernel, arrays, output, seconds, control)
+            if told:
+                self.plan.units[self.done[node.id][0]].told = told
 
     # --- sources and updates
 
@@ -160,12 +162,12 @@ class Lowering:
 
     # --- kernels
 
-    def _bound(self, node: Node, inputs: Sequence[Any]) -> tuple[Callable[..., Any], tuple[int, ...]]:
+    def _bound(self, node: Node, inputs: Sequence[Any]) -> tuple[Callable[..., Any], tuple[int, ...], dict[int, Spec]]:
         """The kernel as a function of arrays, and their slots; inputs of which only the shape counts become part of the function."""
         kernel = node.op.bind(self.device.xp, node.attrs)
         told = {i: Spec(inputs[i].shape, inputs[i].dtype) for i in node.op.shape_inputs if i < len(inputs) and is_known(inputs[i].shape)}
         slots = tuple(self.slot[tensor] for i, tensor in enumerate(node.inputs) if i not in told)
-        return (_with_specs(kernel, told, len(inputs)) if told else kernel), slots
+        return (_with_specs(kernel, told, len(inputs)) if told else kernel), slots, told
 
     def _add(self, unit: Unit, after: set[int]) -> int:
         self.plan.units.append(unit)

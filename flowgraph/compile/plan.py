@@ -6,13 +6,15 @@ thread runs in order. Tasks depend on tasks. Every order that respects the depen
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..graph import Node, Tensor
 from ..graph.node import FUNCTIONS
 from ..graph.spec import format_spec
+
+_NONE_TOLD: Mapping[int, Any] = {}
 
 
 @dataclass(slots=True)
@@ -28,6 +30,7 @@ class Unit:
     spec     shape and dtype of what it makes, where known
     cut      for a slice: which inputs are cut to ``rows`` too
     bodies   for a node that holds sub-graphs: the plan of each; ``kernel`` then takes a function for each before the arrays
+    told     for inputs of which only the shape is used, and known, by position: that is part of ``kernel``
     seconds  estimated
     frees    slots whose last reader it is: emptied behind it; ``recycles``: those of them whose array goes back to the pool
     """
@@ -45,6 +48,7 @@ class Unit:
     read: tuple[int, int] = (0, 0)
     cut: tuple[bool, ...] = ()
     bodies: tuple[Plan, ...] = ()
+    told: Mapping[int, Any] = field(default_factory=lambda: _NONE_TOLD)
     seconds: float = 0.0
     frees: tuple[int, ...] = ()
     recycles: tuple[int, ...] = ()
