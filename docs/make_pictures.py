@@ -195,9 +195,9 @@ def tasks(path: Path) -> None:
 def diagram(path: Path, body: str) -> None:
     """Draws boxes that are no graph of ours, written in DOT, in the same style."""
     text = (
-        'digraph { graph [fontname="Helvetica", fontsize=11, ranksep=0.35, nodesep=0.3];'
-        'node [shape=box, style=rounded, fontname="Helvetica", fontsize=11, height=0.35];'
-        f'edge [fontname="Helvetica", fontsize=10, fontcolor="{GREY}", color="{GREY}", arrowsize=0.7];\n{body}}}'
+        'digraph { graph [fontname="Arial", fontsize=11, ranksep=0.35, nodesep=0.3];'
+        'node [shape=box, style=rounded, fontname="Arial", fontsize=11, height=0.35];'
+        f'edge [fontname="Arial", fontsize=10, fontcolor="{GREY}", color="{GREY}", arrowsize=0.7];\n{body}}}'
     )
     command = dot.program()
     if command is None:

@@ -32,10 +32,10 @@ def source(picture: Picture) -> str:
     gaps = "ranksep=0.6, nodesep=0.4" if lesson else "ranksep=0.35, nodesep=0.22"
     lines = [
         "digraph flowgraph {",
-        f'  graph [rankdir={"LR" if lesson else "BT"}, fontname="Helvetica", fontsize=11, {gaps}, '
+        f'  graph [rankdir={"LR" if lesson else "BT"}, fontname="Arial", fontsize=11, {gaps}, '
         f'labelloc=b, labeljust=l, tooltip=" ",{packed} label={_legend(picture)}];',
-        f'  node [shape=box, style="rounded,filled", fontname="Helvetica", fontsize={size}, height=0.3, margin="0.1,0.05"];',
-        f'  edge [fontname="Helvetica", fontsize={size + 1 if lesson else 9}, fontcolor="{GREY}", arrowsize=0.6];',
+        f'  node [shape=box, style="rounded,filled", fontname="Arial", fontsize={size}, height=0.3, margin="0.1,0.05"];',
+        f'  edge [fontname="Arial", fontsize={size + 1 if lesson else 9}, fontcolor="{GREY}", arrowsize=0.6];',
     ]
     tree: dict[str, Any] = {}
     for box in picture.boxes.values():

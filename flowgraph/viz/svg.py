@@ -22,7 +22,7 @@ def source(picture: Picture) -> str:
     lines = [
         '<?xml version="1.0" encoding="UTF-8"?>',
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="{-PAD:g} {-PAD:g} {width} {height}" '
-        f'font-family="Helvetica, Arial, sans-serif" font-size="{FONT:g}" text-anchor="middle">',
+        f'font-family="Arial, Helvetica, sans-serif" font-size="{FONT:g}" text-anchor="middle">',
         _STYLE,
         f'<rect x="{-PAD:g}" y="{-PAD:g}" width="{width}" height="{height}" fill="#ffffff"/>',
     ]
