@@ -313,3 +313,40 @@ def test_an_index_survives_a_file(graph, tmp_path):
     loaded = fg.io.load_graph(tmp_path / "graph")
     have = fg.Session(loaded).run(loaded[y.name], {loaded[name]: value for name, value in feeds.items()})
     np.testing.assert_array_equal(have, wanted)
+
+
+@pytest.mark.parametrize("width", [2, 3000])
+def test_the_gradient_of_taking_an_entry_after_another_passes_over_the_whole_once(width):
+    steps = 6
+    with fg.Graph() as graph:
+        x = fg.placeholder("x", (steps, width), "float64")
+        state = x[0]
+        for i in range(1, steps):
+            state = fg.tanh(state) * x[i]
+        (dx,) = fg.gradients(fg.sum(state), x)
+    array = np.random.default_rng(0).standard_normal((steps, width))
+    with fg.Session(graph, threads=1) as session:
+        ops = [unit.node.op.name for unit in session.plan(dx, {x: array}).units]
+        units = session.plan(dx, {x: array}).units
+        have = session.run(dx, {x: array})
+    assert ops.count("scatter") == 1
+    assert ops.count("add_at") == steps - 1
+    if width == 3000:  # (smaller ones are copied: that is cheaper than a buffer of the pool)
+        assert [unit.mode for unit in units if unit.node.op.name == "add_at"] == ["reuse"] * (steps - 1)
+    states = [array[0]]
+    for row in array[1:]:
+        states.append(np.tanh(states[-1]) * row)
+    wanted, g = np.zeros_like(array), np.ones(width)
+    for i in range(steps - 1, 0, -1):
+        wanted[i] = g * np.tanh(states[i - 1])
+        g = g * array[i] * (1 - np.tanh(states[i - 1]) ** 2)
+    wanted[0] = g
+    np.testing.assert_allclose(have, wanted, rtol=1e-10)
+
+
+def test_a_tensor_is_iterated_by_one_operation(graph, session):
+    x = fg.constant(np.arange(6.0).reshape(3, 2))
+    rows = list(x)
+    assert {row.node.inputs[0].node for row in rows} == {rows[0].node.inputs[0].node}
+    (dx,) = fg.gradients(fg.sum(rows[0] * rows[2]), x)
+    assert session.run(dx).tolist() == [[4, 5], [0, 0], [0, 1]]

@@ -20,7 +20,7 @@ from ..graph.context import current, entered
 from ..graph.op import NoGradient
 from ..graph.report import where
 from ..graph.spec import format_shape, format_spec, is_known
-from ..ops.elementwise import add
+from ..ops.indexing import accumulated
 from ..ops.shape import ones_like, zeros_like
 from ..ops.state import identity
 
@@ -138,7 +138,7 @@ class Reverse:
             total: Tensor | None = None
             with entered(beside(tensor.node)):
                 for part in arriving.pop(tensor, []):
-                    total = part if total is None else add(total, part)
+                    total = part if total is None else accumulated(total, part)
             self.cotangents[tensor] = total
         return self.cotangents[tensor]
 

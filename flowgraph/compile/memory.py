@@ -41,6 +41,7 @@ class Memory:
         alias, units = self.lowering.alias, self.plan.units
         readers: dict[int, set[int]] = defaultdict(set)  # storage -> nodes that read it
         members: dict[int, int] = defaultdict(int)  # storage -> number of slots
+        holder: dict[int, int] = {}  # storage -> the slot whose value it holds now, where results took it over
         for unit in units:
             for slot in unit.inputs:
                 readers[self.root(slot)].add(unit.node.id)
@@ -53,7 +54,7 @@ class Memory:
                 spec = self._spec_of(slot)
                 whole = self.lowering.buffers[unit.buffer] if unit.mode == "part" else unit.spec
                 if (
-                    storage != slot
+                    holder.get(storage, storage) != slot
                     or spec != whole
                     or storage in self.kept
                     or storage in self.outside
@@ -65,8 +66,10 @@ class Memory:
                     continue
                 if unit.mode == "take":
                     unit.mode, unit.reuse = "reuse", position
+                    # From now on the storage is the result's: who reads and views it, and may be written over as that was.
+                    readers[storage], members[storage] = readers[unit.output], members[unit.output]
+                    holder[storage] = unit.output
                     alias[unit.output] = slot
-                    members[storage] += 1
                     if unit.output in self.kept:
                         self.kept.add(storage)
                 else:

@@ -188,7 +188,8 @@ class Tensor:
         return self.shape[0]
 
     def __iter__(self) -> Iterator[Tensor]:
-        return (self[i] for i in range(len(self)))
+        len(self)
+        return iter(FUNCTIONS["unstack"](self))
 
     def __copy__(self) -> Tensor:
         return self

@@ -314,6 +314,62 @@ class Scatter(Op):
     )
 
 
+class AddAt(Op):
+    """``x`` with ``g`` added at an index: ``x + scatter(g)`` at the price of the elements that are there."""
+
+    in_place = True
+
+    def infer(self, x: Any, g: Any, *tensors: Any, index: Index) -> Any:
+        return Spec(x.shape, x.dtype)
+
+    def kernel(self, xp: Any, x: Any, g: Any, *tensors: Any, index: Index, out: Any = None) -> Any:
+        if out is None:
+            out = xp.array(x, order="C")
+        elif out is not x:
+            g = g.copy() if out is g else g
+            out[...] = x
+        if gathers(index, tensors):
+            add_at(xp, out, index, tensors, filled(index, tensors), g)
+        else:
+            out[filled(index, tensors)] += g
+        return out
+
+    def vjp(self, g: Tensor, out: Tensor, x: Tensor, part: Tensor, *tensors: Tensor, index: Index) -> Any:
+        return (g, lambda: pick(g, tensors, index), *(None for _ in tensors))
+
+    def vmap(self, batch: Batch, x: Tensor, g: Tensor, *tensors: Tensor, index: Index) -> Tensor:
+        into = batched(batch, x, 0, index, tensors, 2)
+        return _add_at(full(batch, x, 0), arrays_in_front(full(batch, g, 1), into.plan), *into.tensors, index=into.index)
+
+    def work(self, x: Any, g: Any, *tensors: Any, index: Index) -> Work:
+        return Work(math.prod(g.shape), math.prod(g.shape) * g.dtype.itemsize * (6 if tensors else 3))
+
+    samples = Drawn(
+        lambda rng: [
+            Sample((x, rng.standard_normal(np.shape(x[filled(index, tensors)])), *tensors), {"index": index})
+            for x, tensors, index in [
+                (rng.standard_normal((3, 4)), (), (slice(None, None, -1), slice(1, 3))),
+                (rng.standard_normal((3, 4)), (), (slice(None),)),
+                (rng.standard_normal((3, 4)), (np.array(1),), (FULL, "i", None)),
+                *_gather_cases(rng),
+            ]
+        ]
+    )
+
+
+def accumulated(x: Tensor, y: Tensor) -> Tensor:
+    """``x + y`` for tensors of one shape and dtype; of which one that is scattered is added where it belongs only.
+
+    So the gradient of a loop over ``x[0]``, ``x[1]``, ... costs one pass over x, and not one for each.
+    """
+    if y.node.op is not scatter:
+        x, y = y, x
+    if y.node.op is not scatter or x.dtype != y.dtype:
+        return add(x, y)
+    g, _, *tensors = y.node.inputs
+    return _add_at(x, g, *tensors, index=y.node.attrs["index"])
+
+
 class Put(Op):
     """``x`` with ``values``, which broadcast, at an index; where it names a position twice the last one stays."""
 
@@ -431,6 +487,7 @@ class Nonzero(Op):
 
 
 _getitem = op(Getitem)
+_add_at = op(AddAt)
 gather = op(Gather)
 scatter = op(Scatter)
 put = op(Put)
@@ -511,7 +568,9 @@ class Place:
         shape = picked(x, self._index, self._tensors).shape
         if values.shape != shape or None in shape:
             values = values + astype(zeros_like(pick(x, self._tensors, self._index)), values.dtype)
-        return x + scatter(values, x, *self._tensors, index=self._index)
+        if values.dtype != x.dtype:
+            return x + scatter(values, x, *self._tensors, index=self._index)
+        return _add_at(x, values, *self._tensors, index=self._index)
 
 
 def at(x: Tensor) -> At:

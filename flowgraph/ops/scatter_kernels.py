@@ -25,7 +25,7 @@ def add_at(xp: Any, out: Any, index: tuple[Any, ...], tensors: Sequence[Any], fi
     """
     arrays = [i for i, item in enumerate(index) if item.__class__ in (str, int)]
     side_by_side = arrays == list(range(arrays[0], arrays[-1] + 1)) and all(item == slice(None) for item in index[: arrays[0]])
-    if xp is not np or not side_by_side or len(index) > arrays[-1] + 1 or g.dtype.kind in "bO":
+    if xp is not np or not side_by_side or len(index) > arrays[-1] + 1 or g.dtype.kind == "b" or not out.flags.c_contiguous:
         xp.add.at(out, filled, g)  # (CuPy's own adds in no fixed order)
         return
     first, last = arrays[0], arrays[-1] + 1
@@ -37,7 +37,7 @@ def add_at(xp: Any, out: Any, index: tuple[Any, ...], tensors: Sequence[Any], fi
         return
     rows = np.zeros((count, before * width), out.dtype)
     add_rows(rows, at, g.reshape(before, at.size, width).swapaxes(0, 1).reshape(at.size, before * width))
-    out[...] = rows.reshape(count, before, width).swapaxes(0, 1).reshape(out.shape)
+    out += rows.reshape(count, before, width).swapaxes(0, 1).reshape(out.shape)
 
 
 def _flat_positions(items: Sequence[Any], sizes: Sequence[int], first: int) -> Any:
@@ -58,16 +58,16 @@ def check_positions(position: Any, size: int, axis: int) -> None:
 
 
 def add_rows(out: Any, at: Any, rows: Any) -> None:
-    """``out[at[i]] += rows[i]`` for every i, where out is zeros: shapes (positions, width), (n,) with positions from 0 on, (n, width)."""
+    """``out[at[i]] += rows[i]`` for every i: shapes (positions, width), (n,) with positions from 0 on, and (n, width)."""
     if not rows.size:
         return
     width = rows.shape[1]
     if width <= NARROW and rows.dtype in (np.float32, np.float64):
         cells = at if width == 1 else np.ravel(at[:, None] * width + np.arange(width))
-        out[...] = np.bincount(cells, rows.ravel(), out.size).reshape(out.shape)
+        out += np.bincount(cells, rows.ravel(), out.size).reshape(out.shape).astype(out.dtype, copy=False)
         return
     if rows.dtype.kind in "fV" and rows.dtype.itemsize < 4:  # narrow floats add up in float32
-        wide = np.zeros(out.shape, np.float32)
+        wide = out.astype(np.float32)
         add_rows(wide, at, rows.astype(np.float32))
         out[...] = wide
         return
@@ -79,10 +79,9 @@ def add_rows(out: Any, at: Any, rows: Any) -> None:
     # theirs by a sum each.
     often = counts > ROUNDS
     for start, count in zip(starts[often].tolist(), counts[often].tolist(), strict=True):
-        np.sum(rows[order[start : start + count]], axis=0, out=out[at[start]])
+        out[at[start]] += np.sum(rows[order[start : start + count]], axis=0)
     starts, counts = starts[~often], counts[~often]
-    out[at[starts]] = rows[order[starts]]
-    for number in range(1, int(counts.max(initial=0))):
+    for number in range(int(counts.max(initial=0))):
         here = starts[counts > number]
         out[at[here]] += rows[order[here + number]]
 
