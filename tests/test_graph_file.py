@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import flowgraph as fg
-from flowgraph.graph import OPS
+from flowgraph.graph import OPS, SubGraph
 from flowgraph.io.attributes import BadAttribute, read_attribute, write_attribute
 
 HERE = Path(__file__).name
@@ -72,6 +72,11 @@ def described(graph):
 
 
 def plain(value):
+    if isinstance(value, SubGraph):
+        tensors = [value.inputs, value.captures.values(), value.outputs]
+        return described(value), [[(t.node.id, t.index) for t in each] for each in tensors], value.root.scope, value.root.device
+    if isinstance(value, fg.Node):
+        return "node", value.id
     return (value.shape, value.dtype, value.tobytes()) if isinstance(value, np.ndarray) else value
 
 

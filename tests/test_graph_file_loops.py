@@ -125,7 +125,7 @@ CHANGES = [
     (["sub_graph", "captures"], {}, "'captures' is missing"),
     (["sub_graph", "captures", 0], 3, "has a capture that is none: 3"),
     (["sub_graph", "captures", 0, 0], [99, 0], "has an input that is no earlier tensor"),
-    (["sub_graph", "outputs"], [], "has an operation that does not fit its inputs"),
+    (["sub_graph", "outputs"], [], "says that an output is () float64, (3,) float64, but it is () float64"),
     (["sub_graph", "outputs", 0], [99, 0], "has an input that is no earlier tensor"),
     (["sub_graph", "nodes", 0, "op"], "exit", "has an operation that is not known here, 'exit'"),
     (["sub_graph", "nodes", 0, "location"], 99, "has no location 99"),

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import Any
 
 from ..errors import FlowgraphError
-from ..graph import OPS, Graph, Location, Node, Spec, Tensor
+from ..graph import OPS, Graph, Location, Node, Spec, SubGraph, Tensor
 from ..graph.context import Context
 from ..graph.spec import as_shape, format_spec, is_known
 from .attributes import Arrays, BadAttribute, as_dtype_named, read_attribute
 from .graph_writer import FORMAT, VERSION
+
+DEPTH = 50  # graphs within graphs: more of them than anyone writes, and fewer than Python has stack for
 
 
 class Damage(Exception):
@@ -22,7 +25,10 @@ class Damage(Exception):
 
 
 class Reader:
-    """A document made a graph, each claim of it checked."""
+    """A document made a graph.
+
+    graph  what it holds
+    """
 
     def __init__(self, document: Any, arrays: Arrays) -> None:
         if not isinstance(document, dict) or document.get("format") != FORMAT:
@@ -33,9 +39,32 @@ class Reader:
                 f"has version {version!r:.80} of the format, and this flowgraph reads version {VERSION}",
                 help="a newer flowgraph reads newer files: pip install --upgrade flowgraph",
             )
+        locations = [_location(entry) for entry in _field(document, "locations", list)]
         self.graph = Graph()
-        self._arrays = arrays
-        self._locations = [self._location(entry) for entry in _field(document, "locations", list)]
+        _Nodes(self.graph, document, arrays, locations)
+        self._remember()
+
+    def _remember(self) -> None:
+        """What later nodes share with those that are there: scalar constants, and the key and the streams of random draws."""
+        for node in self.graph.nodes:
+            if node.op.name == "run_key":
+                self.graph.memo.setdefault("run_key", node.outputs[0])
+            elif node.op.name == "constant" and node._label is None and node.outputs[0].shape == ():
+                value = node.attrs["value"]
+                self.graph._constants.setdefault((value.dtype, value.tobytes()), node.outputs[0])
+        inner = [node.attrs["stream"] - 2**32 for node in _inside(self.graph) if type(node.attrs.get("stream")) is int]
+        if inner:
+            self.graph.memo["inner_draws"] = max(0, *inner)
+
+
+class _Nodes:
+    """The nodes of one graph: of the document itself, or of a sub-graph that a node in it holds."""
+
+    def __init__(self, graph: Graph, document: Any, arrays: Arrays, locations: list[Location], depth: int = 0) -> None:
+        if depth > DEPTH:
+            raise Damage(f"has graphs within graphs, more than {DEPTH} deep")
+        self.graph, self._depth = graph, depth
+        self._arrays, self._locations = arrays, locations
         self._rows = _field(document, "contexts", list)
         self._contexts: dict[int, Context] = {}
         for row in _field(document, "nodes", list):
@@ -43,9 +72,8 @@ class Reader:
                 self._add(row)
             except Damage as damage:
                 op = row.get("op", "?") if isinstance(row, dict) else "?"
-                damage.node = f"number {len(self.graph)}, op {op!s:.80}"
+                damage.node = damage.node or f"number {len(self.graph)}, op {op!s:.80}"
                 raise
-        self._remember()
 
     def _add(self, row: Any) -> None:
         name = _field(row, "op", str)
@@ -77,10 +105,43 @@ class Reader:
         self.graph.append(op, inputs, attrs, outputs, context, label, self._locations[location], 0)
 
     def _attribute(self, key: str, value: Any) -> Any:
+        if isinstance(value, dict) and "sub_graph" in value:
+            return self._sub_graph(value["sub_graph"])
+        if isinstance(value, dict) and "node" in value:
+            return self._node(value["node"])
         try:
             return read_attribute(value, self._arrays)
         except BadAttribute as error:
             raise Damage(f"has an attribute, {key!r:.80}, that cannot be read: {error}") from error
+
+    def _sub_graph(self, document: Any) -> SubGraph:
+        scope, device = _field(document, "scope", str), document.get("device")
+        if device is not None and not isinstance(device, str):
+            raise Damage(f"has a device that is no text: {device!r:.80}")
+        sub = SubGraph(Context(self.graph), "sub_graph")
+        sub.root = Context(sub, scope, device)
+        inside = _Nodes(sub, document, self._arrays, self._locations, self._depth + 1)
+        sub.inputs = [inside._parameter(pair) for pair in _field(document, "inputs", list)]
+        for entry in _field(document, "captures", list):
+            if not isinstance(entry, list) or len(entry) != 2:
+                raise Damage(f"has a capture that is none: {entry!r:.80}")
+            inner = inside._parameter(entry[1])
+            # One of a graph that is not here stands for itself: nothing will look it up.
+            outer = inner if entry[0] is None else self._input(entry[0])
+            if outer in sub.captures:
+                raise Damage("captures a tensor twice")
+            sub.captures[outer] = inner
+        sub.outputs = [inside._input(pair) for pair in _field(document, "outputs", list)]
+        own = [*sub.inputs, *sub.captures.values()]
+        if len(set(own)) < len(own) or {tensor.node for tensor in own} < {n for n in sub.nodes if n.op.name == "placeholder"}:
+            raise Damage("has a sub-graph with an input twice, or a placeholder that is none of its inputs")
+        return sub
+
+    def _parameter(self, pair: Any) -> Tensor:
+        tensor = self._input(pair)
+        if tensor.node.op.name != "placeholder":
+            raise Damage(f"has a sub-graph with an input that is no placeholder: {pair!r:.80}")
+        return tensor
 
     def _input(self, pair: Any) -> Tensor:
         if isinstance(pair, list) and len(pair) == 2 and all(type(number) is int for number in pair):
@@ -107,36 +168,38 @@ class Reader:
                 raise Damage(f"has a device that is no text: {device!r:.80}")
             control = tuple(self._node(before) for before in _field(row, "control", list))
             made = Context(self.graph, path, device, control, None if forward is None else self._node(forward))
-            if (path, device, control, forward) == ("", None, (), None):
+            if (path, device, control, forward) == (self.graph.root.scope, self.graph.root.device, (), None):
                 made = self.graph.root
             self._contexts[number] = made
         return self._contexts[number]
 
-    def _location(self, entry: Any) -> Location:
-        if isinstance(entry, list) and len(entry) == 4:
-            file, line, function, columns = entry
-            if isinstance(file, str) and type(line) is int and isinstance(function, str):
-                if columns is None:
-                    return self._checked(Location(file, line, function))
-                if isinstance(columns, list) and len(columns) == 2 and all(type(c) is int for c in columns):
-                    return self._checked(Location(file, line, function, (columns[0], columns[1])))
-        raise Damage(f"has a location that is none: {entry!r:.80}")
 
-    def _checked(self, location: Location) -> Location:
-        # Messages show the line: a pipe or a device in the place of a source file would be read, too, without an end.
-        file = location.file
-        if "\0" in file or (os.path.exists(file) and not os.path.isfile(file)):
-            raise Damage(f"names a source file that is no file: {location.file!r:.80}")
-        return location
+def _location(entry: Any) -> Location:
+    if isinstance(entry, list) and len(entry) == 4:
+        file, line, function, columns = entry
+        if isinstance(file, str) and type(line) is int and isinstance(function, str):
+            if columns is None:
+                return _checked(Location(file, line, function))
+            if isinstance(columns, list) and len(columns) == 2 and all(type(c) is int for c in columns):
+                return _checked(Location(file, line, function, (columns[0], columns[1])))
+    raise Damage(f"has a location that is none: {entry!r:.80}")
 
-    def _remember(self) -> None:
-        """What later nodes share with those that are there: scalar constants, and the key of random draws."""
-        for node in self.graph.nodes:
-            if node.op.name == "run_key":
-                self.graph.memo.setdefault("run_key", node.outputs[0])
-            elif node.op.name == "constant" and node._label is None and node.outputs[0].shape == ():
-                value = node.attrs["value"]
-                self.graph._constants.setdefault((value.dtype, value.tobytes()), node.outputs[0])
+
+def _checked(location: Location) -> Location:
+    # Messages show the line: a pipe or a device in the place of a source file would be read, too, without an end.
+    file = location.file
+    if "\0" in file or (os.path.exists(file) and not os.path.isfile(file)):
+        raise Damage(f"names a source file that is no file: {location.file!r:.80}")
+    return location
+
+
+def _inside(graph: Graph) -> Iterator[Node]:
+    """The nodes of the sub-graphs in ``graph``, and of those in them."""
+    for node in graph.nodes:
+        for value in node.attrs.values():
+            if isinstance(value, SubGraph):
+                yield from value.nodes
+                yield from _inside(value)
 
 
 def _field(row: Any, key: str, kind: type[Any]) -> Any:

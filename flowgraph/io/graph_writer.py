@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import GraphError
-from ..graph import Node
+from ..graph import Node, SubGraph, Tensor
 from ..graph.context import Context
 from ..graph.report import where
 from ..ops.state import Initializer
@@ -16,21 +16,26 @@ VERSION = 1
 
 
 class Writer:
-    """Nodes as JSON, with the contexts and locations that many of them share written once."""
+    """Nodes as JSON, with the contexts and locations that many of them share written once.
 
-    def __init__(self) -> None:
-        self.arrays: Arrays = {}
+    around  the writer of the graph around, for a sub-graph: they share arrays and locations
+    prefix  of the names of the arrays
+    """
+
+    def __init__(self, around: Writer | None = None, prefix: str = "") -> None:
+        self.arrays: Arrays = {} if around is None else around.arrays
+        self.locations: list[list[Any]] = [] if around is None else around.locations
+        self._location_numbers: dict[Any, int] = {} if around is None else around._location_numbers
+        self._seen: dict[Any, int] = {} if around is None else around._seen  # the line of a code object and offset, which is slow to find
         self.contexts: list[dict[str, Any]] = []
-        self.locations: list[list[Any]] = []
         self._context_numbers: dict[Any, int] = {}
-        self._location_numbers: dict[Any, int] = {}
-        self._seen: dict[Any, int] = {}  # the line of a code object and offset, which is slow to find
+        self._prefix = prefix
 
     def node(self, node: Node) -> dict[str, Any]:
         row: dict[str, Any] = {"op": node.op.name}
         if node._label is not None:
             row["label"] = node._label
-        row["inputs"] = [[tensor.node.id, tensor.index] for tensor in node.inputs]
+        row["inputs"] = list(map(_pair, node.inputs))
         row["outputs"] = [[dtype_name(out.dtype), list(out.shape)] for out in node.outputs]
         if node.attrs:
             row["attrs"] = {key: self._attribute(node, key, value) for key, value in node.attrs.items()}
@@ -39,8 +44,13 @@ class Writer:
         return row
 
     def _attribute(self, node: Node, key: str, value: Any) -> Any:
+        name = f"{self._prefix}{node.id}/{key}"
+        if isinstance(value, SubGraph):
+            return {"sub_graph": Writer(self, f"{name}/")._sub_graph(value, node)}
+        if isinstance(value, Node):
+            return {"node": value.id} if value.graph is node.graph else None
         try:
-            return write_attribute(value, f"{node.id}/{key}", self.arrays)
+            return write_attribute(value, name, self.arrays)
         except TypeError as kind:
             what = f"a function, {getattr(value, '__qualname__', value)}" if callable(value) else str(kind)
             if isinstance(value, Initializer):
@@ -52,6 +62,20 @@ class Writer:
             )
             error.node = node
             raise error from None
+
+    def _sub_graph(self, sub: SubGraph, holder: Node) -> dict[str, Any]:
+        nodes = [self.node(node) for node in list(sub.nodes)]
+        # A node that was made anew in another graph holds the sub-graph of the first, whose captures are of that one's graph.
+        captures = [[_pair(outer) if outer.graph is holder.graph else None, _pair(inner)] for outer, inner in sub.captures.items()]
+        return {
+            "scope": sub.root.scope,
+            "device": sub.root.device,
+            "contexts": self.contexts,
+            "nodes": nodes,
+            "inputs": list(map(_pair, sub.inputs)),
+            "captures": captures,
+            "outputs": list(map(_pair, sub.outputs)),
+        }
 
     def _context(self, context: Context) -> int:
         control = tuple(node.id for node in context.control)
@@ -72,3 +96,7 @@ class Writer:
                 self.locations.append([location.file, location.line, location.function, columns])
             self._seen[place] = number
         return self._seen[place]
+
+
+def _pair(tensor: Tensor) -> list[int]:
+    return [tensor.node.id, tensor.index]

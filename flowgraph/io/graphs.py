@@ -13,6 +13,14 @@ What is loaded is data. Operations are looked up by name in the registry, attrib
 
 A node's place in the list is its id, and it knows only smaller ids: inputs are pairs of a node's id and the index of
 its output, ``control`` and ``forward`` are ids. ``label`` and ``attrs`` stand where a node has them.
+
+The body of a loop and the branches of a condition are attributes:
+
+    "attrs": {"body": {"sub_graph": {"scope": "scan", "device": null, "contexts": [...], "nodes": [...],
+                                     "inputs": [[0, 0], ...], "captures": [[[2, 0], [1, 0]], ...], "outputs": [[5, 0]]}}}
+
+with ids of their own; a capture is the tensor outside and the placeholder inside that stands for it. ``{"node": 7}`` is an attribute
+that is a node of the same graph.
 """
 
 from __future__ import annotations
