@@ -36,6 +36,7 @@ from .errors import (
     UninitializedError,
 )
 from .graph import Graph, Node, Shape, Tensor, get_default_graph
+from .graph.graph import COLLECTING_RARELY
 from .graph.location import Location, here
 from .graph.report import where
 from .graph.spec import format_shape, format_spec
@@ -216,7 +217,8 @@ class Session:
                 self._programs.move_to_end(key)
                 return program
         self._growth.check()
-        program = Program(compile_plan(flat, shapes, self.device, passes=self.passes), self.memory)
+        with COLLECTING_RARELY:  # a plan has as many objects as the graph, and none is garbage
+            program = Program(compile_plan(flat, shapes, self.device, passes=self.passes), self.memory)
         with self._lock:
             self._programs[key] = program
             while len(self._programs) > PLANS_KEPT:

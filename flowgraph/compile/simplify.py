@@ -11,6 +11,7 @@ None changes the bits of a value, and none removes an error: what raises while i
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
@@ -131,9 +132,6 @@ def _key(found: Simplified, node: Node, inputs: Sequence[Tensor]) -> Any:
 
 
 def _fold(found: Simplified, node: Node, inputs: Sequence[Tensor], device: Device) -> bool:
-    spec = found.spec(node.outputs[0])
-    if not is_known(spec.shape) or spec.dtype.itemsize * int(np.prod(spec.shape, dtype=float)) > FOLDED_BYTES:
-        return False
     arrays = []
     for position, tensor in enumerate(inputs):
         told = found.spec(tensor)
@@ -144,6 +142,9 @@ def _fold(found: Simplified, node: Node, inputs: Sequence[Tensor], device: Devic
             arrays.append(device.xp.asarray(value) if value.ndim else value[()])
         else:
             return False
+    spec = found.spec(node.outputs[0])
+    if not is_known(spec.shape) or spec.dtype.itemsize * math.prod(spec.shape) > FOLDED_BYTES:
+        return False
     try:
         with np.errstate(all="ignore"):
             value = np.array(node.op.bind(np, node.attrs)(*arrays))

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from .op import Op
 
 
-class _Building:
-    """Makes full garbage collections rare while a ``with Graph()`` is open; young objects are collected as ever.
+class Rarely:
+    """Makes full garbage collections rare while it is entered (``with Graph()``, planning); young objects are collected as ever.
 
     Nodes are made by the hundred thousand and none is garbage, yet each full collection visits all of them: without this, a
     million nodes take up to twice as long to build. The user's thresholds come back when the last block is left.
@@ -35,21 +35,21 @@ class _Building:
         self._depth = 0
         self._thresholds = (0, 0, 0)
 
-    def begin(self) -> None:
+    def __enter__(self) -> None:
         with self._lock:
             if self._depth == 0:
                 self._thresholds = gc.get_threshold()
                 gc.set_threshold(*self._thresholds[:2], max(self._thresholds[2], 1000))
             self._depth += 1
 
-    def end(self) -> None:
+    def __exit__(self, *exc: Any) -> None:
         with self._lock:
             self._depth -= 1
             if self._depth == 0:
                 gc.set_threshold(*self._thresholds)
 
 
-_BUILDING = _Building()
+COLLECTING_RARELY = Rarely()
 
 
 class Graph:
@@ -83,11 +83,11 @@ class Graph:
         context = entered(self.root)
         context.__enter__()
         self._entered.append(context)
-        _BUILDING.begin()
+        COLLECTING_RARELY.__enter__()
         return self
 
     def __exit__(self, *exc: Any) -> None:
-        _BUILDING.end()
+        COLLECTING_RARELY.__exit__()
         self._entered.pop().__exit__(*exc)
 
     def __len__(self) -> int:

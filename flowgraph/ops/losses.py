@@ -236,7 +236,7 @@ def kl_divergence(log_p: Any, log_q: Any, axis: int = -1) -> Tensor:
     raises        ShapeError when the shapes differ
 
     >>> session.run(fg.nn.kl_divergence(np.log([0.5, 0.5]), np.log([0.25, 0.75]))).round(4)
-    array(0.1438)
+    np.float64(0.1438)
     """
     p, q = _paired("kl_divergence", log_p, log_q)
     gone = equal(p, -math.inf)
