@@ -180,7 +180,7 @@ def sigmoid_cross_entropy(logits: Any, labels: Any) -> Tensor:
     raises   ShapeError when the shapes differ
 
     >>> session.run(fg.nn.sigmoid_cross_entropy([0.0, 800.0, -800.0], [1.0, 1.0, 1.0])).round(4)
-    array([  0.6931,   0.    , 800.    ])
+    array([6.931e-01, 0.000e+00, 8.000e+02])
     """
     logits, labels = _sigmoid_cross_entropy.lift((logits, labels))
     return _sigmoid_cross_entropy(logits, labels if labels.dtype.kind in "fV" else astype(labels, logits.dtype))
