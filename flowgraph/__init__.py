@@ -49,7 +49,7 @@ from .ops.create import (
     zeros,
     zeros_like,
 )
-from .ops.cumulative import cumulative_prod, cumulative_sum
+from .ops.cumulative import cumulative_prod, cumulative_sum, diff
 from .ops.diagonals import diag, tril, triu
 from .ops.einsum import einsum, kron, outer, tensordot, vecdot
 from .ops.elementwise import (
@@ -215,8 +215,8 @@ __all__ = [
     "nextafter", "not_equal", "positive", "pow", "rad2deg", "real", "reciprocal", "remainder", "round", "sign", "signbit", "sin", "sinc",
     "sinh", "sqrt", "square", "subtract", "tan", "tanh", "trunc", "where",
     # reductions
-    "all", "any", "argmax", "argmin", "count_nonzero", "cumulative_prod", "cumulative_sum", "logsumexp", "max", "mean", "median", "min",
-    "prod", "quantile", "size", "std", "sum", "var",
+    "all", "any", "argmax", "argmin", "count_nonzero", "cumulative_prod", "cumulative_sum", "diff", "logsumexp", "max", "mean", "median",
+    "min", "prod", "quantile", "size", "std", "sum", "var",
     # shapes
     "arange", "argsort", "bincount", "broadcast_arrays", "broadcast_to", "concat", "expand_dims", "eye", "flip", "full",
     "full_like", "isin", "linspace", "meshgrid", "moveaxis", "nonzero", "ones", "ones_like", "pad", "permute_dims", "repeat",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import flowgraph as fg
-from flowgraph.errors import DtypeError, ExecutionError, GradientError, GraphError
+from flowgraph.errors import ArgumentError, DtypeError, ExecutionError, GradientError, GraphError
 from flowgraph.graph import OPS, Spec
 from flowgraph.ops.elementwise import Binary, Unary
 
@@ -325,3 +325,8 @@ def test_numbers_of_python_take_the_dtype_that_numpy_gives_them(graph, function)
         except DtypeError:
             have = None
         assert have == want, (dtype, number)
+
+
+def test_round_takes_a_whole_number_of_digits(graph):
+    with pytest.raises(ArgumentError, match=r"round: decimals is a whole number, got 1.5"):
+        fg.round(fg.constant(1.0), 1.5)  # type: ignore[arg-type]

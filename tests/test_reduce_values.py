@@ -192,6 +192,10 @@ def test_positions_agree_with_numpy_and_are_the_first_of_equals(session, name):
         (lambda x: fg.logsumexp(fg.astype(x, "int64")), DtypeError, "needs real floats, got int64"),
         (lambda x: fg.prod(x, axis=5), ShapeError, "prod: axis 5 is out of range for 2 dimensions"),
         (lambda x: fg.sum(x, axis=(1, -1)), ShapeError, "names an axis twice"),
+        (lambda x: fg.sum(x, axis=1.5), ArgumentError, "sum: axis must be an int, got 1.5"),  # type: ignore[arg-type]
+        (lambda x: fg.sum(x, axis=True), ArgumentError, "sum: axis must be an int, got True"),
+        (lambda x: fg.diff(x, axis=2), ShapeError, "diff: axis 2 is out of range for 2 dimensions"),
+        (lambda x: fg.diff(x, n=-1), ArgumentError, "diff: n is a whole number, at least 0, got -1"),
     ],
 )
 def test_an_impossible_reduction_is_refused_with_its_reason(graph, call, error, text):
@@ -286,3 +290,11 @@ def test_more_elements_than_half_precision_counts_have_right_gradients():
         for slope in session.run(slopes, {t: x, u: x}):
             assert slope.dtype == "float16"
             np.testing.assert_allclose(slope.astype(float), 0.04096, rtol=1e-2)
+
+
+@pytest.mark.parametrize("n", [0, 1, 2])
+@pytest.mark.parametrize("axis", [0, 1, -1])
+@pytest.mark.parametrize("dtype", ["float64", "int64", "bool"])
+def test_differences_agree_with_numpy(session, n, axis, dtype):
+    array = np.random.default_rng(6).uniform(-2, 2, (3, 4)).astype(dtype)
+    np.testing.assert_array_equal(session.run(np.diff(fg.constant(array), n=n, axis=axis)), np.diff(array, n=n, axis=axis))

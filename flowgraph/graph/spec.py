@@ -176,9 +176,8 @@ def normalize_axes(axis: int | Sequence[int] | None, ndim: int) -> tuple[int, ..
     """``axis`` (None for all) as a sorted tuple counted from the front, without repeats."""
     if axis is None:
         return tuple(range(ndim))
-    if isinstance(axis, int | np.integer):
-        axis = (int(axis),)
-    axes = sorted(normalize_axis(a, ndim) for a in axis)
+    named: Sequence[Any] = axis if isinstance(axis, tuple | list) else (axis,)
+    axes = sorted(normalize_axis(a, ndim) for a in named)
     if len(set(axes)) != len(axes):
-        raise ShapeError(f"axis {tuple(axis)} names an axis twice")
+        raise ShapeError(f"axis {tuple(named)} names an axis twice")
     return tuple(axes)

@@ -14,7 +14,7 @@ from ..graph.op import Batch, Slicing, public
 from ..graph.spec import format_shape, normalize_axis, promote_dtypes
 from .batching import full
 from .bits import wide
-from .elementwise import astype, conj, rowwise
+from .elementwise import astype, conj, not_equal, rowwise
 from .join import concat
 from .samples import COMPLEX, LOW, Over
 from .shape import flip, ones_like, zeros_like
@@ -182,19 +182,43 @@ def cumulative_prod(x: Any, axis: int | None = None, include_initial: bool = Fal
     return _along(_cumulative_prod, x if dtype is None else astype(x, dtype), axis, ones_like if include_initial else None)
 
 
+def diff(x: Any, n: int = 1, axis: int = -1) -> Tensor:
+    """Differences of neighbours along ``axis``, ``x[i + 1] - x[i]``; the inverse of a running sum.
+
+    n        how many times in a row; the axis is shorter by one each time
+    returns  dtype of ``x``; for booleans, whether neighbours differ
+    raises   ArgumentError for a negative ``n``, ShapeError for an ``axis`` out of range
+
+    >>> session.run(fg.diff([1.0, 4.0, 9.0, 16.0], n=2))
+    array([2., 2.])
+    """
+    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 0:
+        raise ArgumentError(f"diff: n is a whole number, at least 0, got {n!r}")
+    (x,) = _cumulative_sum.lift((x,))
+    before = (slice(None),) * _place("diff", x, axis)
+    for _ in range(n):
+        high, low = x[(*before, slice(1, None))], x[(*before, slice(None, -1))]
+        x = not_equal(high, low) if x.dtype.kind == "b" else high - low
+    return x  # type: ignore[no-any-return]
+
+
 def _along(operation: Cumulative, x: Any, axis: int | None, initial: Any) -> Tensor:
     (x,) = operation.lift((x,))
     name = operation.name
     if axis is None and x.ndim != 1:
         raise ArgumentError(f"{name}: name the axis, as {x.name} {format_shape(x.shape)} has {x.ndim} of them", help=f"{name}(x, axis=-1)")
-    try:
-        place = normalize_axis(0 if axis is None else axis, x.ndim)
-    except ShapeError as error:
-        raise ShapeError(f"{name}: {error.message}", help=f"its input {x!r} has {x.ndim} dimensions") from None
+    place = _place(name, x, 0 if axis is None else axis)
     y = operation(x, axis=place)
     if initial is None:
         return y
     return concat((initial(FUNCTIONS["sum"](y, axis=place, keepdims=True)), y), place)  # of the sum only the shape is used
+
+
+def _place(name: str, x: Tensor, axis: int) -> int:
+    try:
+        return normalize_axis(axis, x.ndim)
+    except (ShapeError, ArgumentError) as error:
+        raise type(error)(f"{name}: {error.message}", help=f"its input {x!r} has {x.ndim} dimensions") from None
 
 
 def _cumsum(x: Any, axis: int | None = None, dtype: Any = None) -> Tensor:
@@ -207,5 +231,6 @@ def _cumprod(x: Any, axis: int | None = None, dtype: Any = None) -> Tensor:
 
 public(cumulative_sum, "cumulative_sum", "add.accumulate")
 public(cumulative_prod, "cumulative_prod", "multiply.accumulate")
+public(diff)
 public(_cumsum, "cumsum")
 public(_cumprod, "cumprod")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DtypeError, ShapeError
+from ..errors import ArgumentError, DtypeError, ShapeError
 from ..graph import Op, Shape, Spec, Tensor, Work, no_gradient, op
 from ..graph.op import Batch, Slicing, public
 from ..graph.spec import is_known, normalize_axes
@@ -173,7 +173,8 @@ class Logsumexp(Reduction):
             else:
                 top = xp.max(x, axis=axis, keepdims=True).astype(dtype, copy=False)
                 top = xp.where(xp.isfinite(top), top, dtype.type(0))  # inf - inf would be NaN
-            total = xp.log(xp.sum(xp.exp(x - top, dtype=dtype), axis=axis, keepdims=True))
+            shifted = xp.subtract(x, top, dtype=dtype)
+            total = xp.log(xp.sum(xp.exp(shifted, out=shifted), axis=axis, keepdims=True))
             return xp.add(total, top).reshape(reduced(x.shape, axis, keepdims))
 
         result = logsumexp(wide(x.dtype), None).astype(x.dtype, copy=False)
@@ -365,10 +366,11 @@ def _reduce(operation: Reduction, x: Any, axis: Axis, keepdims: bool, dtype: Any
 
 
 def _axes(operation: Op, x: Tensor, axis: Axis) -> tuple[int, ...]:
+    """``axis`` as the ops store it, or the error with the op's name."""
     try:
         return normalize_axes(axis, x.ndim)
-    except ShapeError as error:
-        raise ShapeError(f"{operation.name}: {error.message}", help=f"its input {x!r} has {x.ndim} dimensions") from None
+    except (ShapeError, ArgumentError) as error:
+        raise type(error)(f"{operation.name}: {error.message}", help=f"its input {x!r} has {x.ndim} dimensions") from None
 
 
 def size(x: Any, axis: int | None = None) -> Tensor:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import numpy as np
+
+from ...errors import ArgumentError
 from ...graph import Tensor, no_gradient, op
 from ...graph.op import public
 from ..samples import LOW, unary
@@ -53,10 +56,13 @@ def round(x: Any, decimals: int = 0) -> Tensor:
 
     decimals  may be negative: -2 rounds to hundreds
     returns   dtype of ``x``; integers stay as they are unless ``decimals`` is negative
+    raises    ArgumentError for ``decimals`` that are no whole number
 
     >>> session.run(fg.round([0.5, 1.5, 2.344], 2))
     array([0.5 , 1.5 , 2.34])
     """
+    if not isinstance(decimals, int | np.integer):
+        raise ArgumentError(f"round: decimals is a whole number, got {decimals!r}")
     (number,) = rint.lift((x,))
     if number.dtype.kind in "biu":
         scale = 10 ** -min(decimals, 0)
