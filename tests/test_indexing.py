@@ -249,8 +249,14 @@ def test_values_that_do_not_fit_are_refused(graph):
     x = fg.constant(np.zeros((2, 3), "float32"))
     with pytest.raises(ShapeError, match=r"values of shape \(2,\) do not fit where the index gives \(3,\)|do not broadcast"):
         x.at[0].set([1.0, 2.0])
+    with pytest.raises(ShapeError, match=r"do not fit|do not broadcast"):
+        x.at[0].add([1.0, 2.0])
+    with pytest.raises(ShapeError, match=r"values of shape \(2, 3\) do not fit where the index gives \(3,\)"):
+        x.at[0].add(x)
     with pytest.raises(DtypeError, match="a int64 tensor cannot hold float64"):
         fg.constant([1, 2]).at[0].set(0.5)
+    with pytest.raises(DtypeError, match="a int64 tensor cannot hold float64"):
+        fg.constant([1, 2]).at[0].add(0.5)
 
 
 def test_nonzero_gives_positions_row_by_row(graph, session):

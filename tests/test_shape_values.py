@@ -71,6 +71,9 @@ SAME = {
     "take_along_axis": (TIES, lambda xp, x: xp.take_along_axis(x, xp.argsort(x, axis=0), axis=0)),
     "take_along_axis broadcast": (M, lambda xp, x: xp.take_along_axis(x, np.array([[3, -1]]), axis=1)),
     "take_along_axis of one row": (M[:1], lambda xp, x: xp.take_along_axis(x, np.array([[3], [1]]), axis=1)),
+    "take and wrap": (M, lambda xp, x: xp.take(x, [5, -7, 0], axis=0, mode="wrap")),
+    "take and clip": (M, lambda xp, x: xp.take(x, [[5, -7], [0, 1]], axis=1, mode="clip")),
+    "take_along_axis flat": (M, lambda xp, x: xp.take_along_axis(x, np.array([11, 0, -1]), axis=None)),
     "searchsorted": (V, lambda xp, x: xp.searchsorted(xp.sort(x), x - 0.1, side="right")),
     "unique": (TIES, lambda xp, x: xp.unique(x)),
     "unique all": (WHOLE, lambda xp, x: list(xp.unique(x, return_index=True, return_inverse=True, return_counts=True))),
@@ -278,6 +281,7 @@ def test_searching_and_membership_in_a_row_for_each_entry(graph, session):
         (lambda x: fg.diag(x[None]), ShapeError, r"a vector or a matrix is expected, got shape \(1, 3, 4\)"),
         (lambda x: fg.tril(x[0]), ShapeError, r"a matrix is expected, got shape \(4,\)"),
         (lambda x: x.diagonal(0, 1, -1), ShapeError, "axis1 and axis2 are both axis 1"),
+        (lambda x: fg.take(x, 0, mode="warp"), ArgumentError, "got 'warp'"),  # type: ignore[arg-type]
         (lambda x: fg.sort(x, axis=2), ShapeError, "axis 2 is out of range for 2 dimensions"),
     ],
 )

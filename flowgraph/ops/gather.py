@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -10,8 +10,9 @@ from ..errors import ArgumentError, DtypeError, ShapeError
 from ..graph import Op, Spec, Tensor, op
 from ..graph.op import by_loop, public
 from ..graph.spec import format_shape, is_known, normalize_axis
-from .elementwise import astype, equal
+from .elementwise import astype, clip, equal, remainder
 from .indexing import FULL, gather, pick, positions, scatter
+from .reduce import size
 from .samples import Drawn, Sample
 from .shape import broadcast_to, repeat_like
 
@@ -47,12 +48,13 @@ class Bincount(Op):
 _bincount = op(Bincount)
 
 
-def take(x: Any, indices: Any, axis: int | None = None) -> Tensor:
+def take(x: Any, indices: Any, axis: int | None = None, mode: Literal["raise", "wrap", "clip"] = "raise") -> Tensor:
     """The elements of ``x`` at integer ``indices`` along ``axis`` (None: of the flattened tensor); repeated indices are allowed.
 
     indices  integer tensor of any shape, which takes the place of the axis; negative ones count from the end. For a stretch that begins at
              a tensor: ``start + np.arange(length)``
-    raises   DtypeError when they are no integers; a run raises ExecutionError for one out of range
+    mode     what becomes of one out of range: the run raises an ExecutionError, it counts around, or the nearest is taken
+    raises   DtypeError when they are no integers, ArgumentError for another ``mode``
 
     >>> session.run(fg.take([10, 20, 30], [2, 0, 0]))
     array([30, 10, 10])
@@ -60,11 +62,17 @@ def take(x: Any, indices: Any, axis: int | None = None) -> Tensor:
     x, indices = gather.lift((x, indices))
     if axis is None:
         x, axis = x.reshape(-1), 0
-    return pick(x, (indices,), (*(FULL,) * normalize_axis(axis, x.ndim), "i"))
+    place = normalize_axis(axis, x.ndim)
+    if mode not in ("raise", "wrap", "clip"):
+        raise ArgumentError(f'take: mode is "raise", "wrap" or "clip", got {mode!r}')
+    if mode != "raise":
+        length: Any = x.shape[place] if isinstance(x.shape[place], int) else astype(size(x, place), indices.dtype)
+        indices = remainder(indices, length) if mode == "wrap" else clip(indices, 0, length - 1)
+    return pick(x, (indices,), (*(FULL,) * place, "i"))
 
 
-def take_along_axis(x: Any, indices: Any, axis: int = -1) -> Tensor:
-    """For each place in ``indices`` the element of ``x`` at that position along ``axis``, in the same row.
+def take_along_axis(x: Any, indices: Any, axis: int | None = -1) -> Tensor:
+    """For each place in ``indices`` the element of ``x`` at that position along ``axis`` (None: of the flattened x), in the same row.
 
     indices  integer tensor with as many axes as ``x``; on the others the sizes are equal, or one of them is 1
     raises   ShapeError when they do not fit, DtypeError when they are no integers
@@ -74,6 +82,8 @@ def take_along_axis(x: Any, indices: Any, axis: int = -1) -> Tensor:
            [30]])
     """
     x, indices = gather.lift((x, indices))
+    if axis is None:
+        x, axis = x.reshape(-1), 0
     place = normalize_axis(axis, x.ndim)
     if indices.ndim != x.ndim:
         raise ShapeError(

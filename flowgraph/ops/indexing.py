@@ -25,7 +25,7 @@ from ..graph.context import current
 from ..graph.op import Batch, Slicing, as_array, by_loop, public
 from ..graph.spec import broadcast_shapes, format_shape
 from .batching import full, widened
-from .elementwise import add, astype, equal, like, where
+from .elementwise import add, astype, broadcast_like, equal, like, where
 from .samples import UNARY_SHAPES, Drawn, Over, Sample
 from .scatter_kernels import add_at, check_positions
 from .shape import View, repeat_like, reshape, reshape_like, zeros_like
@@ -314,12 +314,22 @@ class Scatter(Op):
     )
 
 
+def check_values(x: Any, values: Any, shape: Shape) -> None:
+    """raises ShapeError or DtypeError unless ``values`` broadcast to ``shape``, which an index of ``x`` gives, and x can hold them."""
+    both = zip(broadcast_shapes(values.shape, shape), shape, strict=False)
+    if len(values.shape) > len(shape) or any(isinstance(a, int) and isinstance(b, int) and a != b for a, b in both):
+        raise ShapeError(f"values of shape {format_shape(values.shape)} do not fit where the index gives {format_shape(shape)}")
+    if not np.can_cast(values.dtype, x.dtype, "same_kind"):
+        raise DtypeError(f"a {x.dtype} tensor cannot hold {values.dtype}", help="cast with fg.astype(values, dtype)")
+
+
 class AddAt(Op):
     """``x`` with ``g`` added at an index: ``x + scatter(g)`` at the price of the elements that are there."""
 
     in_place = True
 
     def infer(self, x: Any, g: Any, *tensors: Any, index: Index) -> Any:
+        check_values(x, g, picked(x, index, tensors).shape)
         return Spec(x.shape, x.dtype)
 
     def kernel(self, xp: Any, x: Any, g: Any, *tensors: Any, index: Index, out: Any = None) -> Any:
@@ -335,7 +345,7 @@ class AddAt(Op):
         return out
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor, part: Tensor, *tensors: Tensor, index: Index) -> Any:
-        return (g, lambda: pick(g, tensors, index), *(None for _ in tensors))
+        return (g, lambda: astype(pick(g, tensors, index), part.dtype), *(None for _ in tensors))
 
     def vmap(self, batch: Batch, x: Tensor, g: Tensor, *tensors: Tensor, index: Index) -> Tensor:
         into = batched(batch, x, 0, index, tensors, 2)
@@ -376,12 +386,7 @@ class Put(Op):
     in_place = True
 
     def infer(self, x: Any, values: Any, *tensors: Any, index: Index) -> Any:
-        shape = picked(x, index, tensors).shape
-        both = zip(broadcast_shapes(values.shape, shape), shape, strict=False)
-        if len(values.shape) > len(shape) or any(isinstance(a, int) and isinstance(b, int) and a != b for a, b in both):
-            raise ShapeError(f"values of shape {format_shape(values.shape)} do not fit where the index gives {format_shape(shape)}")
-        if not np.can_cast(values.dtype, x.dtype, "same_kind"):
-            raise DtypeError(f"a {x.dtype} tensor cannot hold {values.dtype}", help="cast with fg.astype(values, dtype)")
+        check_values(x, values, picked(x, index, tensors).shape)
         return Spec(x.shape, x.dtype)
 
     def kernel(self, xp: Any, x: Any, values: Any, *tensors: Any, index: Index, out: Any = None) -> Any:
@@ -565,11 +570,9 @@ class Place:
         array([21,  2,  3])
         """
         x, values = add.lift((self._x, values))
-        shape = picked(x, self._index, self._tensors).shape
-        if values.shape != shape or None in shape:
-            values = values + astype(zeros_like(pick(x, self._tensors, self._index)), values.dtype)
-        if values.dtype != x.dtype:
-            return x + scatter(values, x, *self._tensors, index=self._index)
+        there = pick(x, self._tensors, self._index)  # only its shape is used
+        if len(values.shape) <= len(there.shape) and (values.shape != there.shape or None in there.shape):
+            values = broadcast_like(values, there)
         return _add_at(x, values, *self._tensors, index=self._index)
 
 
