@@ -200,6 +200,22 @@ def test_a_step_before_the_newest_is_not_saved_as_a_restart_would_not_take_it(se
     assert checkpoints.steps == [10, 20]
 
 
+def test_a_disk_that_is_full_costs_no_older_checkpoint_and_leaves_no_half_of_a_new_one(session, tmp_path, monkeypatch):
+    import safetensors.numpy
+
+    def full(arrays, path, metadata):
+        Path(path).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    checkpoints = Checkpoints(tmp_path, session, keep=1)
+    kept = checkpoints.save(1)
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
+        patch.setattr(safetensors.numpy, "save_file", full)
+        checkpoints.save(2)
+    assert list(tmp_path.iterdir()) == [kept]
+    assert checkpoints.restore() == 1
+
+
 def test_a_checkpoint_is_a_file_of_weights_and_loads_in_part(session, tmp_path):
     run(session)
     path = Checkpoints(tmp_path, session).save(1)
