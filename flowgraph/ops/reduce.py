@@ -173,8 +173,7 @@ class Logsumexp(Reduction):
             else:
                 top = xp.max(x, axis=axis, keepdims=True).astype(dtype, copy=False)
                 top = xp.where(xp.isfinite(top), top, dtype.type(0))  # inf - inf would be NaN
-            shifted = xp.subtract(x, top, dtype=dtype)
-            total = xp.log(xp.sum(xp.exp(shifted, out=shifted), axis=axis, keepdims=True))
+            total = xp.log(xp.sum(xp.exp(x - top, dtype=dtype), axis=axis, keepdims=True))
             return xp.add(total, top).reshape(reduced(x.shape, axis, keepdims))
 
         result = logsumexp(wide(x.dtype), None).astype(x.dtype, copy=False)
