@@ -142,7 +142,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--limit", type=int, default=None, help="use only so many training images")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--peak", type=float, default=0.05, help="largest learning rate of the cycle")
+    parser.add_argument("--peak", type=float, default=0.1, help="largest learning rate of the cycle")
     parser.add_argument("--validate", action="store_true", help="hold out 10,000 training images instead of testing")
     parser.add_argument("--out", type=Path, default=Path("out/lenet"))
     commands = parser.add_subparsers(dest="command")
