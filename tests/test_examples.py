@@ -49,3 +49,24 @@ def test_lenet_trains_and_a_fresh_process_classifies_with_its_weights(tmp_path):
     assert re.findall(r"digit_\d\.npy: (\d)", text)[0] == "7"
     for name in ("lenet.safetensors", "filters.png", "training.png", "confusion.png", "graph.svg", "forward.svg"):
         assert (tmp_path / "out" / name).stat().st_size > 500
+
+
+def test_polynomial_regression_finds_the_coefficients_of_the_exact_least_squares(tmp_path):
+    text = run("polynomial_regression.py", cwd=tmp_path)
+    assert number(r"least squares: ([\d.e+-]+)", text) < 1e-9
+    for power, truth in enumerate((0.5, -2.0, 0.3, 1.0)):
+        assert abs(number(rf"x\^{power}: descent +([\d.-]+)", text) - truth) < 0.1
+    assert (tmp_path / "out" / "polynomial_regression" / "fit.png").stat().st_size > 1000
+
+
+def test_the_perceptron_ends_with_all_flowers_told_apart(tmp_path):
+    text = run("perceptron.py", "--out", ".", cwd=tmp_path)
+    assert "accuracy 100.0%" in text
+    assert 0 < number(r"(\d+) corrections in all", text) < number(r"more than (\d+)", text)
+
+
+def test_newton_is_at_the_minimum_where_descent_is_still_on_its_way(tmp_path):
+    text = run("newton.py", "--descent-steps", "1000", "--out", ".", cwd=tmp_path)
+    assert number(r"Newton 6: .* f = ([\d.e+-]+)", text) < 1e-15
+    assert number(r"descent 1000: .* f = ([\d.e+-]+)", text) > 0.1
+    assert (tmp_path / "paths.png").stat().st_size > 1000
