@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import signal
 import threading
 import weakref
 
@@ -15,7 +16,7 @@ from flowgraph.compile.plan import Plan, Task, Unit
 from flowgraph.errors import ExecutionError, RunCancelledError, RunTimeoutError, SessionClosedError
 from flowgraph.graph import OPS, Op, Work, op
 from flowgraph.graph.op import no_gradient
-from flowgraph.runtime import RunState, Schedule
+from flowgraph.runtime import Run, RunState, Schedule
 
 GATES: dict[int, tuple[threading.Event, threading.Event]] = {}
 
@@ -315,3 +316,40 @@ def test_a_value_that_somebody_still_reads_is_not_written_over():
             session.run(step)
         opened.set()
         np.testing.assert_array_equal(future.result(), np.full((100, 100), 2.0))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_interrupt_from_the_keyboard_ends_the_run_and_the_session_stays_usable(threads, monkeypatch):
+    with fg.Graph() as graph:
+        x = fg.placeholder("x", (), "float64")
+        w = fg.variable(1.0, name="w")
+        slow, other = gated(x, 9), gated(x, 10)
+        step = fg.assign(w, slow + other)
+    entered, opened = GATES[9]
+    main = threading.get_ident()
+    cancelled, cancel = threading.Event(), Run.cancel
+
+    def telling(run, reason):
+        cancel(run, reason)
+        cancelled.set()
+
+    monkeypatch.setattr(Run, "cancel", telling)
+
+    def interrupt():
+        assert entered.wait(60)
+        signal.pthread_kill(main, signal.SIGINT)
+        if threads > 1:  # the kernel that runs is waited for
+            assert cancelled.wait(60)
+            opened.set()
+
+    GATES[10][1].set()
+    thread = threading.Thread(target=interrupt)
+    with fg.Session(graph, threads=threads) as session:
+        thread.start()
+        with pytest.raises(KeyboardInterrupt):
+            session.run(step, {x: 1.0})
+        thread.join()
+        opened.set()
+        assert session.variables["w"] == 1.0
+        session.run(step, {x: 1.0})
+        assert session.variables["w"] == 4.0
