@@ -1,0 +1,143 @@
+"""Function: a compiled function of arrays, and its export as a program of its own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..compile import Plan, compile_plan
+from ..compile.source import call_source, is_direct, task_sources
+from ..compile.standalone import write_module
+from ..errors import ArgumentError, SessionClosedError
+from ..graph import Node, Shape, Tensor
+from ..runtime import Program, direct_call
+from .values import check_symbols, flatten, handed_out
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from .session import Session
+
+
+class Function:
+    """A compiled function of arrays; made by ``session.function``. Many threads may call it at once."""
+
+    def __init__(self, session: Session, inputs: Sequence[Tensor], outputs: Any) -> None:
+        self.session = session
+        self.inputs = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
+        for tensor in self.inputs:
+            if not isinstance(tensor, Tensor):
+                raise ArgumentError(f"function: inputs are tensors, got {tensor!r:.80}", help="session.function([x, y], [f])")
+        if len(set(self.inputs)) < len(self.inputs):
+            raise ArgumentError("function: an input is named twice")
+        self._names, self._outputs = flatten(outputs, session.graph)
+        self._is_flat = type(outputs) is list and all(isinstance(output, Tensor | Node) for output in outputs)
+        self._programs: dict[Any, Program] = {}  # shapes -> program; entries are only added
+        self._direct: Callable[..., list[Any]] | None = None  # for the shapes seen last: the whole call as one generated function
+        self._tried: set[Program] = set()
+        if all(tensor.is_known for tensor in self.inputs):
+            self._program(tuple(tensor.shape for tensor in self.inputs))  # says at once what is missing
+
+    def __call__(self, *arrays: Any, timeout: float | None = None) -> Any:
+        """Computes the outputs. raises as ``Session.run``, and TypeError for a wrong number of arguments."""
+        direct = self._direct
+        if direct is not None and timeout is None and len(arrays) == len(self.inputs):
+            results = direct(*arrays)
+            return results if self._is_flat else self._names(results)
+        return self._names(self._run(arrays, timeout))
+
+    def _run(self, arrays: Sequence[Any], timeout: float | None) -> list[Any]:
+        if len(arrays) != len(self.inputs):
+            names = ", ".join(tensor.name for tensor in self.inputs)
+            raise TypeError(f"this function takes {len(self.inputs)} arguments ({names}), got {len(arrays)}")
+        session = self.session
+        fed = [
+            a if a.__class__ is np.ndarray and a.dtype == t.dtype and a.shape == t.shape else session._fed(t, a)
+            for t, a in zip(self.inputs, arrays, strict=True)
+        ]
+        shapes = tuple([a.shape for a in fed])
+        program = self._programs.get(shapes) or self._program(shapes, fed)
+        if session._closed:
+            raise SessionClosedError("the session is closed")
+        results = session._perform(program, fed, timeout)
+        if program not in self._tried and program.generated is not None:
+            self._tried.add(program)
+            self._direct = direct_call(
+                program, session, session._lock, session._values, session._fed, handed_out, _closed, self._otherwise
+            ) or self._direct  # fmt: skip
+        return results
+
+    def _otherwise(self, *arrays: Any) -> list[Any]:
+        return self._run(arrays, None)
+
+    def source(self, *arrays: Any) -> str:
+        """The Python program that calls run, with the user's lines: of the plan for these arrays (or shapes), or of the last one made.
+
+        raises  ArgumentError when nothing has been called yet and a shape is not known
+        """
+        plan = self.plan(*arrays)
+        return (call_source(plan) if is_direct(plan) else task_sources(plan)).listing()
+
+    def export(self, file: str | os.PathLike[str]) -> Path:
+        """Writes the function as a Python module that needs NumPy only, and its weights as ``.npz`` beside it.
+
+        file     ends in ``.py``; the function is called like it
+        returns  the path
+        raises   ArgumentError when the function writes variables, draws random numbers, or holds what has no source
+
+        The module's function takes and gives what this one does, for every size that a placeholder leaves open. Operations from
+        SciPy still need SciPy.
+        """
+        return export(self, file)
+
+    def _program(self, shapes: tuple[Shape, ...], fed: Sequence[Any] = ()) -> Program:
+        if fed:
+            check_symbols(dict(zip(self.inputs, fed, strict=True)))
+        program = self.session._program(self._outputs, dict(zip(self.inputs, shapes, strict=True)))
+        self._programs[shapes] = program
+        return program
+
+    def plan(self, *arrays: Any) -> Plan:
+        """The plan that a call with these arrays (or shapes) runs; without arguments, the last one made."""
+        if not arrays and self._programs:
+            return next(reversed(self._programs.values())).plan
+        return self.session.plan(self._outputs, dict(zip(self.inputs, arrays, strict=True)))
+
+
+def export(function: Function, file: str | os.PathLike[str]) -> Path:
+    """See `Function.export`."""
+    from pathlib import Path
+
+    path = Path(file)
+    if path.suffix != ".py" or not path.stem.isidentifier():
+        raise ArgumentError(f"export: a file like predict.py is expected, got {path.name!r}", help="its stem names the function")
+    session = function.session
+    plan = compile_plan(function._outputs, {tensor: tensor.shape for tensor in function.inputs}, session.device, is_body=True)
+    with session._lock:
+        for node, _ in plan.variables:
+            if node.id not in session._values:
+                session._values[node.id] = session._initial(node)
+        values = {node.id: session._values[node.id] for node, _ in plan.variables}
+    weights = path.with_suffix(".npz").name
+
+    def results(names: list[str]) -> str:
+        return repr(function._names([_Word(name) for name in names]))
+
+    text, arrays = write_module(plan, values, results, name=path.stem, weights=weights)
+    path.write_text(text)
+    np.savez(path.with_suffix(".npz"), **arrays)  # type: ignore[arg-type]
+    return path
+
+
+class _Word(str):
+    """A text that is its own representation: a name in the nesting that a function returns."""
+
+    __slots__ = ()
+    __repr__ = str.__str__
+
+
+def _closed() -> SessionClosedError:
+    return SessionClosedError("the session is closed")

@@ -1,0 +1,382 @@
+"""Session: what changes between runs. Variables' values, the plans made so far, the threads, the seed.
+
+A graph is pure; several sessions may run it with different states.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..compile import PASSES, Plan, compile_plan
+from ..compile.lower import POOLED_BYTES
+from ..devices import open_device
+from ..errors import (
+    ArgumentError,
+    FeedError,
+    RunTimeoutError,
+    SessionClosedError,
+    ShapeError,
+    UninitializedError,
+)
+from ..graph import Graph, Node, Shape, Tensor, get_default_graph
+from ..graph.graph import COLLECTING_RARELY
+from ..graph.report import where
+from ..graph.spec import format_shape, format_spec
+from ..ops.state import Initializer
+from ..runtime import BufferPool, Pool, Program, Run, RunReport
+from .function import Function
+from .future import RunFuture
+from .guards import BLAS, Growth, Turnstile
+from .values import as_fed, check_symbols, fitting, flatten, handed_out, is_plain, kept
+from .variables import Variables
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+# Plans kept for each session: a plan for each set of fetches, feeds and shapes.
+PLANS_KEPT = 128
+
+# Without a global lock another thread may be about to take a reference that the count does not show yet.
+_COUNTS_REFERENCES = sys.implementation.name == "cpython" and getattr(sys, "_is_gil_enabled", lambda: True)()
+
+
+class Session:
+    """Runs a graph, and holds its variables' values. Use it as a context, or call ``close``.
+
+    graph    what to run; None for the current graph
+    threads  how many threads compute at once; the values do not depend on it. None for the number of processors
+    seed     of initial values and random draws: same seed, same values
+    device   ``"cpu:0"``
+    passes   the simplifications that plans make, of "algebra", "fold" and "common": all of them, and none changes a bit
+
+    While a session is open, BLAS computes with one thread in this process, and parallelism comes from the session's threads;
+    closing the last session restores what was.
+
+    >>> with fg.Graph() as graph:
+    ...     x = fg.placeholder("x", (), "float32")
+    ...     y = x * 2
+    >>> with fg.Session(graph, threads=2) as session:
+    ...     session.run(y, {x: 4})
+    np.float32(8.0)
+    """
+
+    def __init__(
+        self,
+        graph: Graph | None = None,
+        *,
+        threads: int | None = None,
+        seed: int = 0,
+        device: str = "cpu:0",
+        passes: Collection[str] = PASSES,
+    ) -> None:
+        if graph is not None and not isinstance(graph, Graph):
+            raise ArgumentError(f"Session: the first argument is a graph, got {graph!r:.80}")
+        threads = threads or _processors()
+        if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+            raise ArgumentError(f"Session: threads is a positive number, got {threads!r}")
+        _check_seed(seed)
+        if isinstance(passes, str) or not set(passes) <= set(PASSES):
+            raise ArgumentError(f"Session: passes are some of {', '.join(PASSES)}, got {passes!r}")
+        self.graph = graph if graph is not None else get_default_graph()
+        self.passes = tuple(passes)
+        self.threads, self.seed = threads, seed
+        self.device = open_device(device)
+        self.memory = BufferPool(self.device)
+        self.last_report: RunReport | None = None
+        self.variables = Variables(self)
+        from concurrent.futures import Future  # with logging behind it, 3 ms that building a graph does without
+
+        self._new_future = Future[list[Any]]
+        self._pool = Pool(threads)
+        self._lock = threading.Lock()  # guards _values, _programs, _runs_started and _active
+        self._values: dict[int, Any] = {}  # variable's node id -> array; arrays are replaced, never changed
+        self._programs: OrderedDict[Any, Program] = OrderedDict()
+        self._updates = Turnstile()
+        self._active: set[Run] = set()
+        self._runs_started = 0
+        self._closed = False
+        self._growth = Growth(self.graph)
+        BLAS.hold()
+        self._finalizer = weakref.finalize(self, _shut, self._pool)
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the runs that go on, the threads, and the hold on BLAS. May be called twice."""
+        with self._lock:
+            self._closed = True
+            active = list(self._active)
+        for run in active:
+            run.cancel(SessionClosedError("the session was closed during the run"))
+        for run in active:
+            run.wait()
+        self._finalizer()
+        self.memory.trim()
+        with self._lock:
+            self._programs.clear()
+
+    def run(self, fetches: Any, feeds: Mapping[Tensor, Any] | None = None, *, timeout: float | None = None) -> Any:
+        """Computes ``fetches`` from ``feeds``; only what they need, each node once.
+
+        fetches  a tensor, a node, or any nesting of lists, tuples and dicts of them
+        feeds    values (numbers, lists or arrays) for placeholders or any other tensors; arrays of the right dtype are not copied
+        timeout  seconds after which the run is ended
+        returns  the same nesting with NumPy arrays (NumPy scalars for shape ()), None for nodes without output such as updates
+        raises   FeedError, FetchError, ShapeError before anything runs; ExecutionError when a kernel raises; RunTimeoutError
+
+        Variables are read as of the start of the run and written together at its end; a run that fails writes nothing. Runs that
+        write variables follow each other; others run side by side.
+        """
+        names, flat = flatten(fetches, self.graph)
+        program, arrays = self._prepared(flat, feeds or {})
+        return names(self._perform(program, arrays, timeout))
+
+    def run_async(self, fetches: Any, feeds: Mapping[Tensor, Any] | None = None) -> RunFuture:
+        """Starts a run and returns at once: ``future.result()`` or ``await future`` gives what ``run`` would; ``cancel()`` ends it."""
+        names, flat = flatten(fetches, self.graph)
+        program, arrays = self._prepared(flat, feeds or {})
+        return RunFuture(*self._launch(program, arrays, background=True), names)
+
+    def function(self, inputs: Sequence[Tensor], outputs: Any) -> Function:
+        """A function of arrays, in the order of ``inputs``, that returns ``outputs``: compiled once for each set of shapes.
+
+        >>> x = fg.placeholder("x", (None,), "float64")
+        >>> double = session.function([x], x * 2)
+        >>> double([1.0, 2.0])
+        array([2., 4.])
+        """
+        return Function(self, inputs, outputs)
+
+    def plan(self, fetches: Any, feeds: Mapping[Tensor, Any] | None = None) -> Plan:
+        """What ``run`` would execute; printing it shows tasks, kernels and memory. ``feeds`` may hold shapes in place of values."""
+        _, flat = flatten(fetches, self.graph)
+        shapes: dict[Tensor, Shape] = {}
+        for tensor, value in (feeds or {}).items():
+            is_shape = isinstance(value, tuple) and all(isinstance(d, int) for d in value)
+            shapes[tensor] = value if is_shape else self._fed(tensor, value).shape
+        return self._program(flat, shapes).plan
+
+    @property
+    def random_state(self) -> tuple[int, int]:
+        """The seed and the number of runs started so far: what the draws of the next run depend on. Set it to go on where a session was.
+
+        Values that variables have already are not drawn anew. raises ArgumentError unless it is set to two ints from 0 to 2**64 - 1
+
+        >>> noise = fg.random.normal((2,))
+        >>> state = session.random_state
+        >>> first = session.run(noise)
+        >>> session.random_state = state
+        >>> bool((session.run(noise) == first).all())
+        True
+        """
+        with self._lock:
+            return self.seed, self._runs_started
+
+    @random_state.setter
+    def random_state(self, state: tuple[int, int]) -> None:
+        seed, runs = state
+        _check_seed(seed)
+        if isinstance(runs, bool) or not isinstance(runs, int) or not 0 <= runs < 2**64:
+            raise ArgumentError(f"Session: the number of runs is an int from 0 to 2**64 - 1, got {runs!r}")
+        with self._lock:
+            self.seed, self._runs_started = seed, runs
+
+    # --- one run
+
+    def _prepared(self, flat: Sequence[Tensor | Node], feeds: Mapping[Tensor, Any]) -> tuple[Program, list[Any]]:
+        if not isinstance(feeds, Mapping):
+            raise FeedError(
+                f"feeds are a dict from tensors to values, got {type(feeds).__name__}",
+                help="session.run(y, {x: array})",
+            )
+        arrays = {tensor: self._fed(tensor, value) for tensor, value in feeds.items()}
+        check_symbols(arrays)
+        return self._program(flat, {t: a.shape for t, a in arrays.items()}), list(arrays.values())
+
+    def _program(self, flat: Sequence[Tensor | Node], shapes: Mapping[Tensor, Shape]) -> Program:
+        key = (tuple(map(id, flat)), tuple((id(t), s) for t, s in shapes.items()))
+        with self._lock:
+            if self._closed:
+                raise SessionClosedError("the session is closed", help="make a new one; weights can be saved before closing")
+            program = self._programs.get(key)
+            if program is not None:
+                self._programs.move_to_end(key)
+                return program
+        self._growth.check()
+        with COLLECTING_RARELY:  # a plan has as many objects as the graph, and none is garbage
+            program = Program(compile_plan(flat, shapes, self.device, passes=self.passes), self.memory)
+        with self._lock:
+            self._programs[key] = program
+            while len(self._programs) > PLANS_KEPT:
+                self._programs.popitem(last=False)
+        return program
+
+    def _perform(self, program: Program, arrays: Sequence[Any], timeout: float | None) -> list[Any]:
+        """One run on behalf of a caller who waits for it."""
+        background = timeout is not None or (program.schedule is not None and self.threads > 1)
+        future, run = self._launch(program, arrays, background)
+        if not background:
+            return future.result()
+        try:
+            try:
+                return future.result(timeout)
+            except TimeoutError:
+                if future.done():
+                    raise
+                run.cancel(RunTimeoutError(f"the run took longer than {timeout} s", help="nothing was written to any variable"))
+                return future.result()
+        except KeyboardInterrupt as interrupt:
+            run.cancel(interrupt)
+            run.wait()
+            raise
+
+    def _launch(self, program: Program, arrays: Sequence[Any], background: bool) -> tuple[Future[list[Any]], Run]:
+        future: Future[list[Any]] = self._new_future()
+        plan = program.plan
+        values = program.template.copy()
+        for (_, slot), array in zip(plan.feeds, arrays, strict=True):
+            values[slot] = array
+        run = Run(program, values, lambda run: self._finish(run, future))
+
+        def begin() -> None:
+            try:
+                with self._lock:
+                    if self._closed:
+                        raise SessionClosedError("the session is closed")
+                    if plan.run_key >= 0:
+                        values[plan.run_key] = np.array([self.seed, self._runs_started, 0], np.uint64)
+                    self._runs_started += 1
+                    self._read_variables(plan, values)
+                    self._active.add(run)
+                if not background:
+                    run.run_here()
+                else:
+                    run.run_on(self._pool)
+            except BaseException as error:
+                self._abandon(run, future, error)
+
+        if plan.updates:
+            self._updates.enter(begin, wait=not background)
+        else:
+            begin()
+        return future, run
+
+    def _read_variables(self, plan: Plan, values: list[Any]) -> None:
+        for node, slot in plan.variables:
+            if node.id not in self._values:
+                self._values[node.id] = self._initial(node)
+            values[slot] = self._values[node.id]
+
+    def _initial(self, node: Node) -> Any:
+        """The first value of a variable: it depends on the seed and the variable alone."""
+        initial = node.attrs["initial"]
+        if initial is None:
+            raise UninitializedError(
+                f"variable {node.name} {format_spec(node.outputs[0].shape, node.outputs[0].dtype)} is read but has no value",
+                rows=[("made at", where(node.location))],
+                help=f"load it (fg.io.load_weights), set it (session.variables[{node.name!r}] = array), or give it an initial value",
+            )
+        if isinstance(initial, Initializer) and not isinstance(initial, np.ndarray | np.generic):
+            value = np.asarray(initial(np.random.Generator(np.random.Philox(key=[self.seed, node.id]))), initial.dtype)
+            if value.shape != node.outputs[0].shape:
+                raise ShapeError(f"the initializer of {node.name} made {value.shape}, not {node.outputs[0].shape}")
+            return value
+        return initial
+
+    def _finish(self, run: Run, future: Future[list[Any]]) -> None:
+        """The end of a run, on the thread that did its last work: writes variables, hands out results, lets the next update in."""
+        plan, results, error = run.program.plan, [], run.error
+        try:
+            if error is None:
+                values = run.values
+                results = [handed_out(values[slot], slot in plan.copied) if slot >= 0 else None for slot in plan.fetches]
+                written = [(node, fitting(node, kept(values[slot]))) for node, slot in plan.updates]
+                with self._lock:
+                    replaced = [self._values.get(node.id) for node, _ in written]
+                    for node, value in written:
+                        self._values[node.id] = value
+                for _, slot in plan.variables:
+                    values[slot] = None
+                self._recycle(replaced)
+        except BaseException as failure:
+            error = failure
+        with self._lock:
+            self._active.discard(run)
+        self.last_report = run.report
+        if plan.updates:
+            self._updates.leave()
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(results)
+
+    def _recycle(self, arrays: list[Any]) -> None:
+        """Gives arrays that variables have held to the pool, where the next step finds them for the new values.
+
+        A run that began before may still read one. Its reference shows in the count: three are the list's, the loop's and the call's.
+        """
+        if not _COUNTS_REFERENCES:
+            return
+        for array in arrays:
+            if sys.getrefcount(array) == 3 and isinstance(array, np.ndarray) and array.nbytes >= POOLED_BYTES and is_plain(array):
+                self.memory.give(array)
+
+    def _abandon(self, run: Run, future: Future[list[Any]], error: BaseException) -> None:
+        """A run that could not begin."""
+        with self._lock:
+            self._active.discard(run)
+        if run.program.plan.updates:
+            self._updates.leave()
+        future.set_exception(error)
+
+    # --- feeds
+
+    def _fed(self, tensor: Any, value: Any) -> Any:
+        """``value`` as an array that fits ``tensor``; not copied when it does already."""
+        if not isinstance(tensor, Tensor):
+            if isinstance(tensor, str) and tensor in self.graph:
+                raise FeedError(f"the key of a feed is a tensor, got the text {tensor!r}", help=f"{{graph[{tensor!r}]: array}}")
+            raise FeedError(f"the key of a feed is a tensor, got {tensor!r:.80}", help="session.run(y, {x: array})")
+        if tensor.graph is not self.graph:
+            raise FeedError(f"{tensor.name} belongs to another graph", rows=[("made at", where(tensor.node.location))])
+        if isinstance(value, Tensor):
+            raise FeedError(f"{tensor.name} is fed a tensor, {value.name}", help="feed its value: session.run gives it")
+        array = as_fed(tensor, value)
+        shape = tensor.shape
+        if array.shape != shape:
+            fits = len(array.shape) == len(shape) and all(
+                have == want or not isinstance(want, int) for have, want in zip(array.shape, shape, strict=True)
+            )
+            if not fits:
+                raise FeedError(
+                    f"{tensor.name} is fed shape {format_shape(array.shape)}, but it is {format_shape(shape)}",
+                    rows=[("made at", where(tensor.node.location))],
+                    help="? and names stand for sizes that may be anything" if not tensor.is_known else None,
+                )
+        return array
+
+
+def _shut(pool: Pool) -> None:
+    pool.close()
+    BLAS.release()
+
+
+def _check_seed(seed: Any) -> None:
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**64:
+        raise ArgumentError(f"Session: the seed is an int from 0 to 2**64 - 1, got {seed!r}")
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,123 @@
+"""Values that come in and go out: feeds made to fit their tensors, results that belong to the caller, fetches in their nesting."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from ..errors import FeedError, FetchError, ShapeError
+from ..graph import Graph, Node, Tensor
+from ..graph.report import where
+from ..graph.spec import format_shape
+
+
+def as_fed(tensor: Tensor, value: Any) -> Any:
+    """``value`` as an array of the tensor's dtype. raises FeedError where that would lose anything."""
+    dtype = tensor.dtype
+    if isinstance(value, np.ndarray | np.generic):
+        if value.dtype == dtype:
+            return value
+        array = np.asarray(value)
+        weak = False
+    else:
+        try:
+            array = np.asarray(value)
+        except (ValueError, TypeError) as error:
+            raise FeedError(f"{tensor.name} is fed {type(value).__name__}, which cannot be made an array: {error}") from error
+        weak = isinstance(value, bool | int | float | complex | list | tuple)
+    # Python's numbers take the tensor's dtype if their kind fits; arrays only where nothing can be lost.
+    fits = array.dtype.kind in "biufcV" and (
+        np.can_cast(array.dtype, dtype, "safe") or (weak and (array.size == 0 or _kind(array.dtype) <= _kind(dtype)))
+    )
+    if not fits:
+        raise FeedError(
+            f"{tensor.name} is fed {array.dtype}, but it is {dtype}",
+            rows=[("made at", where(tensor.node.location))],
+            help=f'cast it: array.astype("{dtype}")' if array.dtype.kind in "biufcV" else None,
+        )
+    try:
+        return np.asarray(value, dtype) if weak else array.astype(dtype)
+    except OverflowError as error:
+        raise FeedError(f"{tensor.name} is fed a number that does not fit into {dtype}: {error}") from error
+
+
+def _kind(dtype: np.dtype[Any]) -> int:
+    """How far its kind reaches: truth values, whole numbers, floats (bfloat16, of kind V, is one), complex numbers."""
+    return "biufc".find("f" if dtype.kind == "V" else dtype.kind)
+
+
+def check_symbols(arrays: Mapping[Tensor, Any]) -> None:
+    """Equal names of sizes stand for equal sizes."""
+    known: dict[str, tuple[int, Tensor]] = {}
+    for tensor, array in arrays.items():
+        for name, size in zip(tensor.shape, array.shape, strict=True):
+            if isinstance(name, str):
+                seen, first = known.setdefault(name, (size, tensor))
+                if seen != size:
+                    raise FeedError(f"the size {name!r} is {seen} in the feed of {first.name} and {size} in that of {tensor.name}")
+
+
+def handed_out(value: Any, copied: bool) -> Any:
+    """A result as the caller gets it: his own, and a NumPy scalar where the shape is ()."""
+    if isinstance(value, np.ndarray):
+        if not value.ndim:
+            return value[()]
+        return value.copy() if copied or not value.flags.writeable else value
+    return value if isinstance(value, np.generic) else np.asarray(value)[()]
+
+
+def fitting(variable: Node, value: Any) -> Any:
+    """``value``, whose size may be known only now, if it fits ``variable``."""
+    shape = variable.outputs[0].shape
+    if value.shape != shape:
+        raise ShapeError(
+            f"variable {variable.name} of shape {format_shape(shape)} cannot hold the {format_shape(value.shape)} that a run made",
+            rows=[("made at", where(variable.location))],
+            help="no variable was written",
+        )
+    return value
+
+
+def kept(value: Any) -> Any:
+    """A value that a variable may hold: memory of its own, in C order."""
+    array = np.asarray(value)
+    return array if is_plain(array) else array.copy()
+
+
+def is_plain(array: np.ndarray[Any, Any]) -> bool:
+    """Whether it is memory of its own, in C order, that may be written."""
+    return array.flags.owndata and array.flags.c_contiguous and array.flags.writeable
+
+
+def flatten(fetches: Any, graph: Graph) -> tuple[Callable[[list[Any]], Any], list[Tensor | Node]]:
+    """The tensors and nodes in a nesting, and the function that puts their values back into it."""
+    flat: list[Tensor | Node] = []
+
+    def walk(value: Any) -> Callable[[list[Any]], Any]:
+        if isinstance(value, Tensor | Node):
+            if value.graph is not graph:
+                raise FetchError(
+                    f"{value.name} belongs to another graph than the session's",
+                    rows=[("made at", where((value.node if isinstance(value, Tensor) else value).location))],
+                )
+            position = len(flat)
+            if isinstance(value, Node) and value.outputs:
+                value = value.outputs[0]
+            flat.append(value)
+            return lambda values: values[position]
+        if isinstance(value, list | tuple):
+            parts = [walk(part) for part in value]
+            if hasattr(value, "_fields"):
+                return lambda values: type(value)(*[part(values) for part in parts])
+            made = type(value)
+            return lambda values: made([part(values) for part in parts])
+        if isinstance(value, dict):
+            named = {key: walk(part) for key, part in value.items()}
+            return lambda values: {key: part(values) for key, part in named.items()}
+        if isinstance(value, str) and value in graph:
+            raise FetchError(f"a fetch is a tensor, got the text {value!r}", help=f"graph[{value!r}] is the tensor")
+        raise FetchError(f"a fetch is a tensor, a node, or lists, tuples and dicts of them, got {type(value).__name__} {value!r:.60}")
+
+    return walk(fetches), flat

@@ -1,0 +1,86 @@
+"""The values of a session's variables, by name."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator, MutableMapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import DtypeError, ShapeError
+from ..graph import Node, Tensor
+from ..graph.spec import format_shape
+from ..ops.state import is_variable
+
+if TYPE_CHECKING:
+    from .session import Session
+
+
+class Variables(MutableMapping[str, np.ndarray[Any, Any]]):
+    """The values of a session's variables by name (or by tensor). Getting copies; setting checks shape and dtype.
+
+    >>> w = fg.variable([1.0, 2.0], name="w")
+    >>> session.variables["w"] = np.array([3.0, 4.0])
+    >>> session.variables["w"]
+    array([3., 4.])
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = weakref.proxy(session)
+
+    def _node(self, key: str | Tensor) -> Node:
+        graph = self._session.graph
+        if isinstance(key, Tensor) and is_variable(key) and key.graph is graph:
+            return key.node
+        for tensor in graph.variables:
+            if tensor.name == key:
+                return tensor.node  # type: ignore[no-any-return]
+        raise KeyError(key)
+
+    def __getitem__(self, key: str | Tensor) -> np.ndarray[Any, Any]:
+        node = self._node(key)
+        with self._session._lock:
+            if node.id not in self._session._values:
+                self._session._values[node.id] = self._session._initial(node)
+            return np.array(self._session._values[node.id])
+
+    def __setitem__(self, key: str | Tensor, value: Any) -> None:
+        self.update({key: value})
+
+    def update(self, values: Any = (), /, **named: Any) -> None:
+        """Sets several at once: all of them, or on an error none."""
+        checked = [(node := self._node(key), _as_value(node, value)) for key, value in {**dict(values), **named}.items()]
+        with self._session._lock:
+            for node, value in checked:
+                self._session._values[node.id] = value
+
+    def copy(self) -> dict[str, np.ndarray[Any, Any]]:
+        """All values by name, of one moment: none from before an update and others from after it."""
+        session = self._session
+        with session._lock:
+            for tensor in session.graph.variables:
+                if tensor.node.id not in session._values:
+                    session._values[tensor.node.id] = session._initial(tensor.node)
+            return {tensor.name: np.array(session._values[tensor.node.id]) for tensor in session.graph.variables}
+
+    def __delitem__(self, key: str) -> None:
+        raise TypeError("a variable cannot be deleted: graphs only grow")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([tensor.name for tensor in self._session.graph.variables])
+
+    def __len__(self) -> int:
+        return len(self._session.graph.variables)
+
+
+def _as_value(node: Node, value: Any) -> Any:
+    tensor = node.outputs[0]
+    array = np.asarray(value)
+    if array.shape != tensor.shape:
+        raise ShapeError(f"variable {tensor.name} has shape {format_shape(tensor.shape)}, not {format_shape(array.shape)}")
+    weak = isinstance(value, bool | int | float | list | tuple)
+    dtype = np.dtype("float16") if tensor.dtype.kind == "V" else tensor.dtype  # NumPy casts nothing to bfloat16 but by force
+    if array.dtype != tensor.dtype and not np.can_cast(array.dtype, dtype, "same_kind" if weak else "safe"):
+        raise DtypeError(f"variable {tensor.name} is {tensor.dtype}, not {array.dtype}", help=f'array.astype("{tensor.dtype}")')
+    return np.array(array, tensor.dtype)
