@@ -37,6 +37,7 @@ class Run:
         self.program, self.values, self.finished = program, values, finished
         self.stop: BaseException | None = None  # set once: why the run must end; read between units
         self.error: BaseException | None = None
+        self.has_begun = False
         self.peak_bytes = 0
         self._live = 0
         self._lock = threading.Lock()
@@ -51,6 +52,7 @@ class Run:
 
     def run_here(self) -> None:
         """Runs every task in order on this thread."""
+        self.has_begun = True
         with np.errstate(all="ignore"):
             try:
                 for task in range(len(self.program.tasks)):
@@ -63,6 +65,7 @@ class Run:
 
     def run_on(self, pool: Pool) -> None:
         """Starts the run on the pool's threads; `wait` tells when it is over."""
+        self.has_begun = True
         if self.state is None:
             pool.submit([((-self.program.plan.seconds, 0), self._run_all)])
             return

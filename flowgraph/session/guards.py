@@ -41,7 +41,16 @@ class Turnstile:
         if not waits:
             begin()
         elif wait:
-            turn.wait()
+            try:
+                turn.wait()
+            except BaseException:  # an interrupt: whoever comes next does not wait for this one
+                with self._lock:
+                    waiting = turn.set in self._queue
+                    if waiting:
+                        self._queue.remove(turn.set)
+                if not waiting:
+                    self.leave()
+                raise
             begin()
 
     def leave(self) -> None:

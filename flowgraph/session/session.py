@@ -10,7 +10,7 @@ import sys
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -147,7 +147,9 @@ class Session:
         """Starts a run and returns at once: ``future.result()`` or ``await future`` gives what ``run`` would; ``cancel()`` ends it."""
         names, flat = flatten(fetches, self.graph)
         program, arrays = self._prepared(flat, feeds or {})
-        return RunFuture(*self._launch(program, arrays, background=True), names)
+        future, run, start = self._made(program, arrays, background=True)
+        start()
+        return RunFuture(future, run, names)
 
     def function(self, inputs: Sequence[Tensor], outputs: Any) -> Function:
         """A function of arrays, in the order of ``inputs``, that returns ``outputs``: compiled once for each set of shapes.
@@ -226,10 +228,9 @@ class Session:
     def _perform(self, program: Program, arrays: Sequence[Any], timeout: float | None) -> list[Any]:
         """One run on behalf of a caller who waits for it."""
         background = timeout is not None or (program.schedule is not None and self.threads > 1)
-        future, run = self._launch(program, arrays, background)
-        if not background:
-            return future.result()
+        future, run, start = self._made(program, arrays, background)
         try:
+            start()
             try:
                 return future.result(timeout)
             except TimeoutError:
@@ -239,10 +240,12 @@ class Session:
                 return future.result()
         except KeyboardInterrupt as interrupt:
             run.cancel(interrupt)
-            run.wait()
+            if run.has_begun:
+                run.wait()
             raise
 
-    def _launch(self, program: Program, arrays: Sequence[Any], background: bool) -> tuple[Future[list[Any]], Run]:
+    def _made(self, program: Program, arrays: Sequence[Any], background: bool) -> tuple[Future[list[Any]], Run, Callable[[], None]]:
+        """A new run, what it will give, and the function that starts it: at once, or when the updates before it are over."""
         future: Future[list[Any]] = self._new_future()
         plan = program.plan
         values = program.template.copy()
@@ -265,13 +268,14 @@ class Session:
                 else:
                     run.run_on(self._pool)
             except BaseException as error:
-                self._abandon(run, future, error)
+                if run.has_begun:
+                    run.cancel(error)  # it ends by itself
+                else:
+                    self._abandon(run, future, error)
 
         if plan.updates:
-            self._updates.enter(begin, wait=not background)
-        else:
-            begin()
-        return future, run
+            return future, run, lambda: self._updates.enter(begin, wait=not background)
+        return future, run, begin
 
     def _read_variables(self, plan: Plan, values: list[Any]) -> None:
         for node, slot in plan.variables:
