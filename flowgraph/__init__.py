@@ -11,7 +11,7 @@ from . import fft, init, linalg, nn, random, special
 from .autodiff import grad, gradients, hessian, hvp, jacobian, jvp, value_and_grad, vjp, vmap
 from .check import check_gradient
 from .compile import Plan
-from .control import cond, map, scan, while_loop
+from .control import checkpoint, cond, map, scan, while_loop
 from .errors import (
     ArgumentError,
     DataError,
@@ -199,7 +199,7 @@ __all__ = [
     # differentiation
     "gradients", "stop_gradient", "custom_gradient", "check_gradient",
     # functions of functions
-    "grad", "value_and_grad", "vjp", "jvp", "jacobian", "hessian", "hvp", "vmap",
+    "grad", "value_and_grad", "vjp", "jvp", "jacobian", "hessian", "hvp", "checkpoint", "vmap",
     # control flow
     "cond", "while_loop", "scan", "map",
     # running

@@ -355,3 +355,85 @@ def test_what_cannot_be_differentiated_is_said(build, error, text):
     with fg.Graph(), pytest.raises(error) as caught:
         build()
     assert text in str(caught.value)
+
+
+# --- recomputing
+
+
+def layers(count, block):
+    """A loss over a chain of ``count`` blocks of four layers each."""
+
+    def loss(x, w):
+        for _ in range(count):
+            x = block(x, w)
+        return fg.sum(x * x)
+
+    return loss
+
+
+def four_layers(x, w):
+    for _ in range(4):
+        x = fg.tanh(x @ w) + fg.sin(x)
+    return x
+
+
+def plan_of(block, count=8):
+    with fg.Graph() as graph:
+        x, w = fg.placeholder("x", (500, 20), "float64"), fg.placeholder("w", (20, 20), "float64")
+        outputs = fg.value_and_grad(layers(count, block), argnums=1)(x, w)
+    with fg.Session(graph, threads=1) as session:
+        feeds = {x: RNG.standard_normal((500, 20)), w: W20}
+        values = session.run(outputs, {x: X20, w: W20})
+        return session.plan(outputs, feeds), session.last_report, values
+
+
+W20, X20 = RNG.standard_normal((20, 20)) * 0.2, RNG.standard_normal((500, 20))
+
+
+def test_a_chain_of_checkpoints_has_the_same_gradient_in_a_fraction_of_the_memory():
+    kept, kept_report, values = plan_of(four_layers)
+    again, again_report, same = plan_of(fg.checkpoint(four_layers))
+    np.testing.assert_allclose(same[0], values[0], rtol=1e-12)
+    np.testing.assert_allclose(same[1], values[1], rtol=1e-9)
+    assert again.peak_bytes < 0.4 * kept.peak_bytes
+    assert again_report.peak_bytes < 0.4 * kept_report.peak_bytes
+    # What it keeps grows with the number of blocks, each of whose inputs is one array of 80 kB.
+    longer = plan_of(fg.checkpoint(four_layers), count=16)[0]
+    assert longer.peak_bytes - again.peak_bytes == 8 * X20.nbytes
+
+
+def test_what_runs_again_is_not_merged_with_what_ran_before():
+    plan, _, _ = plan_of(fg.checkpoint(four_layers))
+    tanhs = [unit for whole in plan.units for body in whole.bodies for unit in body.units if unit.node.op.name == "tanh"]
+    assert len(tanhs) == 2 * 8 * 4
+
+
+@pytest.mark.parametrize("order", [1, 2, 3])
+def test_gradients_through_a_checkpoint_agree_with_finite_differences(order):
+    block = fg.checkpoint(lambda x, factor: {"a": fg.sin(x) * factor, "b": (fg.sum(x * x), x)})
+
+    def loss(x, factor):
+        found = block(block(x, factor)["a"], factor=2.0)
+        return fg.sum(found["a"] ** 2) + found["b"][0] * fg.sum(found["b"][1] ** 3)
+
+    fg.check_gradient(loss, X, np.array(1.5), order=order, tolerance=1e-4)
+
+
+@every_function
+def test_a_checkpoint_changes_no_derivative_and_no_batch(function):
+    inside = fg.checkpoint(function)
+    points = np.stack([X, X + 0.1])
+
+    def build(f):
+        return fg.grad(f)(X), fg.hessian(f)(X), fg.jvp(f, (X,), (V,))[1], fg.vmap(f)(points), fg.vmap(fg.grad(f))(points)
+
+    for have, want in zip(run(lambda: build(inside)), run(lambda: build(function)), strict=True):
+        np.testing.assert_allclose(have, want, rtol=1e-9)
+
+
+def test_draws_in_a_checkpoint_are_the_same_when_it_runs_again():
+    with fg.Graph() as graph:
+        loss, slope = fg.value_and_grad(fg.checkpoint(lambda x: fg.sum(x * fg.random.normal((3,), dtype="float64"))))(X)
+    with fg.Session(graph, threads=1, seed=7) as session:
+        value, along = session.run([loss, slope])
+    np.testing.assert_allclose(value, along @ X)

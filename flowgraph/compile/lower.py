@@ -200,6 +200,7 @@ class Lowering:
             self.slot[node.outputs[0]] = slot
             return
         unit.mode, unit.spec = "fresh", None
+        unit.several = sum(made.nbytes for made in map(_known, map(self.spec, node.outputs)) if made is not None)
         for position, tensor in enumerate(node.outputs):
             part = self.slot[tensor] = self.new_slot()
             self.alias[part] = slot

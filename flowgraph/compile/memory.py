@@ -156,6 +156,8 @@ def predicted_peak(plan: Plan) -> int:
         present: dict[int, int] = {}
         here = 0
         for unit in task.units:
+            inside = max((body.peak_bytes for body in unit.bodies), default=0)  # its results are among them until it ends
+            task.peak_bytes = max(task.peak_bytes, here + inside)
             if unit.bytes_made:
                 present[unit.output] = unit.bytes_made
                 here += unit.bytes_made

@@ -31,6 +31,7 @@ class Unit:
     cut      for a slice: which inputs are cut to ``rows`` too
     bodies   for a node that holds sub-graphs: the plan of each; ``kernel`` then takes a function for each before the arrays
     told     for inputs of which only the shape is used, and known, by position: that is part of ``kernel``
+    several  bytes of its results together where it makes several
     seconds  estimated
     frees    slots whose last reader it is: emptied behind it; ``recycles``: those of them whose array goes back to the pool
     """
@@ -49,6 +50,7 @@ class Unit:
     cut: tuple[bool, ...] = ()
     bodies: tuple[Plan, ...] = ()
     told: Mapping[int, Any] = field(default_factory=lambda: _NONE_TOLD)
+    several: int = 0
     seconds: float = 0.0
     frees: tuple[int, ...] = ()
     recycles: tuple[int, ...] = ()
@@ -56,7 +58,9 @@ class Unit:
     @property
     def bytes_made(self) -> int:
         """Bytes of memory that running it adds."""
-        return self.spec.nbytes if self.mode in ("fresh", "take") and self.spec is not None and not self.node.op.is_view else 0
+        if self.spec is None:
+            return self.several
+        return self.spec.nbytes if self.mode in ("fresh", "take") and not self.node.op.is_view else 0
 
     def __str__(self) -> str:
         what = self.node.name
