@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import errors as errors
 from . import fft, init, linalg, nn, random, special
-from .autodiff import grad, gradients, hessian, hvp, jacobian, jvp, value_and_grad, vjp, vmap
+from .autodiff import custom_gradient, grad, gradients, hessian, hvp, jacobian, jvp, value_and_grad, vjp, vmap
 from .check import check_gradient
 from .compile import Plan
 from .control import checkpoint, cond, map, scan, while_loop
@@ -175,7 +175,6 @@ from .ops.sort import (
 from .ops.state import (
     assign,
     constant,
-    custom_gradient,
     group,
     identity,
     placeholder,

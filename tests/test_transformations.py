@@ -437,3 +437,93 @@ def test_draws_in_a_checkpoint_are_the_same_when_it_runs_again():
     with fg.Session(graph, threads=1, seed=7) as session:
         value, along = session.run([loss, slope])
     np.testing.assert_allclose(value, along @ X)
+
+
+# --- gradients of the user's own
+
+
+@fg.custom_gradient
+def softly_exp(x, w):
+    """exp(x) * w, whose gradient is written with what the function has computed, and with a gradient taken inside."""
+    y = fg.exp(x)
+    product = y * w
+    return product, lambda g: (g * product, fg.gradients(product, w, grad_ys=g)[0])
+
+
+def honest_exp(x, w):
+    return fg.exp(x) * w
+
+
+def with_own_gradient(f):
+    """Functions of x that use ``f`` plainly, in a loop, in a branch, in a batch, and in a checkpoint."""
+    return [
+        lambda x: fg.sum(f(x, x * 2) ** 2),
+        lambda x: fg.sum(fg.scan(lambda c, v: (f(c * 0.1, v + x), None), x, XS)[0]),
+        lambda x: fg.while_loop(lambda s: s[0] < 2, lambda s: (s[0] + 1, f(s[1] * 0.1, x)), (0, x))[1].sum(),
+        lambda x: fg.cond(fg.sum(x) > 0, lambda: fg.sum(f(x, x)), lambda: fg.sum(x)),
+        lambda x: fg.sum(fg.vmap(lambda v: f(v, x))(XS)),
+        lambda x: fg.sum(fg.checkpoint(lambda v: f(v, x) * v)(x)),
+    ]
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_a_gradient_of_the_users_own_works_wherever_and_to_any_order(number):
+    own, honest = with_own_gradient(softly_exp)[number], with_own_gradient(honest_exp)[number]
+    points = np.stack([X, X + 0.1])
+
+    def build(f):
+        return (
+            f(fg.constant(X)),
+            fg.grad(f)(X),
+            fg.hessian(f)(X),
+            fg.jvp(f, (X,), (V,))[1],
+            fg.vmap(fg.grad(f))(points),
+            fg.hvp(f, (X,), (V,))[0],
+        )
+
+    for have, want in zip(run(lambda: build(own)), run(lambda: build(honest)), strict=True):
+        np.testing.assert_allclose(have, want, rtol=1e-9)
+    fg.check_gradient(own, X, order=3, tolerance=1e-3)
+
+
+def test_what_the_user_writes_is_the_gradient_right_or_wrong():
+    @fg.custom_gradient
+    def wrong(x):
+        return fg.sum(x * x), lambda g: g * 7.0 * x
+
+    batch = np.stack([X, V])
+    slope, tangent, rows, shared = run(
+        lambda: [
+            fg.grad(wrong)(X),
+            fg.jvp(wrong, (X,), (V,))[1],
+            fg.vmap(fg.grad(wrong))(batch),
+            fg.grad(lambda x: fg.sum(fg.vmap(lambda f: wrong(x) * f)(np.array([1.0, 2.0]))))(X),
+        ]
+    )
+    np.testing.assert_allclose(slope, 7 * X)
+    np.testing.assert_allclose(tangent, 7 * X @ V)
+    np.testing.assert_allclose(rows, 7 * batch)
+    np.testing.assert_allclose(shared, 21 * X)
+
+
+def test_an_argument_without_a_cotangent_counts_as_constant():
+    @fg.custom_gradient
+    def picked(x, index):
+        return x[index], lambda g: (fg.ones_like(x) * g, None)
+
+    np.testing.assert_array_equal(run(lambda: fg.grad(picked)(X, np.int64(1))), np.ones(3))
+
+
+@pytest.mark.parametrize(
+    ("function", "error", "text"),
+    [
+        (lambda x: x, fg.GraphError, "the function returns a tensor and its gradient function, got <Tensor"),
+        (lambda x: (x, lambda g: (g, g)), fg.GraphError, "has 1 arguments, but its gradient function gave 2 cotangents"),
+        (lambda x: (fg.sum(x), lambda g: g), fg.ShapeError, "the cotangent of argument 0 of lambda is () float64, and the"),
+        (lambda x: (x, lambda g: fg.astype(g, "float32")), fg.ShapeError, "is (3,) float32, and the argument (3,) float64"),
+    ],
+)  # fmt: skip
+def test_a_gradient_function_that_does_not_fit_is_refused_when_the_function_is_called(function, error, text):
+    with fg.Graph(), pytest.raises(error) as caught:
+        fg.custom_gradient(function)(X)
+    assert text in str(caught.value)

@@ -12,9 +12,10 @@ from typing import Any
 from ..graph import Node, Tensor
 from ..graph.context import entered
 from ..graph.op import NoGradient
+from ..graph.subgraph import ancestors
 from ..ops.elementwise import add
 from ..ops.shape import zeros_like
-from .gradients import Reverse, ancestors, beside, vjp_entries
+from .gradients import Reverse, beside, vjp_entries
 
 
 def push_forward(ys: Sequence[Tensor], xs: Sequence[Tensor], tangents: Sequence[Tensor]) -> list[Tensor | None]:

@@ -249,7 +249,7 @@ class _Applied:
             leaves, self.nested_ys = flatten(result)
             self.ys = list(identity.lift((*self.xs, *leaves))[len(self.xs) :])
         self.value = self.nested_ys(self.ys)
-        self._made: dict[Any, Any] = {}  # what the maps are in the graph of the ys, from stand-ins
+        self._made: dict[Any, Any] = {}  # tangents of the ys from stand-ins, by the xs that move
 
     @classmethod
     def by_argnums(
@@ -278,39 +278,29 @@ class _Applied:
         """The cotangents of the xs from those of the ys, of which None stands for zeros."""
         given = self._checked(cotangents, self.ys, "cotangent of the result")
         at = [i for i, g in enumerate(given) if g is not None]
-        if not at or given[at[0]].graph is self.graph:
-            return self._pulled(at, [given[i] for i in at])
-        return self._elsewhere(self._pulled, self.ys, at, [given[i] for i in at])
-
-    def _pulled(self, at: Sequence[int], cotangents: Sequence[Tensor]) -> list[Tensor]:
         if not at:
             return [zeros_like(x) for x in self.xs]
-        return gradients([self.ys[i] for i in at], self.xs, grad_ys=list(cotangents))
+        return gradients([self.ys[i] for i in at], self.xs, grad_ys=[given[i] for i in at])
 
     def push(self, tangents: Sequence[Any]) -> list[Any]:
         """The tangents of the ys from those of the xs, of which None stands for zeros; None for a y that is no float."""
         given = self._checked(tangents, self.xs, "tangent")
-        at = [i for i, t in enumerate(given) if t is not None]
-        if not at or given[at[0]].graph is self.graph:
-            return self._pushed(at, [given[i] for i in at])
-        return self._elsewhere(self._pushed, self.xs, at, [given[i] for i in at])
+        at = tuple(i for i, t in enumerate(given) if t is not None)
+        moving = [given[i] for i in at]
+        if not at or moving[0].graph is self.graph:
+            return self._pushed(at, moving)
+        # In a sub-graph (a batch): made once here from stand-ins, and what depends on these made again there.
+        if at not in self._made:
+            with self.entered():
+                stand_ins = [zeros_like(self.xs[i]) for i in at]
+                self._made[at] = stand_ins, self._pushed(at, stand_ins)
+        stand_ins, results = self._made[at]
+        there = iter(rebuilt([r for r in results if r is not None], dict(zip(stand_ins, moving, strict=True)), whole=False)[0])
+        return [None if r is None else next(there) for r in results]
 
     def _pushed(self, at: Sequence[int], tangents: Sequence[Tensor]) -> list[Any]:
         moved = push_forward(self.ys, [self.xs[i] for i in at], tangents) if at and self.ys else [None] * len(self.ys)
         return [None if y.dtype.kind not in "fcV" else zeros_like(y) if t is None else t for y, t in zip(self.ys, moved, strict=True)]
-
-    def _elsewhere(
-        self, linear: Callable[..., list[Any]], like: Sequence[Tensor], at: Sequence[int], values: Sequence[Tensor]
-    ) -> list[Any]:
-        """``linear`` of values in a sub-graph: made once here from stand-ins, and what depends on these made again there."""
-        key = (linear.__name__, tuple(at))
-        if key not in self._made:
-            with self.entered():
-                stand_ins = [zeros_like(like[i]) for i in at]
-                self._made[key] = stand_ins, linear(at, stand_ins)
-        stand_ins, results = self._made[key]
-        there = iter(rebuilt([r for r in results if r is not None], dict(zip(stand_ins, values, strict=True)), whole=False)[0])
-        return [None if r is None else next(there) for r in results]
 
     def pull_each(self, position: int) -> list[Tensor]:
         """For every number in y ``position``, the cotangents of the xs: ``(*y.shape, *x.shape)``."""

@@ -20,9 +20,11 @@ from ..graph.context import current, entered
 from ..graph.op import NoGradient
 from ..graph.report import where
 from ..graph.spec import format_shape, format_spec, is_known
+from ..graph.subgraph import ancestors, as_tensor
 from ..ops.indexing import accumulated
 from ..ops.shape import ones_like, zeros_like
 from ..ops.state import identity
+from .rebuild import rebuilt
 
 Unconnected = Literal["zero", "none", "error"]
 
@@ -68,6 +70,8 @@ def gradients(
                 help="cast it with fg.astype before use",
             )
     seeds = _seeds(ys, grad_ys)
+    if any(seed is not None and seed.graph is not graph for seed in seeds):
+        return _within(graph, ys, xs, seeds, stops, unconnected)
     key = (
         "gradients",
         tuple(map(id, ys)),
@@ -79,6 +83,27 @@ def gradients(
         reverse = graph.memo[key] = Reverse(ys, seeds, stops)
     results = reverse.by(xs)
     return [_connected(result, ys, x, stops, unconnected) for result, x in zip(results, xs, strict=True)]
+
+
+def _within(graph: Any, ys: Sequence[Tensor], xs: Sequence[Tensor], seeds: list[Any], stops: Any, unconnected: Unconnected) -> list[Any]:
+    """The gradients for seeds of a sub-graph (a batch, a turn): made once here from stand-ins, and what depends on these there."""
+    inner: Any = next(seed.graph for seed in seeds if seed is not None and seed.graph is not graph)
+    if not (inner.is_sub and inner.is_inside(graph)):
+        raise GradientError(f"gradients: a cotangent of {ys[0].name} belongs to another graph")
+    stand_ins = []
+    for y in ys:
+        key = ("stand-in", y)
+        if key not in graph.memo:
+            with entered(beside(y.node)):
+                graph.memo[key] = zeros_like(y)
+        stand_ins.append(graph.memo[key])
+    outer = [None if seed is None else stand_in for seed, stand_in in zip(seeds, stand_ins, strict=True)]
+    results = gradients(ys, xs, outer, stops, unconnected)
+    here = current()
+    with entered(here if here.graph.is_sub and here.graph.is_inside(inner) else inner.root):  # type: ignore[attr-defined]
+        known = {stand_in: as_tensor(seed) for seed, stand_in in zip(seeds, stand_ins, strict=True) if seed is not None}
+        made = iter(rebuilt([result for result in results if result is not None], known, whole=False)[0])
+        return [None if result is None else next(made) for result in results]
 
 
 class Reverse:
@@ -163,18 +188,6 @@ def beside(node: Node, what: str = "gradients") -> Any:
 def _ones(y: Tensor) -> Tensor:
     with entered(beside(y.node)):
         return identity.lift((y.dtype.type(1),))[0] if y.shape == () else ones_like(y)
-
-
-def ancestors(nodes: Sequence[Node], stops: set[Tensor]) -> list[int]:
-    """The ids of ``nodes`` and of all that they depend on, in creation order, not looking behind ``stops``."""
-    seen = {node.id for node in nodes}
-    stack = list(nodes)
-    while stack:
-        for tensor in stack.pop().inputs:
-            if tensor.node.id not in seen and tensor not in stops:
-                seen.add(tensor.node.id)
-                stack.append(tensor.node)
-    return sorted(seen)
 
 
 def _as_tensors(value: Any, what: str) -> tuple[Tensor, ...]:

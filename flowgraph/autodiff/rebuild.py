@@ -7,8 +7,7 @@ from typing import Any
 
 from ..graph import Node, SubGraph, Tensor
 from ..graph.context import current
-from ..graph.subgraph import as_tensor, replay
-from .gradients import ancestors
+from ..graph.subgraph import ancestors, as_tensor, replay
 
 
 def rebuilt(outputs: Sequence[Tensor], known: Mapping[Tensor, Tensor], *, whole: bool = True) -> tuple[list[Tensor], dict[Tensor, Tensor]]:

@@ -16,10 +16,9 @@ from ..graph.context import current, entered
 from ..graph.node import FUNCTIONS
 from ..graph.op import Batch, ByLoop
 from ..graph.spec import format_shape, normalize_axis
-from ..graph.subgraph import as_tensor, replay, trace
+from ..graph.subgraph import ancestors, as_tensor, replay, trace
 from ..ops.batching import moved
 from ..ops.shape import repeat_like
-from .gradients import ancestors
 
 Axes = int | None | Sequence[int | None]
 

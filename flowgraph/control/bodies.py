@@ -12,11 +12,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ..autodiff.forward import push_forward
-from ..autodiff.gradients import ancestors, gradients
+from ..autodiff.gradients import gradients
 from ..autodiff.rebuild import rebuilt
 from ..graph import Node, SubGraph, Tensor
 from ..graph.context import current, entered
-from ..graph.subgraph import as_tensor, parameter
+from ..graph.subgraph import ancestors, as_tensor, parameter
 from ..ops.shape import broadcast_to, zeros_like
 
 

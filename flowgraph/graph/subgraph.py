@@ -102,6 +102,18 @@ def as_tensor(value: Any) -> Tensor:
     return tensor  # type: ignore[no-any-return]
 
 
+def ancestors(nodes: Sequence[Node], stops: set[Tensor]) -> list[int]:
+    """The ids of ``nodes`` and of all that they depend on, in creation order, not looking behind ``stops``."""
+    seen = {node.id for node in nodes}
+    stack = list(nodes)
+    while stack:
+        for tensor in stack.pop().inputs:
+            if tensor.node.id not in seen and tensor not in stops:
+                seen.add(tensor.node.id)
+                stack.append(tensor.node)
+    return sorted(seen)
+
+
 def replay(node: Node, inputs: Sequence[Tensor], context: Context, made: Mapping[Node, Node] | None = None) -> Node:
     """The same operation once more, on ``inputs`` and in ``context``, with the label and the user's line of ``node``.
 

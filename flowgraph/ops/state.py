@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from ..errors import ArgumentError, DtypeError, GraphError, ShapeError
+from ..errors import ArgumentError, DtypeError, ShapeError
 from ..graph import Graph, Node, Op, Spec, Tensor, no_gradient, op
 from ..graph.context import current, entered
 from ..graph.op import as_array, public
@@ -125,29 +125,6 @@ class StopGradient(View):
     samples = Over(UNARY_SHAPES)
 
 
-class CustomGradient(View):
-    """The first input, with ``vjp`` as the function from its cotangent to those of the others, which are used for nothing else."""
-
-    shape_inputs = tuple(range(1, 65))
-
-    def infer(self, y: Any, *inputs: Any, vjp: Any) -> Any:
-        return y
-
-    def passes(self, out: Any, *inputs: Any) -> bool:
-        return True
-
-    def kernel(self, xp: Any, y: Any, *inputs: Any, vjp: Any) -> Any:
-        return y
-
-    def vjp(self, g: Tensor, out: Tensor, y: Tensor, *inputs: Tensor, vjp: Callable[..., Any]) -> Any:
-        cotangents = vjp(g)
-        if not isinstance(cotangents, tuple | list):
-            cotangents = (cotangents,)
-        if len(cotangents) != len(inputs):
-            raise GraphError(f"custom_gradient: {len(inputs)} inputs but the gradient function gave {len(cotangents)} cotangents")
-        return (None, *cotangents)
-
-
 _placeholder = op(Placeholder)
 _constant = op(Constant)
 _variable = op(Variable)
@@ -155,7 +132,6 @@ _assign = op(Assign)
 _group = op(Group)
 identity = public(op(Identity))
 stop_gradient = op(StopGradient)
-_custom_gradient = op(CustomGradient)
 
 
 def placeholder(name: str, shape: Any = (), dtype: Any = "float32") -> Tensor:
@@ -274,32 +250,6 @@ def group(updates: Sequence[Node | Tensor], name: str | None = None) -> Node:
         raise ArgumentError("group: takes one update or more")
     with entered(current().replace(graph=nodes[0].graph, control=nodes)):
         return _group.node((), {}, name)
-
-
-def custom_gradient(function: Callable[..., tuple[Tensor, Callable[[Tensor], Any]]]) -> Callable[..., Tensor]:
-    """Gives a function of tensors a gradient of your own.
-
-    function  takes tensors, returns ``(y, vjp)``; ``vjp`` takes the cotangent of y and returns those of the arguments, one each
-    returns   a function of the same tensors that returns y
-
-    >>> @fg.custom_gradient
-    ... def clipped(x):
-    ...     return x, lambda g: fg.clip(g, -1, 1)
-    >>> x = fg.placeholder("x", (), "float64")
-    >>> session.run(fg.gradients(5 * clipped(x), [x]), {x: 2})
-    [np.float64(1.0)]
-    """
-
-    def wrapped(*inputs: Any) -> Tensor:
-        tensors = identity.lift(inputs)
-        y, vjp = function(*tensors)
-        if not isinstance(y, Tensor) or not callable(vjp):
-            raise GraphError("custom_gradient: the function must return a tensor and a function from cotangent to cotangents")
-        return _custom_gradient(y, *tensors, vjp=vjp)
-
-    wrapped.__name__ = getattr(function, "__name__", "custom_gradient")
-    wrapped.__doc__ = function.__doc__
-    return wrapped
 
 
 public(constant)
