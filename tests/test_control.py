@@ -288,3 +288,16 @@ def test_what_is_wrong_with_a_loop_or_a_branch_is_said_while_building(build, err
         with pytest.raises(error) as caught:
             build(x)
     assert text in str(caught.value)
+
+
+def test_a_gradient_by_a_constant_that_a_body_uses_is_not_lost():
+    with fg.Graph() as graph:
+        c = fg.constant(np.array([2.0, 3.0]))
+        x = fg.placeholder("x", (4, 2), "float64")
+        total, _ = fg.scan(lambda t, row: (t + fg.sum(row * c), None), 0.0, x)
+        chosen = fg.cond(total > 0, lambda: fg.sum(c * c), lambda: fg.sum(c))
+        slopes = [*fg.gradients(total, [c]), *fg.gradients(chosen, [c])]
+    with fg.Session(graph, threads=1) as session:
+        by_scan, by_cond = session.run(slopes, {x: np.ones((4, 2))})
+    np.testing.assert_array_equal(by_scan, [4.0, 4.0])
+    np.testing.assert_array_equal(by_cond, [4.0, 6.0])

@@ -37,14 +37,14 @@ class SubGraph(Graph):
         self.outputs: list[Tensor] = []
 
     def capture(self, tensor: Tensor) -> Tensor:
-        """The tensor here that stands for one of the graphs around. A constant is made again; anything else becomes an input."""
+        """The tensor here that stands for one of the graphs around. Anything becomes an input, but for constants without gradient."""
         if tensor.graph is self:
             return tensor
         outer = self.parent.capture(tensor) if isinstance(self.parent, SubGraph) else tensor
         with self._lock:
             if outer not in self.captures:
                 with entered(self.root):
-                    if outer.node.op.name == "constant":
+                    if outer.node.op.name == "constant" and outer.dtype.kind not in "fcV":
                         return FUNCTIONS["constant"](outer.node.attrs["value"])  # type: ignore[no-any-return]
                     self.captures[outer] = parameter(outer.node.name.rpartition("/")[2], outer)
             return self.captures[outer]
