@@ -50,6 +50,7 @@ from .ops.create import (
     zeros_like,
 )
 from .ops.cumulative import cumulative_prod, cumulative_sum, diff
+from .ops.custom import custom_op, py_call
 from .ops.diagonals import diag, tril, triu
 from .ops.einsum import einsum, kron, outer, tensordot, vecdot
 from .ops.elementwise import (
@@ -196,7 +197,7 @@ __all__ = [
     # where values come from and go to
     "placeholder", "constant", "variable", "assign", "group", "identity",
     # differentiation
-    "gradients", "stop_gradient", "custom_gradient", "check_gradient",
+    "gradients", "stop_gradient", "custom_gradient", "custom_op", "py_call", "check_gradient",
     # functions of functions
     "grad", "value_and_grad", "vjp", "jvp", "jacobian", "hessian", "hvp", "checkpoint", "vmap",
     # control flow

@@ -15,7 +15,7 @@ from flowgraph.graph.spec import is_known
 from flowgraph.ops.random import Draw
 
 # Ops whose values come from or go to the session, and the random ones: they have tests of their own.
-SPECIAL = set("placeholder constant variable run_key fold_key assign group custom_gradient".split())
+SPECIAL = set("placeholder constant variable run_key fold_key assign group custom_gradient custom_op py_call".split())
 SPECIAL |= {op.name for op in OPS.values() if op.bodies or isinstance(op, Draw)}
 # Ops with a size that only values decide: their inference leaves it open.
 SIZED_BY_VALUES = {"arange", "bincount", "nonzero", "repeat_positions", "unique"}
