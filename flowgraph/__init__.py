@@ -184,6 +184,7 @@ from .ops.state import (
 )
 from .ops.statistics import count_nonzero, median, quantile, std, var
 from .session import Function, RunFuture, Session
+from .traced import trace
 
 if TYPE_CHECKING:
     from . import data, io, metrics, optim, viz
@@ -199,7 +200,7 @@ __all__ = [
     # differentiation
     "gradients", "stop_gradient", "custom_gradient", "custom_op", "py_call", "check_gradient",
     # functions of functions
-    "grad", "value_and_grad", "vjp", "jvp", "jacobian", "hessian", "hvp", "checkpoint", "vmap",
+    "grad", "value_and_grad", "vjp", "jvp", "jacobian", "hessian", "hvp", "checkpoint", "vmap", "trace",
     # control flow
     "cond", "while_loop", "scan", "map",
     # running

@@ -23,7 +23,7 @@ LAYERS: list[set[str]] = [
     {"compile"},
     {"runtime"},
     {"session"},
-    {"check", "fft", "init", "linalg", "random", "special"},
+    {"check", "fft", "init", "linalg", "random", "special", "traced"},
     {"nn", "optim", "metrics", "data", "io", "viz"},
     {"cli"},
     {""},  # flowgraph/__init__.py: may import all, and is imported by none

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..errors import ArgumentError, FlowgraphError, GraphError
 from .context import Context
-from .location import Location, resolve
+from .location import Location, here, resolve
 from .spec import Shape, format_shape, format_spec, is_known
 
 if TYPE_CHECKING:
@@ -163,22 +163,34 @@ class Tensor:
     # --- what it is not: an array
 
     def __bool__(self) -> bool:
-        raise GraphError(
+        raise self._no_value(
             f"{self.name} has no truth value while the graph is built",
-            help="fg.where(condition, a, b) chooses between values; fetch it with session.run to branch in Python",
+            "fg.where(condition, a, b) chooses between values, fg.cond and fg.while_loop between parts of the graph; "
+            "fetch it with session.run to branch in Python",
         )
 
     def __array__(self, *args: Any, **kwargs: Any) -> Any:
-        raise GraphError(
+        raise self._no_value(
             f"{self.name} is a node of a graph, not an array",
-            help="session.run(tensor, feeds) gives its value; np.tanh(tensor) and the like build nodes",
+            "session.run(tensor, feeds) gives its value; np.tanh(tensor) and the like build nodes",
         )
 
     def __float__(self) -> float:
-        self.__array__()
-        raise AssertionError
+        raise self._no_value(
+            f"{self.name} is a node of a graph, not a number",
+            "compute with the tensor itself, fg.astype(x, dtype) casts it; session.run(tensor, feeds) gives its value",
+        )
 
-    __int__ = __index__ = __complex__ = __float__
+    __int__ = __index__ = __complex__ = item = tolist = __float__
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        raise self._no_value(
+            f"{self.name} cannot be written at an index: a tensor never changes",
+            "x = x.at[index].set(value) makes a new one; x.at[index].add(value) adds",
+        )
+
+    def _no_value(self, message: str, help: str) -> GraphError:
+        return GraphError(message, rows=[("at", f"{here()}    {here().text}"), ("made", f"{self.node.location}")], help=help)
 
     def __len__(self) -> int:
         if not self.shape:
