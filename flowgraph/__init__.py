@@ -7,7 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from . import errors as errors
-from . import fft, init, linalg, nn, random, special
+from . import fft, init, linalg, random, special
 from .autodiff import custom_gradient, grad, gradients, hessian, hvp, jacobian, jvp, value_and_grad, vjp, vmap
 from .check import check_gradient
 from .compile import Plan
@@ -187,7 +187,7 @@ from .session import Function, RunFuture, Session
 from .traced import trace
 
 if TYPE_CHECKING:
-    from . import data, io, metrics, optim, viz
+    from . import data, io, metrics, nn, optim, viz
     from .viz import draw
 
 __version__ = "0.1.0"
@@ -236,7 +236,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Loads a library when it is first named: half of the time to import flowgraph is theirs, and many programs do without."""
-    if name in ("data", "io", "metrics", "optim", "viz"):
+    if name in ("data", "io", "metrics", "nn", "optim", "viz"):
         return importlib.import_module(f"{__name__}.{name}")
     if name == "draw":
         value = globals()["draw"] = importlib.import_module(f"{__name__}.viz").draw

@@ -17,7 +17,7 @@ from ..graph.spec import format_spec
 _NONE_TOLD: Mapping[int, Any] = {}
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Unit:
     """One call of a kernel.
 
@@ -69,7 +69,7 @@ class Unit:
         return what
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Task:
     """Units that one thread runs in order.
 
@@ -92,7 +92,7 @@ class Task:
     kept_bytes: int = 0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Storage:
     """Memory that several slots may share (views, work in place).
 
@@ -107,7 +107,7 @@ class Storage:
     recycles: int = -1
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Plan:
     """A request, ready to run any number of times, by any number of threads at once.
 

@@ -18,7 +18,7 @@ from .plan import Plan, Unit
 LONGEST_DIRECT = 0.02
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Source:
     """The text of some functions.
 
