@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import ArgumentError, DtypeError, ShapeError
 from ..graph import Graph, Node, Op, Spec, Tensor, no_gradient, op
 from ..graph.context import current, entered
-from ..graph.op import as_array, public
+from ..graph.op import Batch, as_array, public
 from ..graph.spec import as_dtype, as_shape, format_shape, is_known
 from .samples import UNARY_SHAPES, Over
 from .shape import View
@@ -106,6 +106,9 @@ class Identity(View):
     def vjp(self, g: Tensor, out: Tensor, x: Tensor) -> Any:
         return g
 
+    def vmap(self, batch: Batch, x: Tensor) -> Tensor:
+        return identity(x)
+
     samples = Over(UNARY_SHAPES)
 
 
@@ -120,6 +123,9 @@ class StopGradient(View):
 
     def kernel(self, xp: Any, x: Any) -> Any:
         return x
+
+    def vmap(self, batch: Batch, x: Tensor) -> Tensor:
+        return stop_gradient(x)
 
     vjp = no_gradient("fg.stop_gradient was asked to stop it")
     samples = Over(UNARY_SHAPES)
