@@ -11,7 +11,7 @@ import numpy as np
 from ..compile.source import call_source, is_direct
 from ..graph import Tensor
 from .generated import QUIET, Generated
-from .program import GENERATED_UNITS, Program, explained
+from .program import Program, explained
 from .run import RunReport
 
 
@@ -33,7 +33,7 @@ def direct_call(
     otherwise  what takes over when an argument has another shape or dtype than the plan was made for
     """
     plan = program.plan
-    if program.generated is None or len(plan.units) > GENERATED_UNITS or not is_direct(plan):
+    if not is_direct(plan):
         return None
     names: dict[str, Any] = {
         "session": session,

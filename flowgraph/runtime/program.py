@@ -71,7 +71,7 @@ class Program:
 
     def execute(self, task: int, values: list[Any], run: Run) -> None:
         """Runs the kernels of ``task`` over ``values``. raises what stopped the run; the error of a kernel, with its node."""
-        generated = self.generated
+        generated = self.generated or (self._generate() if self.is_warm else None)
         if generated is None:
             interpret(self.tasks[task], values, run, self.plan.tasks[task].units)
             return
@@ -84,13 +84,20 @@ class Program:
             raise explained(error, *failed) from error
 
     def has_run(self) -> None:
-        """Notes the end of a run; the next ones are worth a program of their own."""
+        """Notes the end of a run."""
         self._runs += 1
-        if self.generated is None and self._runs >= GENERATED_AFTER and len(self.plan.units) <= GENERATED_UNITS:
-            with self._lock:
-                if self.generated is None:
-                    source = task_sources(self.plan)
-                    self.generated = Generated(source, self.plan, self.memory, self.kernels(source.kernels))
+
+    @property
+    def is_warm(self) -> bool:
+        """Whether the runs to come are worth a program of their own."""
+        return self._runs >= GENERATED_AFTER and len(self.plan.units) <= GENERATED_UNITS
+
+    def _generate(self) -> Generated:
+        with self._lock:
+            if self.generated is None:
+                source = task_sources(self.plan)
+                self.generated = Generated(source, self.plan, self.memory, self.kernels(source.kernels))
+            return self.generated
 
     def kernels(self, named: dict[str, Unit]) -> dict[str, Callable[..., Any]]:
         """What the names of kernels in a source stand for."""

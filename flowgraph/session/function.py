@@ -62,13 +62,14 @@ class Function:
         program = self._programs.get(shapes) or self._program(shapes, fed)
         if session._closed:
             raise SessionClosedError("the session is closed")
-        results = session._perform(program, fed, timeout)
-        if program not in self._tried and program.generated is not None:
+        if program.is_warm and program not in self._tried:
             self._tried.add(program)
-            self._direct = direct_call(
-                program, session, session._lock, session._values, session._fed, handed_out, _closed, self._otherwise
-            ) or self._direct  # fmt: skip
-        return results
+            made = direct_call(program, session, session._lock, session._values, session._fed, handed_out, _closed, self._otherwise)
+            if made is not None:
+                self._direct = made
+                if timeout is None:
+                    return made(*fed)
+        return session._perform(program, fed, timeout)
 
     def _otherwise(self, *arrays: Any) -> list[Any]:
         return self._run(arrays, None)
