@@ -30,9 +30,11 @@ class Memory:
     def touched(self) -> dict[int, list[int]]:
         """Storage -> the units that read or write it, in order."""
         result: dict[int, list[int]] = defaultdict(list)
+        alias = self.lowering.alias
         for index, unit in enumerate(self.plan.units):
-            slots = (*unit.inputs, unit.output, *((unit.buffer,) if unit.buffer >= 0 else ()))
-            for storage in {self.root(slot) for slot in slots}:
+            slots = {*unit.inputs, unit.output, unit.buffer}
+            slots.discard(-1)
+            for storage in {self.root(slot) for slot in slots} if alias else slots:
                 result[storage].append(index)
         return result
 
@@ -108,39 +110,35 @@ class Memory:
         slots_of: dict[int, list[int]] = defaultdict(list)
         for slot in range(plan.slots):
             slots_of[self.root(slot)].append(slot)
-        position = {id(unit): i for task in tasks for i, unit in enumerate(task.units)}
         prepares: list[dict[int, object]] = [{} for _ in tasks]
         releases: list[list[int]] = [[] for _ in tasks]
         for storage, touching in self.touched().items():
-            for index in touching:
-                slot = plan.units[index].buffer
-                if slot >= 0:
-                    prepares[task_of[index]][slot] = buffers[slot]
+            if buffers:
+                for index in touching:
+                    slot = plan.units[index].buffer
+                    if slot >= 0:
+                        prepares[task_of[index]][slot] = buffers[slot]
             if storage in self.kept or storage in self.outside:
                 continue
-            owned = storage in buffers or any(plan.units[i].mode == "take" and plan.units[i].output == storage for i in touching)
-            recycles = storage if owned and self._nbytes(storage, touching) >= POOLED_BYTES else -1
-            owners = {task_of[index] for index in touching}
+            maker = plan.units[touching[0]]  # nothing touches a storage before it is made
+            nbytes = buffers[storage].nbytes if storage in buffers else maker.bytes_made if maker.output == storage else 0
+            owned = storage in buffers or (maker.mode == "take" and maker.output == storage)
+            recycles = storage if owned and nbytes >= POOLED_BYTES else -1
+            owners = {0} if len(tasks) == 1 else {task_of[index] for index in touching}
             slots = tuple(slots_of[storage])
             if len(owners) == 1:
-                last = max((plan.units[i] for i in touching), key=lambda unit: position[id(unit)])
+                last = plan.units[touching[-1]]  # units of one task run in their order
                 last.frees += slots
                 if recycles >= 0:
                     last.recycles += (recycles,)
             else:
-                plan.storages[storage] = Storage(slots, self._nbytes(storage, touching), len(owners), recycles)
+                plan.storages[storage] = Storage(slots, nbytes, len(owners), recycles)
                 for owner in owners:
                     releases[owner].append(storage)
         for task, made, left in zip(tasks, prepares, releases, strict=True):
             task.prepares = tuple(made.items())
             task.releases = tuple(sorted(left))
         plan.peak_bytes = predicted_peak(plan)
-
-    def _nbytes(self, storage: int, touching: list[int]) -> int:
-        """Bytes of a storage: of its buffer, or of what its first slot holds."""
-        if storage in self.lowering.buffers:
-            return self.lowering.buffers[storage].nbytes
-        return sum(self.plan.units[i].bytes_made for i in touching if self.plan.units[i].output == storage)
 
 
 def predicted_peak(plan: Plan) -> int:
