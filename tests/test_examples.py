@@ -70,3 +70,17 @@ def test_newton_is_at_the_minimum_where_descent_is_still_on_its_way(tmp_path):
     assert number(r"Newton 6: .* f = ([\d.e+-]+)", text) < 1e-15
     assert number(r"descent 1000: .* f = ([\d.e+-]+)", text) > 0.1
     assert (tmp_path / "paths.png").stat().st_size > 1000
+
+
+def test_ridge_regression_finds_the_penalty_that_the_closed_form_calls_best(tmp_path):
+    text = run("ridge_regression.py", "--out", ".", cwd=tmp_path)
+    best = number(r"penalties in NumPy: ([\d.]+)", text)
+    assert abs(number(r"one penalty +: +([\d.]+)", text) / best - 1) < 0.02  # the grid's own distance
+    for difference in re.findall(r"by at most ([\d.e+-]+);", text):
+        assert float(difference) < 1e-11
+    slope, by_hand = re.findall(r"slope ([\d.e+-]+), by hand ([\d.e+-]+)", text)[0]
+    assert abs(float(slope)) > 1e-3
+    assert slope == by_hand
+    losses = [float(value) for value in re.findall(r"validation loss ([\d.]+)  test", text)]
+    assert losses[0] > losses[1] > losses[2] + 0.03
+    assert (tmp_path / "penalties.png").stat().st_size > 1000
