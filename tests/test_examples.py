@@ -84,3 +84,11 @@ def test_ridge_regression_finds_the_penalty_that_the_closed_form_calls_best(tmp_
     losses = [float(value) for value in re.findall(r"validation loss ([\d.]+)  test", text)]
     assert losses[0] > losses[1] > losses[2] + 0.03
     assert (tmp_path / "penalties.png").stat().st_size > 1000
+
+
+def test_word2vec_foretells_words_of_unread_text_better_than_their_frequencies_do(tmp_path):
+    text = run("word2vec.py", "--epochs", "2", "--rate", "0.004", cwd=tmp_path)
+    by_vectors, by_frequency = number(r"([\d.]+) nats by the vectors", text), number(r"([\d.]+) by the words' frequencies", text)
+    assert by_vectors < by_frequency - 0.1  # without the correction for the words drawn it is above
+    assert number(r"is number (\d+) of its", text) < 60
+    assert "float: " in text
