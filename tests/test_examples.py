@@ -86,6 +86,15 @@ def test_ridge_regression_finds_the_penalty_that_the_closed_form_calls_best(tmp_
     assert (tmp_path / "penalties.png").stat().st_size > 1000
 
 
+def test_the_heat_equation_gives_back_the_first_state(tmp_path):
+    text = run("heat_equation.py", "--out", ".", cwd=tmp_path)
+    assert number(r"differs from NumPy's by ([\d.e+-]+)", text) < 1e-12
+    assert number(r"as it is: off by ([\d.]+)%", text) > 70
+    assert number(r"from the last state, 4096 values: off by ([\d.]+)%", text) < 25
+    assert number(r"from 64 sensors, 12800 values: off by ([\d.]+)%", text) < 25
+    assert (tmp_path / "heat.png").stat().st_size > 1000
+
+
 def test_word2vec_foretells_words_of_unread_text_better_than_their_frequencies_do(tmp_path):
     text = run("word2vec.py", "--epochs", "2", "--rate", "0.004", cwd=tmp_path)
     by_vectors, by_frequency = number(r"([\d.]+) nats by the vectors", text), number(r"([\d.]+) by the words' frequencies", text)
