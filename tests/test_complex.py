@@ -76,3 +76,13 @@ def test_a_complex_tensor_is_not_cast_to_real_silently(graph):
     with pytest.raises(DtypeError, match=r"complex128 does not fit into float32"):
         fg.astype(fg.constant([1j]), "float32")
     assert fg.astype(fg.constant([1j]), bool).dtype == bool
+
+
+@pytest.mark.parametrize("dtype", ["complex64", "complex128"])
+def test_log1p_keeps_the_digits_of_small_complex_numbers(session, dtype):
+    # numpy.log1p gives 0 for the first, as it rounds 1 + z to 1.
+    small = np.array([1e-20, -1e-20 + 1e-15j, 1e-9j, 1e-4 - 1e-3j], dtype)
+    z = small.astype("complex128")
+    np.testing.assert_allclose(session.run(fg.log1p(small)), z - z**2 / 2 + z**3 / 3 - z**4 / 4 + z**5 / 5, rtol=4 * np.finfo(dtype).eps)
+    large = np.array([-0.75 + 1e-9j, -1 + 0.1j, 0.4 - 0.4j, 3 + 4j, 1e18 - 1e18j, -1e30], dtype)
+    np.testing.assert_allclose(session.run(fg.log1p(large)), np.log1p(large), rtol=4 * np.finfo(dtype).eps)

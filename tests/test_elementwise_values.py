@@ -248,6 +248,15 @@ def test_sinc_agrees_with_numpy(session):
     np.testing.assert_allclose(session.run(np.sinc(fg.constant(x))), np.sinc(x), atol=1e-15)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_sinc_keeps_its_digits_next_to_whole_numbers(session, dtype):
+    # There sin(pi x) is pi times the distance to the whole number, with its sign; numpy.sinc has the rounding of pi x in its place.
+    whole = np.array([2.0, 3.0, 16.0, 17.0], dtype)
+    x = np.nextafter(whole, np.array(np.inf, dtype))
+    want = np.array([1, -1, 1, -1]) * (x - whole) / x
+    np.testing.assert_allclose(session.run(fg.sinc(x)), want, rtol=4 * np.finfo(dtype).eps)
+
+
 def test_an_in_place_operator_makes_a_new_tensor(session):
     x = start = fg.constant([1.0, 2.0])
     x += 1

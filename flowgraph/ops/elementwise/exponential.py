@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ...graph import Tensor, op
+from ...graph import Op, Tensor, op
 from ...graph.op import public
 from ..samples import COMPLEX, LOW, binary, unary
 from .arithmetic import reciprocal, square
@@ -117,6 +117,23 @@ class Log1p(Unary):
 
     ufunc = "log1p"
     flops_each = 10.0
+
+    def bind(self, xp: Any, attrs: dict[str, Any]) -> Any:
+        return Op.bind(self, xp, attrs)
+
+    def kernel(self, xp: Any, *inputs: Any, out: Any = None) -> Any:
+        (x,) = inputs
+        if x.dtype.kind != "c":
+            return xp.log1p(x, out=out)
+        # NumPy takes the logarithm of abs(1 + x), which for a small x is that of 1. This is half that of abs(1 + x)**2 less 1.
+        real, imag = x.real, x.imag
+        near = xp.maximum(xp.absolute(real), xp.absolute(imag)) < 0.5
+        size = xp.where(near, 0.5 * xp.log1p(real * (real + 2) + imag * imag), xp.log(xp.hypot(real + 1, imag)))
+        if out is None:
+            out = xp.empty(x.shape, x.dtype)
+        out.imag = xp.arctan2(imag, real + 1)
+        out.real = size
+        return out
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor) -> Any:
         return g / conj(x + 1)

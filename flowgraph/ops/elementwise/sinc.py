@@ -30,8 +30,9 @@ class Sinc(Elementwise):
 
     def kernel(self, xp: Any, *inputs: Any, out: Any = None, order: int = 0) -> Any:
         dtype = self.infer(*inputs, order=order).dtype
-        t = xp.asarray(inputs[0], wide(dtype)) * math.pi
-        y = xp.where(xp.abs(t) > order + 1, _far(xp, t, order), _near(xp, t, order)) * math.pi**order
+        x = xp.asarray(inputs[0], wide(dtype))
+        t = x * math.pi
+        y = xp.where(xp.abs(t) > order + 1, _far(xp, x, order), _near(xp, t, order)) * math.pi**order
         if out is None:
             return y.astype(dtype, copy=False)
         out[...] = y
@@ -43,12 +44,24 @@ class Sinc(Elementwise):
     samples = unary(attrs=({"order": 0}, {"order": 1}, {"order": 2}), edges=(-1e300, 0.0, 1e-300, 1.0, np.inf), also=LOW)
 
 
-def _far(xp: Any, t: Any, order: int) -> Any:
-    """Derivative ``order`` of sin(t) / t from those below it: ``t f[k] + k f[k-1]`` is derivative k of the sine. For t above order."""
-    t = xp.where(t == 0, 1, t)
-    y = xp.sin(t) / t
+def _far(xp: Any, x: Any, order: int) -> Any:
+    """Derivative ``order`` of sin(t) / t from those below it, for t = pi x above order: ``t f[k] + k f[k-1]`` is derivative k of the sine.
+
+    Of the sine's turns only what x has beside a whole number is left, which is exact: next to one, the sine of t itself would hold
+    nothing but the rounding of t.
+    """
+    whole = xp.rint(x)
+    odd = whole - 2 * xp.rint(whole * 0.5)  # -1, 0 or 1
+    sign = 1 - 2 * odd * odd
+    rest = (x - whole) * math.pi
+    waves = [sign * xp.sin(rest)]
+    if order:
+        cosine = sign * xp.cos(rest)
+        waves += [cosine, -waves[0], -cosine]
+    t = xp.where(x == 0, 1, x) * math.pi
+    y = waves[0] / t
     for k in range(1, order + 1):
-        y = (xp.sin(t + k * math.pi / 2) - k * y) / t
+        y = (waves[k % 4] - k * y) / t
     return y
 
 
