@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import MissingExtraError
+from ..errors import ArgumentError, MissingExtraError, ShapeError
 
 
 def _figure(width: float, height: float) -> Any:
@@ -24,20 +24,42 @@ def _figure(width: float, height: float) -> Any:
     return figure
 
 
-def images(array: Any, file: str | os.PathLike[str], titles: Sequence[str] | None = None, *, cmap: str = "gray") -> Path:
+def images(
+    array: Any,
+    file: str | os.PathLike[str],
+    titles: Sequence[str] | None = None,
+    *,
+    columns: int | None = None,
+    limits: tuple[float, float] | None = None,
+    cmap: str = "gray",
+) -> Path:
     """A sheet of grey images (count, height, width), written to ``file``; returns its path.
 
-    raises  MissingExtraError without matplotlib
+    titles   one for each image
+    columns  images in a row; None: as many as make the sheet somewhat wider than high
+    limits   the values that get the first and the last colour of ``cmap``; None: the least and the largest of each image
+    raises   ShapeError for an array of other dimensions, ArgumentError for no images or another number of titles, MissingExtraError
+             without matplotlib
     """
     array = np.asarray(array)
-    columns = max(1, math.ceil(math.sqrt(len(array) * 1.6)))
+    if array.ndim != 3:
+        raise ShapeError(f"images: an array (count, height, width) is expected, got {array.shape}", help="array.reshape(-1, 28, 28)")
+    if not len(array):
+        raise ArgumentError("images: there are none")
+    if titles is not None and len(titles) != len(array):
+        raise ArgumentError(f"images: {len(titles)} titles for {len(array)} images")
+    if columns is None:
+        columns = min(math.ceil(math.sqrt(len(array) * 1.6)), len(array))
+    elif isinstance(columns, bool) or not isinstance(columns, int) or columns < 1:
+        raise ArgumentError(f"images: columns is a whole number, at least 1, got {columns!r:.80}")
     rows = math.ceil(len(array) / columns)
+    low, high = limits if limits is not None else (None, None)
     figure = _figure(1.1 * columns, (1.1 if titles is None else 1.35) * rows)
     axes = figure.subplots(rows, columns, squeeze=False)
     for i, axis in enumerate(axes.flat):
         axis.axis("off")
         if i < len(array):
-            axis.imshow(array[i], cmap=cmap)
+            axis.imshow(array[i], cmap=cmap, vmin=low, vmax=high)
             if titles is not None:
                 axis.set_title(titles[i], fontsize=9)
     return _saved(figure, file)
@@ -47,8 +69,8 @@ def filters(array: Any, file: str | os.PathLike[str]) -> Path:
     """The filters (out, in, height, width) of a convolution, the first input channel of each, blue below 0 and red above."""
     array = np.asarray(array)
     flat = array[:, 0] if array.ndim == 4 else array
-    limit = float(np.abs(flat).max()) or 1.0
-    return images(np.clip(flat / limit, -1, 1), file, cmap="RdBu_r")
+    limit = float(np.abs(flat).max(initial=0.0)) or 1.0
+    return images(flat, file, limits=(-limit, limit), cmap="RdBu_r")
 
 
 def curve(
