@@ -95,6 +95,15 @@ def test_the_heat_equation_gives_back_the_first_state(tmp_path):
     assert (tmp_path / "heat.png").stat().st_size > 1000
 
 
+def test_an_autoencoder_restores_hidden_pixels(tmp_path):
+    text = run("autoencoder.py", "--epochs", "3", "--limit", "6400", "--units", "200", "--out", ".", cwd=tmp_path)
+    assert number(r"pixels hidden: off by ([\d.]+)", text) > 25
+    assert number(r"restored ([\d.]+) ", text) < 18
+    assert number(r"come out off by ([\d.]+)", text) < 18
+    for name in ("digits.png", "units.png"):
+        assert (tmp_path / name).stat().st_size > 1000
+
+
 def test_word2vec_foretells_words_of_unread_text_better_than_their_frequencies_do(tmp_path):
     text = run("word2vec.py", "--epochs", "2", "--rate", "0.004", cwd=tmp_path)
     by_vectors, by_frequency = number(r"([\d.]+) nats by the vectors", text), number(r"([\d.]+) by the words' frequencies", text)
