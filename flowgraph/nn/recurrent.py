@@ -17,6 +17,7 @@ from ..graph.spec import format_shape, format_spec
 from ..ops import init
 from ..ops.activations import sigmoid
 from ..ops.elementwise import add, multiply, subtract, tanh, where
+from ..ops.join import split
 from ..ops.matmul import matmul
 from ..ops.reduce import sum
 from ..ops.shape import expand_dims, permute_dims, zeros_like
@@ -77,15 +78,16 @@ class _Recurrent(Layer):
         (x,) = add.lift((x,))
         if x.ndim < 2:
             raise ShapeError(f"{self.name}: x is (..., time, inputs), {x.name} is {format_shape(x.shape)}")
-        given = add(matmul(x, self.w), self.b)
+        # Time comes first before the product: x is smaller than what becomes of it, and a turn reads rows that lie side by side.
+        given = add(matmul(_time_first(x), self.w), self.b)
         if state is None:
-            zeros = sum(zeros_like(given), axis=-2)[..., : self.size]
+            zeros = zeros_like(sum(given[..., : self.size], axis=0))  # of the sum only the shape is used: a run does not compute it
             state = zeros if self.states == 1 else (zeros,) * self.states
         if mask is None:
-            state, y = scan(lambda state, x: self.step(x, state), state, _time_first(given), reverse=self.reverse)
+            state, y = scan(lambda state, x: self.step(x, state), state, given, reverse=self.reverse)
         else:
             going = expand_dims(self._mask(mask, x), -1)
-            state, y = scan(self._masked_step, state, (_time_first(given), _time_first(going)), reverse=self.reverse)
+            state, y = scan(self._masked_step, state, (given, _time_first(going)), reverse=self.reverse)
         return _time_behind(y), state
 
     def _masked_step(self, state: Any, entry: tuple[Tensor, Tensor]) -> tuple[Any, Tensor]:
@@ -168,8 +170,9 @@ class LSTM(_Recurrent):
     def step(self, x: Tensor, state: Any) -> tuple[Any, Tensor]:
         h, c = state
         parts = add(x, matmul(h, self.u))
-        i, f, g, o = (self._gate(parts, number) for number in range(4))
-        c = add(multiply(sigmoid(f), c), multiply(sigmoid(i), tanh(g)))
+        kept, g, o = split(parts, (2 * self.size, 3 * self.size), axis=-1)
+        i, f = split(sigmoid(kept), 2, axis=-1)  # two gates in one call
+        c = add(multiply(f, c), multiply(i, tanh(g)))
         h = multiply(sigmoid(o), tanh(c))
         return (h, c), h
 

@@ -102,9 +102,15 @@ class Split(View):
         return [Spec((*x.shape[:axis], size, *x.shape[axis + 1 :]), x.dtype) for size in sizes]
 
     def kernel(self, xp: Any, x: Any, *, bounds: int | tuple[int, ...], axis: int) -> Any:
-        self.infer(x, bounds=bounds, axis=axis)
-        parts = xp.split(x, bounds if isinstance(bounds, int) else list(bounds), axis=axis)
-        return tuple(parts) if len(parts) > 1 else parts[0]
+        # (np.split takes 4.5 us for three parts, this 1.5.)
+        length = x.shape[axis]
+        if isinstance(bounds, int):
+            if length % bounds:
+                self.infer(x, bounds=bounds, axis=axis)  # says so
+            bounds = tuple([part * (length // bounds) for part in range(1, bounds)])
+        before = (slice(None),) * axis
+        parts = tuple([x[(*before, slice(low, high))] for low, high in zip((0, *bounds), (*bounds, length), strict=True)])
+        return parts if len(parts) > 1 else parts[0]
 
     def vjp(self, g: Any, out: Any, x: Tensor, *, bounds: int | tuple[int, ...], axis: int) -> Any:
         if isinstance(g, Tensor):
