@@ -110,3 +110,8 @@ def test_word2vec_foretells_words_of_unread_text_better_than_their_frequencies_d
     assert by_vectors < by_frequency - 0.1  # without the correction for the words drawn it is above
     assert number(r"is number (\d+) of its", text) < 60
     assert "float: " in text
+
+
+def test_an_lstm_reads_digits_row_by_row(tmp_path):
+    text = run("lstm_rows.py", "--epochs", "1", "--limit", "12800", cwd=tmp_path)
+    assert number(r"images ([\d.]+)%", text) > 75
