@@ -253,6 +253,30 @@ def test_searching_and_membership_in_a_row_for_each_entry(graph, session):
     np.testing.assert_array_equal(session.run(y), [np.isin(v, r[:3]) for r, v in zip(rows, values, strict=True)])
 
 
+def test_a_name_of_a_size_in_a_new_shape_is_that_of_the_tensor_at_each_run():
+    with fg.Graph() as graph:
+        rows = fg.placeholder("rows", ("batch", "time", 6))
+        parts = fg.reshape(rows, ("batch", "time", 2, -1))
+        flat = fg.vmap(lambda row: fg.reshape(row, ("time", 3, 2)))(rows)
+        (slope,) = fg.gradients(fg.sum(parts**2), rows)
+    assert parts.shape == ("batch", "time", 2, 3)
+    with fg.Session(graph) as session:
+        for shape in ((4, 5, 6), (0, 2, 6)):
+            value = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+            got = session.run([parts, flat, slope], {rows: value})
+            np.testing.assert_array_equal(got[0], value.reshape(*shape[:2], 2, 3))
+            np.testing.assert_array_equal(got[1], value.reshape(*shape[:2], 3, 2))
+            np.testing.assert_array_equal(got[2], 2 * value)
+
+
+def test_a_name_that_the_tensor_has_not_and_too_few_elements_are_refused_while_building(graph):
+    rows = fg.placeholder("rows", ("batch", 3))
+    with pytest.raises(ShapeError, match=r"\(time, 3\) has a size 'time' that \(batch, 3\) has not"):
+        fg.reshape(rows, ("time", 3))
+    with pytest.raises(ShapeError, match=r"\(batch, 3\) has batch \* 3 elements, which do not fit \(batch, 4\)"):
+        fg.reshape(rows, ("batch", 4))
+
+
 @pytest.mark.parametrize(
     ("call", "error", "text"),
     [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,46 +33,43 @@ def behind(axes: Sequence[int]) -> tuple[int, ...]:
 
 
 class Reshape(View):
-    """The same elements in another shape, behind the first ``keep`` axes, which stay; -1 in ``shape`` stands for what is left."""
+    """The same elements in another shape, behind the first ``keep`` axes, which stay; -1 in ``shape`` stands for what is left.
 
-    def infer(self, x: Any, *, shape: tuple[Any, ...], keep: int = 0) -> Spec:
-        if keep:
-            rest_of = self.infer(Spec(x.shape[keep:], x.dtype), shape=shape)
-            return Spec((*x.shape[:keep], *rest_of.shape), x.dtype)
-        known = is_known(x.shape)
-        dims: list[Dim] = [None if d == -1 else d for d in shape]
-        rest = [i for i, d in enumerate(shape) if d == -1]
-        if known and all(isinstance(d, int) for d in shape):
-            size = math.prod(x.shape)
-            given = math.prod(d for d in shape if d != -1)
-            if rest and given and size % given == 0:
-                dims[rest[0]] = size // given
-            elif rest or given != size:
-                raise ShapeError(f"{format_shape(x.shape)} has {size} elements, which do not fit {shape}")
-        elif rest:
-            # The unknown sizes may stand on both sides: (batch, 50, 4, 4) as (-1, 800) has -1 = batch.
-            left = [d for d in x.shape if not isinstance(d, int)]
-            right = [d for d in shape if not isinstance(d, int)]
-            fixed_in = math.prod(d for d in x.shape if isinstance(d, int))
-            fixed_out = math.prod(d for d in shape if isinstance(d, int) and d != -1)
-            if len(left) == 1 and not right and fixed_in == fixed_out:
-                dims[rest[0]] = left[0]
-            elif None not in left and left == right and fixed_out and fixed_in % fixed_out == 0:
-                dims[rest[0]] = fixed_in // fixed_out
-        return Spec(tuple(dims), x.dtype)
+    axes  where ``shape`` holds names: for each of its sizes the axis of x, counted behind those that stay, whose size it is, or -1
+    """
 
-    def kernel(self, xp: Any, x: Any, *, shape: tuple[Any, ...], keep: int = 0) -> Any:
-        if any(isinstance(d, str) for d in shape):
-            raise ShapeError(f"the symbolic size in {format_shape(shape)} is not known here", help="use -1 for one unknown size")
-        if keep and -1 in shape and not math.prod(x.shape[:keep]):  # NumPy cannot tell what is left of nothing
-            shape = self.infer(Spec(x.shape[keep:], x.dtype), shape=shape).shape
+    def infer(self, x: Any, *, shape: tuple[Any, ...], keep: int = 0, axes: tuple[int, ...] = ()) -> Spec:
+        before, given = x.shape[:keep], x.shape[keep:]
+        taken = axes or (-1,) * len(shape)
+        dims: list[Dim] = [given[axis] if axis >= 0 else None if d == -1 else d for d, axis in zip(shape, taken, strict=True)]
+        # What is not taken over by name has to be as much on both sides.
+        left = [d for axis, d in enumerate(given) if axis not in taken]
+        unknown = [d for d in left if not isinstance(d, int)]
+        has = math.prod(d for d in left if isinstance(d, int))
+        asked = math.prod(d for d, axis in zip(shape, taken, strict=True) if axis < 0 and d != -1)
+        fits = has == asked or bool(unknown)
+        if -1 in shape:
+            rest: Dim = None
+            if not unknown:
+                fits = asked > 0 and has % asked == 0
+                rest = has // asked if fits else None
+            elif len(unknown) == 1 and has == asked:  # (batch, 50, 4, 4) as (-1, 800) has -1 = batch
+                rest = unknown[0]
+            dims[shape.index(-1)] = rest
+        if not fits:
+            raise ShapeError(f"{format_shape(given)} has {_count(given)} elements, which do not fit {format_shape(shape)}")
+        return Spec((*before, *dims), x.dtype)
+
+    def kernel(self, xp: Any, x: Any, *, shape: tuple[Any, ...], keep: int = 0, axes: tuple[int, ...] = ()) -> Any:
+        if axes or (keep and -1 in shape and not math.prod(x.shape[:keep])):  # (NumPy cannot tell what is left of nothing)
+            return xp.reshape(x, self.infer(x, shape=shape, keep=keep, axes=axes).shape)
         return xp.reshape(x, (*x.shape[:keep], *shape))
 
-    def vjp(self, g: Tensor, out: Tensor, x: Tensor, *, shape: tuple[Any, ...], keep: int = 0) -> Any:
+    def vjp(self, g: Tensor, out: Tensor, x: Tensor, **attrs: Any) -> Any:
         return reshape(g, x.shape) if is_known(x.shape) else reshape_like(g, x, axis=None)
 
-    def vmap(self, batch: Batch, x: Tensor, *, shape: tuple[Any, ...], keep: int = 0) -> Tensor:
-        return reshape_behind(x, shape=shape, keep=keep + 1)
+    def vmap(self, batch: Batch, x: Tensor, *, shape: tuple[Any, ...], keep: int = 0, axes: tuple[int, ...] = ()) -> Tensor:
+        return reshape_behind(x, shape=shape, keep=keep + 1, axes=axes)
 
     samples = Over(
         [((2, 3),), ((0, 3),), ((),), ((2, 3, 4),)],
@@ -82,6 +79,12 @@ class Reshape(View):
             + ([{"shape": (2, -1, 2), "keep": 2}] if len(s) > 2 else [])
         ),
     )
+
+
+def _count(shape: Shape) -> str:
+    """How many elements it has: a number, and before it the names of sizes."""
+    known = math.prod(d for d in shape if isinstance(d, int))
+    return " * ".join([*(str(d) for d in shape if not isinstance(d, int)), str(known)])
 
 
 class ReshapeLike(View):
@@ -271,22 +274,31 @@ ones_like = op(OnesLike)
 def reshape(x: Any, shape: Any) -> Tensor:
     """``x`` in another shape with the same elements in the same (row by row) order.
 
-    shape   ints; one may be -1, which stands for what is left
-    raises  ShapeError when the numbers of elements differ
+    shape   ints, or names of sizes that x has, such as "batch"; one may be -1, which stands for what is left
+    raises  ShapeError when the numbers of elements differ, and for a name that x has not
 
     >>> session.run(fg.reshape([1, 2, 3, 4], (2, -1)))
     array([[1, 2],
            [3, 4]])
     """
     (x,) = reshape_behind.lift((x,))
-    dims = (shape,) if isinstance(shape, int | np.integer | str) else tuple(shape)
-    if builtins.sum(1 for d in dims if isinstance(d, int | np.integer) and d == -1) > 1:
-        raise ArgumentError(f"reshape: only one size may be -1, got {dims}")
-    checked = as_shape(1 if isinstance(d, int | np.integer) and d == -1 else d for d in dims)
-    if None in checked:
-        raise ArgumentError(f"reshape: a new size cannot be None, got {dims}", help="use -1 for one unknown size")
-    final = tuple(-1 if isinstance(d, int | np.integer) and d == -1 else c for d, c in zip(dims, checked, strict=True))
-    return reshape_behind(x, shape=final)
+    dims = tuple(shape) if isinstance(shape, Iterable) and not isinstance(shape, str) else (shape,)
+    rest = [isinstance(d, int | np.integer) and d == -1 for d in dims]
+    if builtins.sum(rest) > 1:
+        raise ArgumentError(f"only one size may be -1, got {dims}")
+    if None in dims:
+        raise ArgumentError(f"a new size cannot be None, got {dims}", help="use -1 for one unknown size")
+    final = tuple(-1 if is_rest else size for is_rest, size in zip(rest, as_shape(1 if r else d for r, d in zip(rest, dims)), strict=True))
+    if not any(isinstance(d, str) for d in final):
+        return reshape_behind(x, shape=final)
+    axes: list[int] = []
+    for size in final:
+        axis = next((a for a, d in enumerate(x.shape) if d == size and a not in axes), -1) if isinstance(size, str) else -1
+        if isinstance(size, str) and axis < 0:
+            shapes = f"{format_shape(final)} has a size {size!r} that {format_shape(x.shape)} has not"
+            raise ShapeError(shapes, help="use -1 for one unknown size")
+        axes.append(axis)
+    return reshape_behind(x, shape=final, axes=tuple(axes))
 
 
 def permute_dims(x: Any, axes: Sequence[int] | None = None) -> Tensor:
@@ -300,9 +312,10 @@ def permute_dims(x: Any, axes: Sequence[int] | None = None) -> Tensor:
            [3, 6]])
     """
     (x,) = _permute_dims.lift((x,))
-    order = tuple(range(x.ndim))[::-1] if axes is None else tuple(normalize_axis(a, x.ndim) for a in axes)
+    named = tuple(range(x.ndim))[::-1] if axes is None else tuple(axes) if isinstance(axes, Iterable) else (axes,)
+    order = tuple(normalize_axis(a, x.ndim) for a in named)
     if sorted(order) != list(range(x.ndim)):
-        raise ShapeError(f"permute_dims: {tuple(axes or ())} does not name each of the {x.ndim} axes once")
+        raise ShapeError(f"{named} does not name each of the {x.ndim} axes once", help="fg.swapaxes(x, 0, 1) exchanges two")
     return _permute_dims(x, axes=order)
 
 
