@@ -1,7 +1,7 @@
 """Every exception that flowgraph raises for a caller's mistake.
 
-A rule or a kernel says only what is wrong. The graph (while building) and the runtime (while running) add the node, its inputs, the
-device and the user's line, so that every message has the form
+Who raises one says only what is wrong. The user's line and what he called with which tensors are found when it is made; the graph (while
+building) and the runtime (while running) put the node, its inputs and the device in their place. So every message has the form
 
     ShapeError: matmul: the inner sizes differ, 784 and 748
       node   mlp/dense_1/matmul, made at train.py:41    h = x @ self.w + self.b
@@ -14,7 +14,8 @@ This module knows neither graphs nor arrays (of NumPy, only an error's class).
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -26,13 +27,20 @@ class FlowgraphError(Exception):
     rows     (label, text) pairs: where, and what met there
     help     what to do, or None
     node     the node that it is about, or None when no node was made
+    call     what the user called when it was made (`flowgraph.graph.calls.Call`); None on a thread of flowgraph's own
+    details  those of ``rows`` that it was made with
     """
 
+    # Finds the call, as this module knows no graphs. Put here by `flowgraph.graph.calls`.
+    find_call: ClassVar[Callable[[], Any]] = staticmethod(lambda: None)
+
     def __init__(self, message: str, *, help: str | None = None, rows: list[tuple[str, str]] | None = None) -> None:
-        super().__init__(message)
-        self.message = message
+        self.call = FlowgraphError.find_call()
+        self.message = message if self.call is None else self.call.named(message)
+        super().__init__(self.message)
         self.help = help
-        self.rows: list[tuple[str, str]] = rows or []
+        self.details: list[tuple[str, str]] = rows or []
+        self.rows = self.details if self.call is None else [*self.call.rows, *self.details]
         self.node: Any = None
 
     def __str__(self) -> str:
@@ -47,8 +55,8 @@ class FlowgraphError(Exception):
 
 
 def _rebuild(cls: type[FlowgraphError], message: str, help: str | None, rows: list[tuple[str, str]]) -> FlowgraphError:
-    error = cls.__new__(cls)
-    FlowgraphError.__init__(error, message, help=help, rows=rows)
+    error = cls.__new__(cls, message)
+    error.__dict__.update(message=message, help=help, rows=rows, details=rows, node=None, call=None)
     return error
 
 

@@ -1,10 +1,15 @@
-"""What every test shares: GPU tests skip with their reason where there is none, and hypothesis keeps no clock."""
+"""What every test shares: GPU tests skip with their reason where there is none, hypothesis keeps no clock, and errors are read whole."""
 
 import os
+import re
+from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import hypothesis
 import pytest
+
+import flowgraph as fg
 
 # No deadlines: a slow machine is not a bug. In CI the same examples each time; elsewhere new ones, and a failure prints
 # how to see it again.
@@ -30,3 +35,26 @@ def why_no_gpu() -> str:
     except Exception as error:  # CuPy's own classes, or a RuntimeError where the driver is missing or too old
         return f"CuPy finds no CUDA device: {error}"
     return "" if count else "CuPy finds no CUDA device"
+
+
+@pytest.fixture
+def text_of() -> Callable[[BaseException], str]:
+    """What an error says, with LINE in place of the numbers of lines in test files."""
+    return lambda error: re.sub(r"(test_\w+\.py):\d+", r"\1:LINE", str(error))
+
+
+@pytest.fixture
+def refused() -> Callable[..., fg.FlowgraphError]:
+    """The error that a function raises, once it is seen to name a line of that function as the user's, in its text too."""
+
+    def check(make: Callable[..., Any], *arguments: Any) -> fg.FlowgraphError:
+        with pytest.raises(fg.FlowgraphError) as caught:
+            make(*arguments)
+        error = caught.value
+        assert error.call is not None, error
+        lines = {line for _, _, line in make.__code__.co_lines() if line}
+        assert error.call.location.line in lines, f"line {error.call.location.line} is none of {sorted(lines)}:\n{error}"
+        assert error.node is not None or error.call.location.text in str(error)  # (of a node, its own line is shown)
+        return error
+
+    return check

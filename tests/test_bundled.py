@@ -37,13 +37,14 @@ def test_a_data_set_of_scikit_learn_has_its_rows_classes_and_names(name, shape, 
     assert repr(found) == f"DataSet({shape[0]} rows, {shape[1]} features, {classes or 'no'} classes)"
 
 
-def test_an_unknown_data_set_and_a_missing_scikit_learn_are_told(monkeypatch):
+def test_an_unknown_data_set_and_a_missing_scikit_learn_are_told(monkeypatch, text_of):
     with pytest.raises(ArgumentError) as caught:
         load("boston")
-    assert str(caught.value) == (
+    assert text_of(caught.value) == (
         "load: there is no data set 'boston'\n"
+        '  at     test_bundled.py:LINE    load("boston")\n'
         "  help   there are breast_cancer, diabetes, digits, iris, linnerud, wine; fg.data.mnist() is for itself"
     )
     monkeypatch.setitem(sys.modules, "sklearn", None)
-    with pytest.raises(MissingExtraError, match=r"scikit-learn is not installed\n  help   pip install \"flowgraph\[sklearn\]\""):
+    with pytest.raises(MissingExtraError, match=r'is not installed\n.*\n  help   pip install "flowgraph\[sklearn\]"'):
         load("iris")

@@ -186,15 +186,16 @@ def test_keep_none_keeps_all_and_other_files_of_the_folder_stay(session, tmp_pat
     ]
 
 
-def test_a_step_before_the_newest_is_not_saved_as_a_restart_would_not_take_it(session, tmp_path):
+def test_a_step_before_the_newest_is_not_saved_as_a_restart_would_not_take_it(session, tmp_path, text_of):
     checkpoints = Checkpoints(tmp_path, session)
     checkpoints.save(10)
     checkpoints.save(20)
     checkpoints.restore(10)
     with pytest.raises(ArgumentError) as raised:
         checkpoints.save(15)
-    assert str(raised.value) == (
+    assert text_of(raised.value) == (
         f"Checkpoints: cannot save step 15, as {tmp_path} has later ones: 20\n"
+        "  at     test_checkpoints.py:LINE    checkpoints.save(15)\n"
         "  help   remove them, or save to another folder: a restart would go on from the latest"
     )
     assert checkpoints.steps == [10, 20]
@@ -227,7 +228,7 @@ def test_a_checkpoint_is_a_file_of_weights_and_loads_in_part(session, tmp_path):
         np.testing.assert_array_equal(other.variables["w"], session.variables["w"])
 
 
-def test_variables_that_do_not_fit_are_listed_and_nothing_is_changed(session, tmp_path):
+def test_variables_that_do_not_fit_are_listed_and_nothing_is_changed(session, tmp_path, text_of):
     fg.variable(np.zeros(3), name="gone")
     fg.variable(np.zeros(3), name="wide")
     batches = fg.data.batches(np.arange(10), 2)
@@ -240,8 +241,9 @@ def test_variables_that_do_not_fit_are_listed_and_nothing_is_changed(session, tm
         with pytest.raises(WeightsError) as raised:
             Checkpoints(tmp_path, other, states={"batches": batches}).restore()
         path = tmp_path / "checkpoint-000000007.safetensors"
-        assert str(raised.value) == (
+        assert text_of(raised.value) == (
             f"Checkpoints: {path} does not fit the session's variables: 1 missing, 1 extra, 1 mismatched\n"
+            '  at           test_checkpoints.py:LINE    Checkpoints(tmp_path, other, states={"batches": batches}).restore()\n'
             "  missing      new\n"
             "  extra        gone\n"
             "  mismatched   wide: (3,) float64 in the file, (4,) float64 here\n"
@@ -253,22 +255,25 @@ def test_variables_that_do_not_fit_are_listed_and_nothing_is_changed(session, tm
     batches.close()
 
 
-def test_other_states_than_those_saved_are_told(session, tmp_path):
+def test_other_states_than_those_saved_are_told(session, tmp_path, text_of):
     batches = fg.data.batches(np.arange(10), 2)
     checkpoints = Checkpoints(tmp_path, session, states={"train": batches})
     path = checkpoints.save(0)
     with pytest.raises(ArgumentError) as raised:
         Checkpoints(tmp_path, session).restore()
-    assert str(raised.value) == (
+    assert text_of(raised.value) == (
         f"Checkpoints: {path} has other states than these\n"
+        "  at      test_checkpoints.py:LINE    Checkpoints(tmp_path, session).restore()\n"
         "  there   train\n"
         "  here    none\n"
         '  help    fg.io.Checkpoints(folder, session, states={"batches": batches}) with the names from before'
     )
     with pytest.raises(ArgumentError) as raised:
         Checkpoints(tmp_path, session, states={"train": fg.data.batches(np.arange(12), 2, seed=4)}).restore()
-    assert str(raised.value) == (
+    assert text_of(raised.value) == (
         "batches: the state is of other batches than these\n"
+        '  at          test_checkpoints.py:LINE    Checkpoints(tmp_path, session, states={"train": '
+        "fg.data.batches(np.arange(12), 2, seed=4)}).restore()\n"
         "  rows        10 there, 12 here\n"
         "  seed        0 there, 4 here\n"
         "  per_epoch   5 there, 6 here\n"

@@ -498,7 +498,7 @@ def test_a_thousand_iterators_leave_no_thread():
 
 
 @pytest.mark.parametrize("prefetch", [0, 2])
-def test_an_error_in_the_transform_reaches_the_consumer_with_stage_batch_and_cause(prefetch):
+def test_an_error_in_the_transform_reaches_the_consumer_with_stage_batch_and_cause(prefetch, text_of):
     def spoil(batch, rng):
         if batch[0] == 4:
             raise ZeroDivisionError("no such scale")
@@ -508,10 +508,14 @@ def test_an_error_in_the_transform_reaches_the_consumer_with_stage_batch_and_cau
     assert next(made).tolist() == [0, 1, 2, 3]
     with pytest.raises(DataError) as caught:
         next(made)
-    assert str(caught.value) == (
-        "batches: transform spoil failed at batch 1 of epoch 0: ZeroDivisionError: no such scale\n"
-        "  stage   transform spoil\n"
-        "  batch   1 of epoch 0, both counted from 0"
+    assert (
+        text_of(caught.value)
+        == (
+            "batches: transform spoil failed at batch 1 of epoch 0: ZeroDivisionError: no such scale\n"
+            + ("" if prefetch else "  at      test_data.py:LINE    next(made)\n")  # (else it happened on another thread)
+            + "  stage   transform spoil\n"
+            "  batch   1 of epoch 0, both counted from 0"
+        )
     )
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
     assert data_threads() == []

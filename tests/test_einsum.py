@@ -208,7 +208,7 @@ def test_subscripts_that_make_no_sense_are_named(subscripts, shapes, text):
 def test_a_letter_of_two_sizes_is_named_with_the_shapes():
     with fg.Graph():
         x, y = fg.placeholder("x", (2, 3)), fg.placeholder("y", (4, 5))
-        with pytest.raises(fg.ShapeError, match=r"einsum: j in 'ij,jk' stands for 3 and for 4\n  ij     \(2, 3\)"):
+        with pytest.raises(fg.ShapeError, match=r"einsum: j in 'ij,jk' stands for 3 and for 4\n.*\n  operands\[0\]   \(2, 3\)"):
             fg.einsum("ij,jk", x, y)
 
 
@@ -224,7 +224,7 @@ def test_tensordot_names_axes_that_do_not_pair():
         x, y = fg.placeholder("x", (2, 3)), fg.placeholder("y", (3, 4))
         with pytest.raises(fg.ArgumentError, match=r"axes \[0, 1\] of x do not pair with axes \[0\] of y"):
             fg.tensordot(x, y, ([0, 1], [0]))
-        with pytest.raises(fg.ShapeError, match=r"b stands for 3 in \(2, 3\) and for 4 in \(3, 4\)"):
+        with pytest.raises(fg.ShapeError, match="axis 1 of x has size 3, and axis 1 of y, its partner, 4"):
             fg.tensordot(x, y, (1, 1))
         with pytest.raises(fg.ArgumentError, match="3 axes of"):
             fg.tensordot(x, y, 3)

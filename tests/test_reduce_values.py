@@ -244,7 +244,7 @@ def test_the_gradient_of_a_quantile_goes_to_its_two_neighbours():
     ("call", "error", "text"),
     [
         (lambda x: fg.quantile(x, 1.5), ArgumentError, "q is a number or a list of numbers in"),
-        (lambda x: fg.median(x, axis=0), ShapeError, r"quantile: axis 0 of \(0, 2\) is empty"),
+        (lambda x: fg.median(x, axis=0), ShapeError, r"median: axis 0 of \(0, 2\) is empty"),
         (lambda x: fg.quantile(x * 1j, 0.5), DtypeError, "quantile: complex128 has no order"),
     ],
 )

@@ -348,12 +348,13 @@ def test_the_system_s_dot_writes_pdf(monkeypatch, tmp_path):
     assert fg.draw(network(), tmp_path / "graph.pdf").read_bytes().startswith(b"%PDF")
 
 
-def test_graphviz_pure_writes_no_pdf_and_the_error_says_what_to_do(monkeypatch, tmp_path):
+def test_graphviz_pure_writes_no_pdf_and_the_error_says_what_to_do(monkeypatch, tmp_path, text_of):
     monkeypatch.setattr(dot, "program", lambda: ["graphviz-pure", "-Kdot"])
     with pytest.raises(fg.DrawingError) as caught:
         fg.draw(network(), tmp_path / "graph.pdf")
-    assert str(caught.value) == (
+    assert text_of(caught.value) == (
         "graphviz-pure (of the package graphviz-pure) cannot write pdf\n"
+        '  at     test_viz.py:LINE    fg.draw(network(), tmp_path / "graph.pdf")\n'
         "  help   install Graphviz for pdf: apt install graphviz, brew install graphviz; .svg and .png work without it"
     )
     assert not (tmp_path / "graph.pdf").exists()
@@ -558,12 +559,14 @@ def test_tensors_of_two_graphs_are_not_drawn_together():
         fg.draw([toy()[0], toy()[0]])
 
 
-def test_png_and_pdf_without_a_program_say_what_to_install(monkeypatch, tmp_path):
+def test_png_and_pdf_without_a_program_say_what_to_install(monkeypatch, tmp_path, text_of):
     monkeypatch.setattr(dot, "program", lambda: None)
     with pytest.raises(fg.DrawingError) as caught:
         fg.draw(chain(1), tmp_path / "graph.png")
-    assert str(caught.value) == (
-        'no dot program was found, and a png needs one\n  help   pip install "flowgraph[dot]", or install Graphviz; .svg and .dot need none'
+    assert text_of(caught.value) == (
+        "no dot program was found, and a png needs one\n"
+        '  at     test_viz.py:LINE    fg.draw(chain(1), tmp_path / "graph.png")\n'
+        '  help   pip install "flowgraph[dot]", or install Graphviz; .svg and .dot need none'
     )
     assert Path(fg.draw(chain(1), tmp_path / "graph.svg")).exists()
 

@@ -161,7 +161,7 @@ def misfit(path):
     return Session(same=np.zeros(2), new=np.zeros(1), bent=np.zeros((3, 2)), typed=np.zeros(2, np.int32))
 
 
-def test_everything_that_does_not_fit_is_reported_at_once_and_nothing_is_loaded(path, misfit):
+def test_everything_that_does_not_fit_is_reported_at_once_and_nothing_is_loaded(path, misfit, text_of):
     with pytest.raises(WeightsError) as caught:
         load_weights(misfit, path)
     error = caught.value
@@ -169,8 +169,9 @@ def test_everything_that_does_not_fit_is_reported_at_once_and_nothing_is_loaded(
     assert error.extra == ("old",)
     assert [mismatch.name for mismatch in error.mismatched] == ["bent", "typed"]
     assert error.mismatched[0] == ("bent", (2, 3), "float64", (3, 2), "float64")
-    assert str(error) == (
+    assert text_of(error) == (
         f"load_weights: {path} does not fit the session's variables: 1 missing, 1 extra, 2 mismatched\n"
+        "  at           test_weights.py:LINE    load_weights(misfit, path)\n"
         "  missing      new\n"
         "  extra        old\n"
         "  mismatched   bent: (2, 3) float64 in the file, (3, 2) float64 here\n"

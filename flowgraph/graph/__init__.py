@@ -1,5 +1,6 @@
 """The graph: nodes, tensors, ops, scopes and the user's lines. No kernels and no threads below this point."""
 
+from .calls import Call
 from .context import control_dependencies, device, get_default_graph, scope
 from .graph import Graph
 from .location import Location
@@ -10,6 +11,7 @@ from .subgraph import SubGraph
 
 __all__ = [
     "OPS",
+    "Call",
     "Dim",
     "Graph",
     "Location",

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..errors import ArgumentError, FlowgraphError, GraphError
 from .context import Context
-from .location import Location, here, resolve
+from .location import Location, resolve
 from .spec import Shape, format_shape, format_spec, is_known
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ class Tensor:
         )
 
     def _no_value(self, message: str, help: str) -> GraphError:
-        return GraphError(message, rows=[("at", f"{here()}    {here().text}"), ("made", f"{self.node.location}")], help=help)
+        return GraphError(message, rows=[("made", f"{self.node.location}")], help=help)
 
     def __len__(self) -> int:
         if not self.shape:

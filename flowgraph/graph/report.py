@@ -29,10 +29,11 @@ def explain(
     inputs              (parameter's name, tensor) pairs
     values              the arrays that the kernel got, when it ran: their shapes are shown instead of the declared ones
     """
-    if error.node is not None or error.rows:
+    if any(label == "node" for label, _ in error.rows):
         return error
     error.node = node
-    if not error.message.startswith(f"{op}: "):
+    name_of_call = error.call.name if error.call is not None else None
+    if not name_of_call and not error.message.startswith(f"{op}: "):
         error.message = f"{op}: {error.message}"
         error.args = (error.message,)
     rows = [("node", f"{name}, made at {where(location)}")]
@@ -40,11 +41,18 @@ def explain(
         rows.append(("while", f"differentiating {forward.name}, made at {where(forward.location)}"))
     if device is not None:
         rows.append(("device", device))
-    for position, (label, tensor) in enumerate(inputs):
-        value = values[position] if values is not None and position < len(values) else tensor
-        rows.append((label, f"{spec_text(value)}   {origin(tensor)}"))
-    error.rows = rows
+    if name_of_call and error.call.inputs:
+        rows += error.call.inputs
+    else:
+        for position, (label, tensor) in enumerate(inputs):
+            rows.append(input_row(label, tensor, *values[position : position + 1] if values is not None else ()))
+    error.rows = [*rows, *error.details]
     return error
+
+
+def input_row(label: str, tensor: Any, *value: Any) -> tuple[str, str]:
+    """What an input is: shape and dtype (of ``value``, where that is given) and its name."""
+    return label, f"{spec_text(value[0] if value else tensor)}   {origin(tensor)}"
 
 
 def where(location: Location) -> str:

@@ -74,9 +74,9 @@ def format_spec(shape: Shape, dtype: Any) -> str:
     return f"{format_shape(shape)} {dtype}"
 
 
-def as_shape(shape: int | str | Iterable[Any] | None) -> Shape:
+def as_shape(shape: Any) -> Shape:
     """``shape`` as a tuple of dimensions, checked."""
-    if shape is None or isinstance(shape, int | str):
+    if not isinstance(shape, Iterable) or isinstance(shape, str):
         shape = (shape,)
     dims: list[Dim] = []
     for dim in shape:
@@ -161,6 +161,20 @@ def broadcast_shapes(*shapes: Shape) -> Shape:
                 dim = None  # two different names, or a name and an unknown size: either could be 1
         result.append(dim)
     return tuple(result)
+
+
+def as_count(value: Any, what: str, least: int = 0) -> int:
+    """``value`` as an int. raises ArgumentError, which says ``what`` it is, unless it is a whole number of ``least`` or more."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise ArgumentError(f"{what} is a whole number, at least {least}, got {value!r:.80}")
+    return int(value)
+
+
+def as_int(value: Any, what: str) -> int:
+    """``value`` as an int. raises ArgumentError, which says ``what`` it is, unless it is a whole number."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise ArgumentError(f"{what} is a whole number, got {value!r:.80}")
+    return int(value)
 
 
 def normalize_axis(axis: int, ndim: int) -> int:

@@ -124,7 +124,7 @@ class WeightsError(FlowgraphError, ValueError):
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return WeightsError, (self.path, self.report, self.what)
+        return WeightsError, (self.path, self.report, self.what), {"rows": self.rows}
 
 
 def write(arrays: Mapping[str, Any], path: str | os.PathLike[str], metadata: dict[Any, Any], what: str) -> None:

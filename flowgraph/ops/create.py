@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import ArgumentError, DtypeError
 from ..graph import Op, Shape, Spec, Tensor, no_gradient, op
 from ..graph.op import by_loop, public
-from ..graph.spec import as_dtype, as_shape, broadcast_shapes, format_shape, is_known
+from ..graph.spec import as_count, as_dtype, as_int, as_shape, broadcast_shapes, format_shape, is_known
 from .elementwise import add, astype, broadcast_like
 from .samples import Drawn, Sample
 from .shape import broadcast_to, reshape
@@ -110,6 +110,9 @@ def arange(start: Any, stop: Any = None, step: Any = 1, dtype: Any = None) -> Te
     if any(isinstance(value, Tensor) for value in (start, stop, step)):
         counted = _arange(start, stop, step)
         return counted if dtype is None else astype(counted, dtype)
+    bounds = add.lift((start, stop, step))
+    if step == 0 or any(bound.shape != () or bound.dtype.kind not in "iuf" for bound in bounds):
+        raise ArgumentError(f"arange: start, stop and a step other than 0 are numbers, got {start!r:.40}, {stop!r:.40}, {step!r:.40}")
     numbers = np.arange(start, stop, step)
     return add.lift((numbers if dtype is None else numbers.astype(as_dtype(dtype)),))[0]
 
@@ -124,8 +127,7 @@ def linspace(start: Any, stop: Any, num: int = 50, endpoint: bool = True, dtype:
     >>> session.run(fg.linspace(0, 1, 5))
     array([0.  , 0.25, 0.5 , 0.75, 1.  ])
     """
-    if isinstance(num, bool) or not isinstance(num, int | np.integer) or num < 0:
-        raise ArgumentError(f"linspace: num is an int of 0 or more, got {num!r}")
+    num = as_count(num, "num")
     if not isinstance(start, Tensor) and not isinstance(stop, Tensor):
         numbers = np.linspace(start, stop, num, endpoint, dtype=None if dtype is None else as_dtype(dtype))
         return add.lift((numbers,))[0]
@@ -145,7 +147,9 @@ def eye(n: int, m: int | None = None, k: int = 0, dtype: Any = "float32") -> Ten
     array([[1., 0.],
            [0., 1.]], dtype=float32)
     """
-    return add.lift((np.eye(n, m, k, as_dtype(dtype)),))[0]
+    rows = as_count(n, "n")
+    columns = rows if m is None else as_count(m, "m")
+    return add.lift((np.eye(rows, columns, as_int(k, "k"), as_dtype(dtype)),))[0]
 
 
 def broadcast_arrays(*tensors: Any) -> list[Tensor]:

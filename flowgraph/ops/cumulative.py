@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ArgumentError, ShapeError
+from ..errors import ArgumentError
 from ..graph import Op, Spec, Tensor, Work, op
 from ..graph.node import FUNCTIONS
 from ..graph.op import Batch, Slicing, public
-from ..graph.spec import format_shape, normalize_axis, promote_dtypes
+from ..graph.spec import as_count, format_shape, normalize_axis, promote_dtypes
 from .batching import full
 from .bits import wide
 from .elementwise import astype, conj, not_equal, rowwise
@@ -192,10 +192,9 @@ def diff(x: Any, n: int = 1, axis: int = -1) -> Tensor:
     >>> session.run(fg.diff([1.0, 4.0, 9.0, 16.0], n=2))
     array([2., 2.])
     """
-    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 0:
-        raise ArgumentError(f"diff: n is a whole number, at least 0, got {n!r}")
+    n = as_count(n, "n")
     (x,) = _cumulative_sum.lift((x,))
-    before = (slice(None),) * _place("diff", x, axis)
+    before = (slice(None),) * normalize_axis(axis, x.ndim)
     for _ in range(n):
         high, low = x[(*before, slice(1, None))], x[(*before, slice(None, -1))]
         x = not_equal(high, low) if x.dtype.kind == "b" else high - low
@@ -207,18 +206,11 @@ def _along(operation: Cumulative, x: Any, axis: int | None, initial: Any) -> Ten
     name = operation.name
     if axis is None and x.ndim != 1:
         raise ArgumentError(f"{name}: name the axis, as {x.name} {format_shape(x.shape)} has {x.ndim} of them", help=f"{name}(x, axis=-1)")
-    place = _place(name, x, 0 if axis is None else axis)
+    place = normalize_axis(0 if axis is None else axis, x.ndim)
     y = operation(x, axis=place)
     if initial is None:
         return y
     return concat((initial(FUNCTIONS["sum"](y, axis=place, keepdims=True)), y), place)  # of the sum only the shape is used
-
-
-def _place(name: str, x: Tensor, axis: int) -> int:
-    try:
-        return normalize_axis(axis, x.ndim)
-    except (ShapeError, ArgumentError) as error:
-        raise type(error)(f"{name}: {error.message}", help=f"its input {x!r} has {x.ndim} dimensions") from None
 
 
 def _cumsum(x: Any, axis: int | None = None, dtype: Any = None) -> Tensor:

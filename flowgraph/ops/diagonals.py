@@ -7,7 +7,7 @@ from typing import Any
 from ..errors import ShapeError
 from ..graph import Dim, Op, Spec, Tensor, Work, op
 from ..graph.op import Batch, public
-from ..graph.spec import format_shape, normalize_axis
+from ..graph.spec import as_int, format_shape, normalize_axis
 from .batching import full
 from .elementwise import broadcast_like
 from .reduce import sum
@@ -167,12 +167,12 @@ def tril(x: Any, k: int = 0) -> Tensor:
     array([[1, 0],
            [3, 4]])
     """
-    return triangle(x, upper=False, diagonal=1.0, k=int(k))
+    return triangle(x, upper=False, diagonal=1.0, k=as_int(k, "k"))
 
 
 def triu(x: Any, k: int = 0) -> Tensor:
     """The matrices in the last two axes of ``x`` with zeros below diagonal ``k``. raises ShapeError for fewer than two dimensions."""
-    return triangle(x, upper=True, diagonal=1.0, k=int(k))
+    return triangle(x, upper=True, diagonal=1.0, k=as_int(k, "k"))
 
 
 def diag(v: Any, k: int = 0) -> Tensor:

@@ -162,6 +162,8 @@ def einsum(subscripts: Any, *operands: Any, optimize: Any = True) -> Tensor:
     array([[11., 17.]])
     """
     if not isinstance(subscripts, str):
+        if any(isinstance(each, str) for each in operands):
+            raise ArgumentError("einsum: the subscripts come first", help='fg.einsum("ij,jk->ik", x, y)')
         subscripts, operands = _lettered((subscripts, *operands))
     tensors = list(contract.lift(operands))
     terms, result = _parsed(subscripts, tensors)
@@ -201,6 +203,11 @@ def tensordot(x: Any, y: Any, axes: Any = 2) -> Tensor:
     left = LETTERS[: x.ndim]
     right = list(LETTERS[x.ndim : x.ndim + y.ndim])
     for a, b in zip(of_x, of_y, strict=True):
+        if isinstance(x.shape[a], int) and isinstance(y.shape[b], int) and x.shape[a] != y.shape[b]:
+            raise ShapeError(
+                f"tensordot: axis {a} of x has size {x.shape[a]}, and axis {b} of y, its partner, {y.shape[b]}",
+                help="fg.tensordot(x, y, (axes of x, axes of y))",
+            )
         right[b] = left[a]
     result = [c for c in left if c not in right] + [c for c in right if c not in left]
     return contract(x, y, subscripts=f"{left},{''.join(right)}->{''.join(result)}")
@@ -340,7 +347,6 @@ def _cropped(subscripts: str, operands: Sequence[Tensor], terms: list[str]) -> l
             if isinstance(known, int) and isinstance(dim, int) and dim != known and 1 not in (dim, known):
                 raise ShapeError(
                     f"einsum: {label} in {subscripts!r} stands for {known} and for {dim}",
-                    rows=[(t, format_shape(o.shape)) for t, o in zip(terms, operands, strict=True)],
                     help="axes with one letter have one size",
                 )
             if known == 1:

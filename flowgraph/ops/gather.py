@@ -9,7 +9,7 @@ import numpy as np
 from ..errors import ArgumentError, DtypeError, ShapeError
 from ..graph import Op, Spec, Tensor, op
 from ..graph.op import by_loop, public
-from ..graph.spec import format_shape, is_known, normalize_axis
+from ..graph.spec import as_count, format_shape, is_known, normalize_axis
 from .elementwise import astype, clip, equal, remainder
 from .indexing import FULL, gather, pick, positions, scatter
 from .reduce import size
@@ -100,23 +100,30 @@ def segment_sum(x: Any, segments: Any, num_segments: int) -> Tensor:
     """The sums of the rows of ``x`` that have the same number in ``segments``, one for each number below ``num_segments``.
 
     segments  integer tensor whose shape is the first sizes of ``x``; in any order, negative ones count from the end
-    raises    ArgumentError for a count that is no int of 0 or more; a run raises ExecutionError for a number out of range
+    raises    ArgumentError for a count that is no whole number, ShapeError and DtypeError for segments that do not fit; a run raises
+              ExecutionError for a number out of range
 
     >>> session.run(fg.segment_sum([1.0, 2.0, 4.0], [0, 2, 0], 3))
     array([5., 0., 2.])
     """
     x, segments = gather.lift((x, segments))
-    if isinstance(num_segments, bool) or not isinstance(num_segments, int | np.integer) or num_segments < 0:
-        raise ArgumentError(f"segment_sum: num_segments is an int of 0 or more, got {num_segments!r}")
-    if segments.ndim > x.ndim:
-        raise ShapeError(f"segment_sum: segments of shape {format_shape(segments.shape)} for a tensor of shape {format_shape(x.shape)}")
+    num_segments = as_count(num_segments, "num_segments")
+    if segments.dtype.kind not in "iu":
+        raise DtypeError(f"segment_sum: segments are integers, got {segments.dtype}", help="fg.astype(segments, int)")
+    if segments.ndim > x.ndim or any(
+        isinstance(a, int) and isinstance(b, int) and a != b for a, b in zip(segments.shape, x.shape, strict=False)
+    ):
+        raise ShapeError(
+            f"segment_sum: segments of shape {format_shape(segments.shape)} for a tensor of shape {format_shape(x.shape)}",
+            help="one number for each row of x",
+        )
     rest = x.shape[segments.ndim :]
     zero = gather.lift((x, np.zeros((), x.dtype)))[1]
     if is_known(rest):
-        target = broadcast_to(zero, (int(num_segments), *rest))
+        target = broadcast_to(zero, (num_segments, *rest))
     else:
         row = x.sum(axis=tuple(range(segments.ndim)))  # only its shape is used
-        target = repeat_like(row, broadcast_to(zero, (int(num_segments),)))
+        target = repeat_like(row, broadcast_to(zero, (num_segments,)))
     return scatter(x, target, segments, index=("i",))
 
 
@@ -129,7 +136,7 @@ def bincount(x: Any, weights: Any = None, minlength: int = 0) -> Tensor:
     >>> session.run(fg.bincount([0, 2, 2]))
     array([1, 0, 2])
     """
-    return _bincount(*((x,) if weights is None else (x, weights)), minlength=int(minlength))
+    return _bincount(*((x,) if weights is None else (x, weights)), minlength=as_count(minlength, "minlength"))
 
 
 def one_hot(x: Any, num_classes: int, dtype: Any = "float32") -> Tensor:

@@ -92,6 +92,8 @@ def picked(x: Any, index: Index, tensors: Sequence[Any]) -> Picked:
         if item.__class__ is tuple:
             dims.append(None)
         elif isinstance(item, slice):
+            if item.step == 0:
+                raise ArgumentError("the step of a slice cannot be 0")
             known = len(range(*item.indices(dim))) if dim.__class__ is int else None
             dims.append(dim if known is None and item == FULL else known)
         else:

@@ -93,7 +93,10 @@ class Split(View):
         sizes: list[Dim]
         if isinstance(bounds, int):
             if isinstance(length, int) and length % bounds:
-                raise ShapeError(f"axis {axis} of size {length} does not split into {bounds} equal parts", help="name the positions")
+                raise ShapeError(
+                    f"axis {axis} of size {length} does not split into {bounds} equal parts",
+                    help=f"name the positions at which to cut: fg.split(x, [{-(-length // bounds)}, ...], axis={axis})",
+                )
             sizes = [length // bounds if isinstance(length, int) else length if bounds == 1 else None] * bounds
         elif isinstance(length, int):
             sizes = [builtins.max(0, builtins.min(high, length) - low) for low, high in zip((0, *bounds), (*bounds, length), strict=True)]
@@ -159,6 +162,12 @@ def stack(tensors: Sequence[Any], axis: int = 0) -> Tensor:
     parts = _concat.lift(tensors)
     if not parts:
         raise ArgumentError("stack: no tensors to join")
+    for part in parts:
+        if part.ndim != parts[0].ndim or any(
+            isinstance(a, int) and isinstance(b, int) and a != b for a, b in zip(part.shape, parts[0].shape, strict=True)
+        ):
+            shapes = f"{format_shape(parts[0].shape)} and {format_shape(part.shape)}"
+            raise ShapeError(f"stack: the tensors have one shape, got {shapes}", help="fg.concat joins along an axis that they have")
     return concat(
         [expand_dims(part, normalize_axis(axis, part.ndim + 1)) for part in parts],
         normalize_axis(axis, parts[0].ndim + 1),
@@ -199,7 +208,10 @@ def unstack(x: Any, axis: int = 0) -> tuple[Tensor, ...]:
     place = normalize_axis(axis, x.ndim)
     length = x.shape[place]
     if not isinstance(length, int):
-        raise ShapeError(f"unstack: the size of axis {place} of {format_shape(x.shape)} is not known before a run")
+        raise ShapeError(
+            f"unstack: the size of axis {place} of {format_shape(x.shape)} is not known before a run",
+            help="fg.map(f, x) and fg.scan go over it in a run, fg.vmap(f)(x) takes all at once",
+        )
     return tuple(squeeze(part, place) for part in split(x, length, place)) if length else ()
 
 

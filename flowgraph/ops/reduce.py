@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ArgumentError, DtypeError, ShapeError
+from ..errors import DtypeError, ShapeError
 from ..graph import Op, Shape, Spec, Tensor, Work, no_gradient, op
 from ..graph.op import Batch, Slicing, public
 from ..graph.spec import is_known, normalize_axes
@@ -325,7 +325,7 @@ def prod(x: Any, axis: Axis = None, keepdims: bool = False, dtype: Any = None) -
     (result,) = _prod.lift((x,))
     if dtype is not None:
         result = astype(result, dtype)
-    axes = _axes(_prod, result, axis)
+    axes = normalize_axes(axis, result.ndim)
     for a in reversed(axes[1:]):
         result = _prod(result, axis=(a,), keepdims=bool(keepdims))
     return _prod(result, axis=axes[:1], keepdims=bool(keepdims))
@@ -361,15 +361,7 @@ def _reduce(operation: Reduction, x: Any, axis: Axis, keepdims: bool, dtype: Any
     (x,) = operation.lift((x,))
     if dtype is not None:
         x = astype(x, dtype)
-    return operation(x, axis=_axes(operation, x, axis), keepdims=bool(keepdims))
-
-
-def _axes(operation: Op, x: Tensor, axis: Axis) -> tuple[int, ...]:
-    """``axis`` as the ops store it, or the error with the op's name."""
-    try:
-        return normalize_axes(axis, x.ndim)
-    except (ShapeError, ArgumentError) as error:
-        raise type(error)(f"{operation.name}: {error.message}", help=f"its input {x!r} has {x.ndim} dimensions") from None
+    return operation(x, axis=normalize_axes(axis, x.ndim), keepdims=bool(keepdims))
 
 
 def size(x: Any, axis: int | None = None) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import ArgumentError, DtypeError, ShapeError
 from ..graph import Dim, Op, Spec, Tensor, no_gradient, op
 from ..graph.op import Batch, Slicing, by_loop, public
-from ..graph.spec import format_shape, normalize_axis
+from ..graph.spec import as_count, format_shape, normalize_axis
 from .batching import full
 from .gather import take
 from .indexing import getitem
@@ -198,7 +198,7 @@ def repeat(x: Any, repeats: Any, axis: int | None = None) -> Tensor:
         x, axis = x.reshape(-1), 0
     axis = normalize_axis(axis, x.ndim)
     if not isinstance(repeats, Tensor) and np.ndim(repeats) == 0:
-        return _repeat(x, count=_count("repeat", repeats), axis=axis, whole=False)
+        return _repeat(x, count=as_count(repeats, "a number of repetitions"), axis=axis, whole=False)
     if isinstance(repeats, Tensor) or not isinstance(x.shape[axis], int):
         return take(x, _repeat_positions(repeats, x, axis=axis), axis=axis)
     counts = np.asarray(repeats)
@@ -214,19 +214,13 @@ def tile(x: Any, repetitions: int | Sequence[int]) -> Tensor:
            [1, 2, 1, 2]])
     """
     tensor: Tensor = _repeat.lift((x,))[0]
-    counts = [_count("tile", c) for c in ((repetitions,) if np.ndim(repetitions) == 0 else repetitions)]  # type: ignore[union-attr]
+    counts = [as_count(c, "a number of repetitions") for c in ((repetitions,) if np.ndim(repetitions) == 0 else repetitions)]  # type: ignore[union-attr]
     counts = [1] * (tensor.ndim - len(counts)) + counts
     tensor = tensor[(None,) * (len(counts) - tensor.ndim)]
     for axis in reversed(range(tensor.ndim)):
         if counts[axis] != 1:
             tensor = _repeat(tensor, count=counts[axis], axis=axis, whole=True)
     return tensor
-
-
-def _count(what: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 0:
-        raise ArgumentError(f"{what}: a number of repetitions is an int of 0 or more, got {value!r:.80}")
-    return int(value)
 
 
 def roll(x: Any, shift: int | Sequence[int], axis: int | Sequence[int] | None = None) -> Tensor:
@@ -242,7 +236,7 @@ def roll(x: Any, shift: int | Sequence[int], axis: int | Sequence[int] | None = 
         flat = roll(x.reshape(-1), sum(shift) if isinstance(shift, Sequence) else shift, 0)
         return reshape_like(flat, x, axis=None)
     axes = (axis,) if isinstance(axis, int | np.integer) else tuple(axis)
-    shifts = (shift,) * len(axes) if isinstance(shift, int | np.integer) else tuple(shift)
+    shifts = tuple(shift) if isinstance(shift, Iterable) else (shift,) * len(axes)
     if len(axes) == 1:
         axes *= len(shifts)
     if len(axes) != len(shifts) or not all(isinstance(s, int | np.integer) for s in shifts):

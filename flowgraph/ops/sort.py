@@ -9,7 +9,7 @@ import numpy as np
 from ..errors import ArgumentError, ShapeError
 from ..graph import Op, Spec, Tensor, Work, no_gradient, op
 from ..graph.op import Batch, Slicing, by_loop, public
-from ..graph.spec import format_shape, normalize_axis
+from ..graph.spec import as_count, format_shape, normalize_axis
 from .batching import full, moved, widened
 from .elementwise import equal, less, less_equal
 from .gather import take_along_axis
@@ -264,14 +264,13 @@ def argsort(x: Any, axis: int | None = -1, descending: bool = False) -> Tensor:
 def top_k(x: Any, k: int, axis: int = -1) -> tuple[Tensor, Tensor]:
     """The ``k`` largest elements along ``axis``, the largest first, and their positions (int64); equals as they come, NaN before all.
 
-    raises  ShapeError for a ``k`` larger than the axis, ArgumentError for one that is no int of 0 or more
+    raises  ShapeError for a ``k`` larger than the axis, ArgumentError for one that is no whole number
 
     >>> session.run(fg.top_k([1.0, 4.0, 2.0], 2))
     (array([4., 2.]), array([1, 2]))
     """
     (x,) = _argsort.lift((x,))
-    if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 0:
-        raise ArgumentError(f"top_k: k is an int of 0 or more, got {k!r}")
+    k = as_count(k, "k")
     place = normalize_axis(axis, x.ndim)
     positions = moved(_top_positions(moved(x, place, x.ndim - 1), k=int(k)), x.ndim - 1, place)
     return take_along_axis(x, positions, place), positions

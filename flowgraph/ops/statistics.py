@@ -47,6 +47,8 @@ def var(x: Any, axis: Axis = None, correction: float = 0.0, keepdims: bool = Fal
 
 def _std(x: Tensor, axis: Axis, correction: float, keepdims: bool) -> Tensor:
     axes = normalize_axes(axis, x.ndim)
+    if isinstance(correction, bool) or not isinstance(correction, int | float | np.integer | np.floating):
+        raise ArgumentError(f"correction is a number, got {correction!r:.80}")
     x = astype(x, wide(x.dtype) if x.dtype.kind in "fcV" else "float64")
     total = euclidean_norm(x - mean(x, axis=axes, keepdims=True), axis=axes, keepdims=bool(keepdims))
     count = count_along(x, axes, real_dtype(x.dtype))
@@ -75,8 +77,11 @@ def quantile(x: Any, q: Any, axis: int | None = None, keepdims: bool = False) ->
     >>> session.run(fg.quantile([1.0, 2.0, 10.0], [0.0, 0.25, 1.0]))
     array([ 1. ,  1.5, 10. ])
     """
-    shares = np.asarray(q, "float64")
-    if shares.ndim > 1 or not ((shares >= 0) & (shares <= 1)).all():
+    try:
+        shares = np.asarray(q, "float64")
+    except (TypeError, ValueError):
+        shares = np.array(np.nan)
+    if isinstance(q, Tensor) or shares.ndim > 1 or not ((shares >= 0) & (shares <= 1)).all():
         raise ArgumentError(f"quantile: q is a number or a list of numbers in [0, 1], got {q!r:.80}")
     (x,) = euclidean_norm.lift((x,))
     if x.dtype.kind == "c":
