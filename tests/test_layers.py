@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "flowgraph"
 LAYERS: list[set[str]] = [
     {"errors"},
     {"graph"},
-    {"devices"},
+    {"devices", "jit"},
     {"ops"},
     {"autodiff"},
     {"control"},

@@ -1,0 +1,10 @@
+"""Compiled kernels: fused loops as machine code, made by LLVM.
+
+values     what a loop computes for one element, as a graph of primitives
+functions  exp, log and their kin, built of primitives
+loops      a loop as the text of an LLVM module
+llvm       from text to machine code, with a cache on disk
+kernels    machine code as functions that Python calls
+
+Knows arrays as memory; knows nothing of graphs, plans and threads.
+"""

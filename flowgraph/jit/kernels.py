@@ -1,0 +1,66 @@
+"""Kernels: compiled loops as functions that Python calls at the price of one of its own built-in functions (about 0.1 us)."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from .llvm import Compiler, PyMethodDef, cache_folder
+from .loops import Loop
+from .values import SUPPORTED
+
+_FASTCALL_WITH_KEYWORDS = 0x80 | 0x02
+_HEADER = object.__basicsize__  # bytes of an object before its own fields
+
+
+@cache
+def compiler() -> Compiler:
+    """The compiler of this process."""
+    types = {"ndarray": np.ndarray, **{dtype.name: dtype.type for dtype in SUPPORTED}}
+    return Compiler(cache_folder(), {f"flowgraph_{name}": id(kind) for name, kind in types.items()})
+
+
+def compiled(loop: Loop) -> Callable[..., Any]:
+    """A function of the loop's operands and then its results, which it fills; it returns the last result. ``out=`` may name the last.
+
+    Arrays have the dtypes and, but for the first dimension, the shapes that the loop says; a number may be one of NumPy's scalars. It holds
+    Python's lock only while it looks at its arguments, unless the loop is short.
+    """
+    return _function(loop.text(_HEADER), tuple([operand.dtype for operand in loop.operands]))
+
+
+@cache
+def _function(text: str, dtypes: tuple[np.dtype[Any], ...]) -> Callable[..., Any]:
+    operands = len(dtypes)
+
+    def otherwise(*arrays: Any, out: Any = None) -> Any:
+        """What the kernel calls when an array is not as it needs them: works on copies that are."""
+        given = [*arrays, out] if out is not None else list(arrays)
+        fitting = [np.require(x, dtype, ("C", "A", "E")) for x, dtype in zip(given, dtypes, strict=False)]
+        fitting += [x if x.flags.c_contiguous and x.flags.aligned else np.empty(x.shape, x.dtype) for x in given[operands:]]
+        if all(a is b for a, b in zip(given, fitting, strict=True)):
+            raise AssertionError("a compiled kernel refused its arguments")
+        kernel(*fitting)
+        for target, made in zip(given[operands:], fitting[operands:], strict=True):
+            if target is not made:
+                target[...] = made
+        return given[-1]
+
+    kernel = _native(compiler().address(text), otherwise)
+    return kernel
+
+
+_DEFINITIONS: list[PyMethodDef] = []  # Python does not copy them
+
+
+def _native(address: int, otherwise: Callable[..., Any]) -> Callable[..., Any]:
+    """The machine code at ``address`` as a function of Python; it is given ``otherwise`` as its self."""
+    definition = PyMethodDef(b"kernel", address, _FASTCALL_WITH_KEYWORDS, None)
+    _DEFINITIONS.append(definition)
+    make = ctypes.pythonapi.PyCFunction_NewEx
+    make.restype, make.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p]
+    return make(ctypes.addressof(definition), otherwise, None)  # type: ignore[no-any-return]

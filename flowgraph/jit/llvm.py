@@ -1,0 +1,141 @@
+"""The compiler: LLVM's text form to machine code of this processor, kept on disk under the hash of all that decides it.
+
+llvmlite brings LLVM; it is an extra, and loaded when the first kernel is compiled. A cache that cannot be read or written costs time only.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import importlib.util
+import os
+import stat
+import tempfile
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import MissingExtraError
+
+_DIGEST_BYTES = 32
+
+
+def is_available() -> bool:
+    """Whether llvmlite is installed."""
+    return importlib.util.find_spec("llvmlite") is not None
+
+
+def require() -> None:
+    """raises MissingExtraError when llvmlite is not installed."""
+    if not is_available():
+        raise MissingExtraError("compiled kernels need llvmlite", help='pip install "flowgraph[jit]", or leave jit=True out')
+
+
+class Compiler:
+    """Makes functions of LLVM text, one module each, and keeps them for as long as the process lives.
+
+    cache    folder for machine code, or None
+    symbols  name -> address, of what the text may refer to besides the process's own symbols
+
+    `_lock` guards everything: LLVM works on one module at a time.
+    """
+
+    def __init__(self, cache: Path | None, symbols: Mapping[str, int]) -> None:
+        import llvmlite.binding as llvm
+
+        self._llvm: Any = llvm
+        llvm.initialize_native_target()
+        llvm.initialize_native_asmprinter()
+        features = llvm.get_host_cpu_features()
+        self.has_fma = bool(features.get("fma") or features.get("neon") or llvm.get_host_cpu_name().startswith("apple"))
+        processor, flags = llvm.get_host_cpu_name(), features.flatten()
+        self._machine = llvm.Target.from_default_triple().create_target_machine(cpu=processor, features=flags, opt=2, reloc="pic")
+        for name, address in symbols.items():
+            llvm.add_symbol(name, address)
+        self._for = f"{llvm.llvm_version_info} {processor} {flags}"
+        self._cache = cache
+        self._lock = threading.Lock()
+        self._addresses: dict[str, int] = {}
+        self.compiled = self.loaded = 0  # how many modules were compiled here, and read from the cache
+
+    def address(self, text: str) -> int:
+        """The address of the function ``kernel`` of the module ``text``. raises RuntimeError for text that LLVM refuses."""
+        key = hashlib.sha256(f"{self._for}\n{text}".encode()).hexdigest()
+        with self._lock:
+            if key not in self._addresses:
+                name = f"kernel_{key}"
+                code = self._read(key)
+                if code is None:
+                    code = self._compile(text.replace("@kernel(", f"@{name}("))
+                    self._write(key, code)
+                    self.compiled += 1
+                else:
+                    self.loaded += 1
+                # An engine for each: code added to one that has been finalised before was seen to read wrong constants.
+                engine = self._llvm.create_mcjit_compiler(self._llvm.parse_assembly(""), self._machine)
+                part = self._llvm.ObjectFileRef.from_data(code)
+                engine.add_object_file(part)
+                engine.finalize_object()
+                self._addresses[key] = engine.get_function_address(name)
+                # Machine code stays for as long as the process: nobody can know who still holds a function.
+                part.detach()
+                engine.detach()
+            return self._addresses[key]
+
+    def _compile(self, text: str) -> bytes:
+        module = self._llvm.parse_assembly(text)
+        module.verify()
+        code: bytes = self._machine.emit_object(module)
+        return code
+
+    def _read(self, key: str) -> bytes | None:
+        """The code under ``key``; None when it is missing, damaged, or another user could have written it."""
+        if self._cache is None:
+            return None
+        try:
+            path = self._cache / key
+            with path.open("rb") as file:
+                status = os.fstat(file.fileno())
+                data = file.read()
+            if hasattr(os, "getuid") and (status.st_uid != os.getuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)):
+                return None
+        except OSError:
+            return None
+        digest, code = data[:_DIGEST_BYTES], data[_DIGEST_BYTES:]
+        return code if hashlib.sha256(code).digest() == digest else None
+
+    def _write(self, key: str, code: bytes) -> None:
+        """Under another name first, so that whoever reads sees all of it or nothing."""
+        if self._cache is None:
+            return
+        try:
+            self._cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=self._cache)
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    file.write(hashlib.sha256(code).digest() + code)
+                os.replace(name, self._cache / key)
+            except BaseException:
+                os.unlink(name)
+                raise
+        except OSError:
+            self._cache = None  # a full disk or a home that is read only: no reason to try again for each kernel
+
+
+def cache_folder() -> Path | None:
+    """Where kernels are kept: ``FLOWGRAPH_CACHE`` (empty for nowhere), else flowgraph/kernels in the user's folder for caches."""
+    chosen = os.environ.get("FLOWGRAPH_CACHE")
+    if chosen is not None:
+        return Path(chosen) if chosen else None
+    base = os.environ.get("XDG_CACHE_HOME")
+    try:
+        return (Path(base) if base else Path.home() / ".cache") / "flowgraph" / "kernels"
+    except RuntimeError:  # no home
+        return None
+
+
+class PyMethodDef(ctypes.Structure):
+    """Python's description of a function in C."""
+
+    _fields_ = [("name", ctypes.c_char_p), ("address", ctypes.c_void_p), ("flags", ctypes.c_int), ("doc", ctypes.c_char_p)]

@@ -1,0 +1,681 @@
+"""Loops: a `Loop` (what to compute for each element) as the text of an LLVM module.
+
+The text is written for one shape, except that the first dimension may be shorter: the slices of a big loop share their code. Elements of
+the last dimension are worked off in vectors of a width that the loop decides, not the processor; LLVM cuts them into registers. So sums
+are added up in the same order everywhere.
+
+A row is one run of the last dimension. Where values rest on sums over the row there are several inner loops, one for each phase.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .values import BOOL, FLOAT32, FLOAT64, Unfusable, Value
+
+# A value of an earlier phase is kept for the later ones from this number of primitives on; below, it is computed again.
+KEPT_COST = 4
+# Doubles of scratch memory on the stack, at most.
+SCRATCH = 16384
+# Below this many elements a thread keeps Python's lock: letting it go and taking it again costs as much as the loop.
+ELEMENTS_WITH_LOCK = 8192
+
+
+@dataclass(frozen=True)
+class Operand:
+    """An array that is read.
+
+    varies   for each dimension of the loop, whether the array has it; where it has not, its one entry serves all
+    strided  whether rows may lie apart in memory (a part of the columns of a larger array); only for two dimensions
+    """
+
+    dtype: np.dtype[Any]
+    varies: tuple[bool, ...]
+    strided: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """An array that is written.
+
+    value    what goes there
+    summed   for each dimension of the loop, whether it is summed over. None of them: an entry for each element, or, for a value that is
+             the same all along a row, for each row. Otherwise the first dimension is among them, and for a value of the row the last, too
+    divisor  what the sum is divided by
+    """
+
+    value: Value
+    summed: tuple[bool, ...]
+    divisor: int = 1
+
+    @property
+    def is_total(self) -> bool:
+        return any(self.summed)
+
+
+@dataclass(frozen=True, eq=False)
+class Loop:
+    """What a kernel does.
+
+    dims      sizes; the first may be less in a call
+    counted   (operand or result by number, results behind the operands; sizes of the loop's first dimension in one entry of that array's
+              first axis): from it a call knows how long the first dimension is
+    operands  what is read
+    results   what is written
+    """
+
+    dims: tuple[int, ...]
+    counted: tuple[int, int]
+    operands: tuple[Operand, ...]
+    results: tuple[Result, ...]
+
+    @property
+    def works_in_place(self) -> bool:
+        """Whether a result of the full shape may take the memory of an operand of that shape.
+
+        So it is where all that is read of an element is read before any of it is written.
+        """
+        phases = {result.value.phase for result in self.results if not result.is_total and not result.value.is_row}
+        return len(phases) <= 1 and all(p == max((r.value.phase for r in self.results), default=0) for p in phases)
+
+    def text(self, header: int) -> str:
+        """The module, whose function ``kernel`` Python can call. ``header`` is the size of an object's header in bytes."""
+        return _Writer(self, header).text()
+
+
+_NAMES = {"f": "float", "d": "double", "?": "i1"}
+_FLOATS = {
+    "add": "fadd", "subtract": "fsub", "multiply": "fmul", "divide": "fdiv",
+}  # fmt: skip
+_INTEGERS = {"add": "add", "subtract": "sub", "multiply": "mul", "and": "and", "or": "or", "xor": "xor", "shl": "shl", "lshr": "lshr",
+             "ashr": "ashr"}  # fmt: skip
+_INTRINSICS = {
+    "fma": "fma", "sqrt": "sqrt", "absolute": "fabs", "floor": "floor", "ceil": "ceil", "trunc": "trunc", "rint": "roundeven",
+    "copysign": "copysign",
+}  # fmt: skip
+
+
+def type_of(dtype: np.dtype[Any], lanes: int = 1) -> str:
+    """LLVM's name of a number, or of a vector of them."""
+    name = _NAMES.get(dtype.char) or f"i{8 * dtype.itemsize}"
+    return name if lanes == 1 else f"<{lanes} x {name}>"
+
+
+def stored(dtype: np.dtype[Any], lanes: int = 1) -> str:
+    """The same as it lies in memory: a truth value is a byte."""
+    return type_of(np.dtype("int8") if dtype == BOOL else dtype, lanes)
+
+
+def literal(number: Any, dtype: np.dtype[Any]) -> str:
+    """A number as LLVM writes it."""
+    if dtype.kind == "f":
+        return f"0x{np.float64(number).view(np.uint64):016X}"
+    if dtype == BOOL:
+        return "true" if number else "false"
+    return str(int(number))
+
+
+@dataclass
+class _Writer:
+    loop: Loop
+    header: int
+    lines: list[str] = field(default_factory=list)
+    declared: dict[str, str] = field(default_factory=dict)
+    count: int = 0
+
+    def __post_init__(self) -> None:
+        loop = self.loop
+        self.dims, self.inner = loop.dims, loop.dims[-1]
+        self.flat = len(loop.dims) == 1
+        values = self._all([result.value for result in loop.results])
+        wide = any(value.dtype.itemsize == 8 for value in values)
+        self.lanes = 16 if wide or len(values) > 60 else 32
+        if not self.flat and self.inner <= 16:
+            self.lanes = 4 if self.inner <= 4 else 8 if self.inner <= 8 else 16
+        self.sums = sorted({value for value in values if value.kind in ("sum", "max", "min")}, key=lambda value: value.number)
+        self.phases = 1 + max(
+            [value.phase - 1 for value in self.sums] + [r.value.phase for r in loop.results if not r.value.is_row], default=0
+        )
+        self.names: dict[Value, str] = {}  # values of the row
+        self.splats: dict[Value, str] = {}
+        self.kept: dict[Value, str] = {}  # values kept from phase to phase -> their scratch memory
+        self.kept_in: dict[Value, int] = {}  # the phase that computes them
+
+    # --- text
+
+    def line(self, text: str) -> None:
+        self.lines.append("  " + text)
+
+    def label(self, name: str) -> None:
+        self.lines.append(f"{name}:")
+
+    def new(self, text: str) -> str:
+        """A line that makes a value; its name."""
+        self.count += 1
+        self.line(f"%t{self.count} = {text}")
+        return f"%t{self.count}"
+
+    def name(self, stem: str) -> str:
+        self.count += 1
+        return f"{stem}{self.count}"
+
+    def call(self, function: str, result: str, *operands: tuple[str, str]) -> str:
+        self.declared[function] = f"declare {result} @{function}({', '.join(kind for kind, _ in operands)})"
+        text = f"call {result} @{function}({', '.join(f'{kind} {name}' for kind, name in operands)})"
+        if result == "void":
+            self.line(text)
+            return ""
+        return self.new(text)
+
+    @contextmanager
+    def counting(self, limit: str, step: int = 1) -> Iterator[str]:
+        """A loop from 0 up to ``limit``; gives the name of its counter."""
+        head, body, end = self.name("head"), self.name("body"), self.name("end")
+        before, counter, following, go = self.name("before"), f"%{self.name('i')}", f"%{self.name('n')}", f"%{self.name('c')}"
+        self.line(f"br label %{before}")
+        self.label(before)
+        self.line(f"br label %{head}")
+        self.label(head)
+        self.line(f"{counter} = phi i64 [ 0, %{before} ], [ {following}, %{body}.last ]")
+        mark = len(self.lines)
+        self.line(f"{go} = icmp slt i64 {counter}, {limit}")
+        self.line(f"br i1 {go}, label %{body}, label %{end}")
+        self.label(body)
+        self.phi_place = mark
+        self.entering, self.leaving = before, f"{body}.last"
+        yield counter
+        self.line(f"br label %{body}.last")
+        self.label(f"{body}.last")
+        self.line(f"{following} = add nsw i64 {counter}, {step}")
+        self.line(f"br label %{head}")
+        self.label(end)
+
+    # --- the module
+
+    def text(self) -> str:
+        loop = self.loop
+        number = len(loop.operands) + len(loop.results)
+        self._load_arguments(number)
+        releases = math.prod(self.dims) * self.phases > ELEMENTS_WITH_LOCK
+        saved = self.call("PyEval_SaveThread", "ptr") if releases else ""
+        self._allocate()
+        if self.flat:
+            self._row([], "%n0")
+        else:
+            self._nest([], 0)
+        self._store_totals()
+        if releases:
+            self.call("PyEval_RestoreThread", "void", ("ptr", saved))
+        self.call("Py_IncRef", "void", ("ptr", f"%a{number - 1}"))
+        self.line(f"ret ptr %a{number - 1}")
+        self.label("otherwise")
+        arguments = ("ptr", "%self"), ("ptr", "%args"), ("i64", "%given"), ("ptr", "%names")
+        self.line(f"ret ptr {self.call('PyObject_Vectorcall', 'ptr', *arguments)}")
+        head = "define ptr @kernel(ptr %self, ptr %args, i64 %given, ptr %names) {\nentry:"
+        return "\n".join([*self.declared.values(), head, *self.lines, "}"]) + "\n"
+
+    def _load_arguments(self, number: int) -> None:
+        """Pointers to the elements of all arrays; anything unexpected goes to the Python function that is ``self``."""
+        head, loop = self.header, self.loop
+        offsets = {"data": head, "dimensions": head + 16, "strides": head + 24, "flags": head + 48}
+
+        def member(array: str, name: str, kind: str = "ptr") -> str:
+            return self.new(f"load {kind}, ptr {self.new(f'getelementptr i8, ptr {array}, i64 {offsets[name]}')}")
+
+        operands = [*loop.operands, *(None for _ in loop.results)]
+        checks = []
+        for i, operand in enumerate(operands):
+            self.line(f"%a{i} = load ptr, ptr {self.new(f'getelementptr ptr, ptr %args, i64 {i}')}")
+            if operand is not None and not any(operand.varies):
+                # One number: an array, or one of NumPy's scalars, which holds it behind its header.
+                kind = self.new(f"load ptr, ptr {self.new(f'getelementptr i8, ptr %a{i}, i64 {head - 8}')}")
+                is_array = self.new(f"icmp eq ptr {kind}, @flowgraph_ndarray")
+                scalar = f"flowgraph_{operand.dtype.name}"
+                is_scalar = self.new(f"icmp eq ptr {kind}, @{scalar}")
+                self.declared["flowgraph_ndarray"] = "@flowgraph_ndarray = external global i8"
+                self.declared[scalar] = f"@{scalar} = external global i8"
+                checks.append(self.new(f"or i1 {is_array}, {is_scalar}"))
+                at = self.new(f"getelementptr i8, ptr %a{i}, i64 {head}")
+                data = self.new(f"load ptr, ptr {at}")  # (no scalar is so short that this would read beyond it)
+                self.line(f"%p{i} = select i1 {is_array}, ptr {data}, ptr {at}")
+                continue
+            self.line(f"%p{i} = load ptr, ptr {self.new(f'getelementptr i8, ptr %a{i}, i64 {head}')}")
+            flags = member(f"%a{i}", "flags", "i32")
+            if operand is not None and operand.strided:
+                strides = member(f"%a{i}", "strides")
+                self.line(f"%stride{i} = load i64, ptr {strides}")
+                step = self.new(f"load i64, ptr {self.new(f'getelementptr i64, ptr {strides}, i64 1')}")
+                checks.append(self.new(f"icmp eq i64 {step}, {operand.dtype.itemsize}"))
+                wanted = 0x100
+            else:
+                wanted = 0x101  # contiguous and aligned
+            checks.append(self.new(f"icmp eq i32 {self.new(f'and i32 {flags}, {wanted}')}, {wanted}"))
+        array, factor = loop.counted
+        rows = self.new(f"load i64, ptr {member(f'%a{array}', 'dimensions')}") if factor else "1"
+        self.line(f"%n0 = mul i64 {rows}, {max(factor, 1)}")
+        fine = checks[0] if checks else "true"
+        for check in checks[1:]:
+            fine = self.new(f"and i1 {fine}, {check}")
+        self.line(f"br i1 {fine}, label %start, label %otherwise")
+        self.label("start")
+        for i in range(len(loop.results)):
+            self.line(f"%o{i} = getelementptr i8, ptr %p{len(loop.operands) + i}, i64 0")
+
+    def _allocate(self) -> None:
+        """Scratch memory: sums over the first dimension, and values kept from phase to phase."""
+        used = 0
+        self.totals: dict[int, str] = {}
+        for i, result in enumerate(self.loop.results):
+            if result.is_total:
+                size = -(-self._kept_size(result) // self.lanes) * self.lanes
+                used += size
+                self.totals[i] = self.new(f"alloca [{size} x double], align 64")
+                self.call("llvm.memset.p0.i64", "void", ("ptr", self.totals[i]), ("i8", "0"), ("i64", str(8 * size)), ("i1", "false"))
+        if used > SCRATCH:
+            raise Unfusable("the sums need too much memory")
+        padded = -(-self.inner // self.lanes) * self.lanes
+        needed = [set(self._needed(phase)) for phase in range(self.phases)]
+        for phase in range(1, 1 if self.flat else self.phases):
+
+            def keep(value: Value, phase: int = phase) -> bool:
+                nonlocal used
+                if value in self.kept:
+                    return True
+                early = next((p for p in range(phase) if value in needed[p]), None)
+                if early is None or self._cost(value) < KEPT_COST or used + padded > SCRATCH:
+                    return value.is_row
+                used += padded
+                self.kept[value] = self.new(f"alloca [{padded} x {stored(value.dtype)}], align 64")
+                self.kept_in[value] = early
+                return True
+
+            self._all(self._roots(phase), stop=keep, skip_rows=True)
+
+    def _kept_size(self, result: Result) -> int:
+        return math.prod(d for d, summed in zip(self.dims, result.summed, strict=True) if not summed)
+
+    def _nest(self, counters: list[str], depth: int) -> None:
+        """The loops over all dimensions but the last."""
+        with self.counting("%n0" if depth == 0 else str(self.dims[depth])) as counter:
+            if depth + 2 == len(self.dims):
+                self._row([*counters, counter], str(self.inner))
+            else:
+                self._nest([*counters, counter], depth + 1)
+
+    # --- a row
+
+    def _row(self, counters: list[str], length: str) -> None:
+        loop = self.loop
+        self.counters = counters
+        self.names.clear()
+        self.splats.clear()
+        self.bases = [self._address(f"%p{i}", o, counters, f"%stride{i}") for i, o in enumerate(loop.operands)]
+        everywhere = tuple([True] * len(self.dims))
+        self.targets = [
+            self._address(f"%o{i}", Operand(r.value.dtype, everywhere if not r.value.is_row else (*everywhere[:-1], False)), counters, "")
+            for i, r in enumerate(loop.results)
+        ]
+        for phase in range(self.phases):
+            self._phase(phase, length)
+        for i, result in enumerate(loop.results):
+            if result.value.is_row:
+                name, dtype = self._of_row(result.value), result.value.dtype
+                if result.is_total:
+                    self._add_to_total(i, name if dtype == FLOAT64 else self.new(f"fpext {type_of(dtype)} {name} to double"))
+                else:
+                    self._store(name, dtype, self.targets[i], 1)
+
+    def _address(self, pointer: str, operand: Operand, counters: Sequence[str], stride: str) -> str:
+        """Where the row of an array begins."""
+        at, size = pointer, operand.dtype.itemsize
+        step = size * (self.inner if operand.varies[-1] else 1)
+        for depth in range(len(counters) - 1, -1, -1):
+            if operand.varies[depth]:
+                by = stride if operand.strided else str(step)
+                offset = self.new(f"mul nsw i64 {counters[depth]}, {by}")
+                at = self.new(f"getelementptr i8, ptr {at}, i64 {offset}")
+                step *= self.dims[depth]
+        return at
+
+    def _phase(self, phase: int, length: str) -> None:
+        """One loop over the row: what is summed up in it, and what is stored."""
+        results = [(i, r) for i, r in enumerate(self.loop.results) if not r.value.is_row and r.value.phase == phase]
+        sums = [value for value in self.sums if value.phase == phase + 1]
+        if not results and not sums:
+            return
+        needed = self._needed(phase)
+        for value in needed:
+            for source in value.inputs:
+                if source.is_row:
+                    self._splat(source)
+        for value in (*(s.inputs[0] for s in sums), *(r.value for _, r in results)):
+            if value.is_row:
+                self._splat(value)
+        totals = [(i, r) for i, r in results if r.is_total and r.summed[-1]]
+        added: dict[Any, tuple[str, str, Value, str]] = {}  # what is added up: its name at the start, at the end, the value, the kind
+        lanes = self.lanes
+        with self.counting(length, lanes) as j:
+            place, entering, leaving = self.phi_place, self.entering, self.leaving
+            mask = self._load_all([v for v in needed if v.kind == "load" or (self._is_kept(v, phase))], j, length)
+            for value in needed:
+                if value not in self.element:
+                    self.element[value] = self._emit(value, lanes, self._operand)
+                    if self.kept_in.get(value) == phase:
+                        at = self.new(f"getelementptr {stored(value.dtype)}, ptr {self.kept[value]}, i64 {j}")
+                        self._store(self.element[value], value.dtype, at, lanes)
+            for key, value, kind in [*((s, s.inputs[0], s.kind) for s in sums), *((i, r.value, "sum") for i, r in totals)]:
+                start = f"%{self.name('sum')}"
+                added[key] = (start, self._accumulate(kind, start, value, mask), value, kind)
+            for i, result in results:
+                if not result.is_total:
+                    self._store_elements(result.value, self.targets[i], j, mask, length)
+                elif not result.summed[-1]:
+                    self._add_to_columns(i, result, j, mask)
+        for start, end, value, kind in added.values():
+            dtype = FLOAT64 if kind == "sum" else value.dtype
+            first = {"sum": "-0.0", "max": "-inf", "min": "inf"}[kind]
+            text = f"splat ({type_of(dtype)} {literal(float(first), dtype)})"
+            self.lines.insert(place, f"  {start} = phi {type_of(dtype, lanes)} [ {text}, %{entering} ], [ {end}, %{leaving} ]")
+            place += 1
+        for key, (start, _, value, kind) in added.items():
+            total = self._across(kind, start, FLOAT64 if kind == "sum" else value.dtype)
+            if isinstance(key, Value):
+                self.names[key] = self._rounded(total, key.dtype) if kind == "sum" else total
+            else:
+                self._add_to_total(key, total)
+
+    def _needed(self, phase: int) -> list[Value]:
+        """The values of elements that a phase computes, each behind what it rests on."""
+        return self._all(self._roots(phase), stop=lambda value: self._is_kept(value, phase), skip_rows=True)
+
+    def _roots(self, phase: int) -> list[Value]:
+        roots = [value.inputs[0] for value in self.sums if value.phase == phase + 1]
+        return roots + [r.value for r in self.loop.results if not r.value.is_row and r.value.phase == phase]
+
+    def _is_kept(self, value: Value, phase: int) -> bool:
+        """Whether a phase finds the value in scratch memory."""
+        return self.kept_in.get(value, phase) < phase
+
+    def _all(self, roots: Iterable[Value], stop: Any = lambda value: False, skip_rows: bool = False) -> list[Value]:
+        seen: set[Value] = set()
+        stack = list(roots)
+        while stack:
+            value = stack.pop()
+            if value not in seen and not (skip_rows and value.is_row):
+                seen.add(value)
+                if not stop(value):
+                    stack += value.inputs
+        return sorted(seen, key=lambda value: value.number)
+
+    def _cost(self, value: Value) -> int:
+        """Primitives behind a value of an element."""
+        cheap = ("load", "constant")
+        return sum((8 if v.kind in ("divide", "sqrt") else 1) for v in self._all([value], skip_rows=True) if v.kind not in cheap)
+
+    # --- loads and stores of elements
+
+    def _load_all(self, values: Sequence[Value], j: str, length: str) -> str | None:
+        """Loads a vector of each value, the last one of a row by a mask; fills `element`. Gives the name of the mask, if there is one."""
+        self.element: dict[Value, str] = {}
+        lanes = self.lanes
+        static = None if length.startswith("%") else int(length)
+        if static is not None and static % lanes == 0:
+            for value in values:
+                self.element[value] = self._load(value, j, None)
+            return None
+        left = self.new(f"sub nsw i64 {length}, {j}")
+        if static is not None and static < lanes:
+            mask = self._mask(left)
+            for value in values:
+                self.element[value] = self._load(value, j, mask)
+            return mask
+        full, part, go = self.name("full"), self.name("part"), self.name("go")
+        is_full = self.new(f"icmp sge i64 {left}, {lanes}")
+        self.line(f"br i1 {is_full}, label %{full}, label %{part}")
+        self.label(full)
+        whole = [self._load(value, j, None) for value in values]
+        self.line(f"br label %{go}")
+        self.label(part)
+        some = self._mask(left)
+        masked = [self._load(value, j, some) for value in values]
+        self.line(f"br label %{go}")
+        self.label(go)
+        mask = self.new(f"phi <{lanes} x i1> [ splat (i1 true), %{full} ], [ {some}, %{part} ]")
+        for value, a, b in zip(values, whole, masked, strict=True):
+            self.element[value] = self.new(f"phi {type_of(value.dtype, lanes)} [ {a}, %{full} ], [ {b}, %{part} ]")
+        self.is_full = is_full
+        return mask
+
+    def _mask(self, left: str) -> str:
+        lanes = self.lanes
+        short = self.new(f"trunc i64 {left} to i32")
+        limit = self._spread(short, "i32")
+        order = ", ".join(f"i32 {k}" for k in range(lanes))
+        return self.new(f"icmp slt <{lanes} x i32> <{order}>, {limit}")
+
+    def _load(self, value: Value, j: str, mask: str | None) -> str:
+        kind = stored(value.dtype, self.lanes)
+        if value.kind == "load":
+            base, align = self.bases[value.data], value.dtype.itemsize
+        else:
+            base, align, mask = self.kept[value], 64, None
+        at = self.new(f"getelementptr {stored(value.dtype)}, ptr {base}, i64 {j}")
+        if mask is None:
+            loaded = self.new(f"load {kind}, ptr {at}, align {align}")
+        else:
+            loaded = self._masked_load(value.dtype, at, mask)
+        return self.new(f"icmp ne {kind} {loaded}, zeroinitializer") if value.dtype == BOOL else loaded
+
+    def _masked_load(self, dtype: np.dtype[Any], at: str, mask: str) -> str:
+        lanes, kind = self.lanes, stored(dtype, self.lanes)
+        function = f"llvm.masked.load.v{lanes}{_suffix(dtype)}.p0"
+        self.declared[function] = f"declare {kind} @{function}(ptr, <{lanes} x i1>, {kind})"
+        return self.new(f"call {kind} @{function}(ptr align {dtype.itemsize} {at}, <{lanes} x i1> {mask}, {kind} zeroinitializer)")
+
+    def _store_elements(self, value: Value, target: str, j: str, mask: str | None, length: str) -> None:
+        lanes, dtype = self.lanes, value.dtype
+        name = self._operand(value, lanes)
+        at = self.new(f"getelementptr {stored(dtype)}, ptr {target}, i64 {j}")
+        if mask is None:
+            self._store(name, dtype, at, lanes)
+            return
+        static = None if length.startswith("%") else int(length)
+        if static is not None and static < lanes:
+            self._masked_store(name, dtype, at, mask)
+            return
+        full, part, go = self.name("full"), self.name("part"), self.name("go")
+        self.line(f"br i1 {self.is_full}, label %{full}, label %{part}")
+        self.label(full)
+        self._store(name, dtype, at, lanes)
+        self.line(f"br label %{go}")
+        self.label(part)
+        self._masked_store(name, dtype, at, mask)
+        self.line(f"br label %{go}")
+        self.label(go)
+
+    def _store(self, name: str, dtype: np.dtype[Any], at: str, lanes: int) -> None:
+        if dtype == BOOL:
+            name = self.new(f"zext {type_of(dtype, lanes)} {name} to {stored(dtype, lanes)}")
+        self.line(f"store {stored(dtype, lanes)} {name}, ptr {at}, align {dtype.itemsize}")
+
+    def _masked_store(self, name: str, dtype: np.dtype[Any], at: str, mask: str) -> None:
+        lanes, kind = self.lanes, stored(dtype, self.lanes)
+        if dtype == BOOL:
+            name = self.new(f"zext {type_of(dtype, lanes)} {name} to {kind}")
+        function = f"llvm.masked.store.v{lanes}{_suffix(dtype)}.p0"
+        self.declared[function] = f"declare void @{function}({kind}, ptr, <{lanes} x i1>)"
+        self.line(f"call void @{function}({kind} {name}, ptr align {dtype.itemsize} {at}, <{lanes} x i1> {mask})")
+
+    # --- sums
+
+    def _accumulate(self, kind: str, start: str, value: Value, mask: str | None) -> str:
+        """``start`` with a vector of ``value`` added; lanes beyond the row do not count."""
+        lanes = self.lanes
+        name, dtype = self._operand(value, lanes), value.dtype
+        if kind == "sum":
+            if dtype != FLOAT64:
+                name, dtype = self.new(f"fpext {type_of(dtype, lanes)} {name} to {type_of(FLOAT64, lanes)}"), FLOAT64
+            vector = type_of(dtype, lanes)
+            if mask is not None:
+                name = self.new(f"select <{lanes} x i1> {mask}, {vector} {name}, {vector} splat (double -0.0)")
+            return self.new(f"fadd {vector} {start}, {name}")
+        vector = type_of(dtype, lanes)
+        better = self.new(f"fcmp {'ugt' if kind == 'max' else 'ult'} {vector} {name}, {start}")
+        # (Also true for NaN: it is taken, and, once there, kept.)
+        stays = self.new(f"fcmp uno {vector} {start}, {start}")
+        keep = self.new(f"xor <{lanes} x i1> {stays}, splat (i1 true)")
+        better = self.new(f"and <{lanes} x i1> {better}, {keep}")
+        if mask is not None:
+            better = self.new(f"and <{lanes} x i1> {better}, {mask}")
+        return self.new(f"select <{lanes} x i1> {better}, {vector} {name}, {vector} {start}")
+
+    def _across(self, kind: str, vector: str, dtype: np.dtype[Any]) -> str:
+        """The lanes of a vector as one number, halves upon halves."""
+        lanes = self.lanes
+        while lanes > 1:
+            half = lanes // 2
+            low, high = ", ".join(f"i32 {k}" for k in range(half)), ", ".join(f"i32 {k + half}" for k in range(half))
+            whole = type_of(dtype, lanes)
+            parts = [self.new(f"shufflevector {whole} {vector}, {whole} poison, <{half} x i32> <{order}>") for order in (low, high)]
+            kind_of = f"<{half} x {type_of(dtype)}>"
+            if kind == "sum":
+                vector = self.new(f"fadd {kind_of} {parts[0]}, {parts[1]}")
+            else:
+                function = f"llvm.{'maximum' if kind == 'max' else 'minimum'}.v{half}{_suffix(dtype)}"
+                vector = self.call(function, kind_of, (kind_of, parts[0]), (kind_of, parts[1]))
+            lanes = half
+        return self.new(f"extractelement <1 x {type_of(dtype)}> {vector}, i32 0")
+
+    def _add_to_columns(self, i: int, result: Result, j: str, mask: str | None) -> None:
+        lanes, dtype = self.lanes, result.value.dtype
+        name = self._operand(result.value, lanes)
+        vector = type_of(FLOAT64, lanes)
+        if dtype != FLOAT64:
+            name = self.new(f"fpext {type_of(dtype, lanes)} {name} to {vector}")
+        at = self.new(f"getelementptr double, ptr {self._total_place(i)}, i64 {j}")
+        old = self.new(f"load {vector}, ptr {at}, align 8")
+        # (Lanes beyond the row fall into the padding, or are added to the next row's sums as the zeros that a masked load gives.)
+        if mask is not None:
+            name = self.new(f"select <{lanes} x i1> {mask}, {vector} {name}, {vector} zeroinitializer")
+        self.line(f"store {vector} {self.new(f'fadd {vector} {old}, {name}')}, ptr {at}, align 8")
+
+    def _add_to_total(self, i: int, name: str) -> None:
+        at = self._total_place(i)
+        old = self.new(f"load double, ptr {at}")
+        self.line(f"store double {self.new(f'fadd double {old}, {name}')}, ptr {at}")
+
+    def _total_place(self, i: int) -> str:
+        """Where the sums of this row are added up."""
+        summed = self.loop.results[i].summed
+        at, step = self.totals[i], 1 if summed[-1] else self.inner
+        for depth in range(len(self.counters) - 1, -1, -1):
+            if not summed[depth]:
+                offset = self.new(f"mul nsw i64 {self.counters[depth]}, {step}")
+                at = self.new(f"getelementptr double, ptr {at}, i64 {offset}")
+                step *= self.dims[depth]
+        return at
+
+    def _store_totals(self) -> None:
+        for i, result in enumerate(self.loop.results):
+            if not result.is_total:
+                continue
+            dtype = result.value.dtype
+            with self.counting(str(self._kept_size(result))) as k:
+                total = self.new(f"load double, ptr {self.new(f'getelementptr double, ptr {self.totals[i]}, i64 {k}')}")
+                if result.divisor != 1:
+                    total = self.new(f"fdiv double {total}, {literal(result.divisor, FLOAT64)}")
+                at = self.new(f"getelementptr {stored(dtype)}, ptr %o{i}, i64 {k}")
+                self._store(self._rounded(total, dtype), dtype, at, 1)
+
+    def _rounded(self, name: str, dtype: np.dtype[Any]) -> str:
+        return name if dtype == FLOAT64 else self.new(f"fptrunc double {name} to {type_of(dtype)}")
+
+    # --- primitives
+
+    def _of_row(self, value: Value) -> str:
+        """The name of a value that is the same all along the row."""
+        if value not in self.names:
+            if value.kind == "load":
+                loaded = self.new(f"load {stored(value.dtype)}, ptr {self.bases[value.data]}, align {value.dtype.itemsize}")
+                if value.dtype == BOOL:
+                    loaded = self.new(f"icmp ne i8 {loaded}, 0")
+                self.names[value] = loaded
+            elif value.kind == "constant":
+                return literal(np.frombuffer(value.data, value.dtype)[0], value.dtype)
+            else:
+                for source in self._all([value]):  # (recursion could be deep)
+                    if source is not value and source.kind not in ("constant", "sum", "max", "min") and self._is_ready(source):
+                        self._of_row(source)
+                self.names[value] = self._emit(value, 1, lambda source, lanes: self._of_row(source))
+        return self.names[value]
+
+    def _is_ready(self, value: Value) -> bool:
+        return value.is_row and all(source in self.names or source.kind in ("constant", "load") for source in value.inputs)
+
+    def _splat(self, value: Value) -> str:
+        if value not in self.splats:
+            kind = type_of(value.dtype)
+            if value.kind == "constant":
+                self.splats[value] = f"splat ({kind} {self._of_row(value)})"
+            else:
+                self.splats[value] = self._spread(self._of_row(value), kind)
+        return self.splats[value]
+
+    def _spread(self, name: str, kind: str) -> str:
+        lanes = self.lanes
+        first = self.new(f"insertelement <{lanes} x {kind}> poison, {kind} {name}, i32 0")
+        return self.new(f"shufflevector <{lanes} x {kind}> {first}, <{lanes} x {kind}> poison, <{lanes} x i32> zeroinitializer")
+
+    def _operand(self, value: Value, lanes: int) -> str:
+        return self._splat(value) if value.is_row else self.element[value]
+
+    def _emit(self, value: Value, lanes: int, operand: Any) -> str:
+        """The line of one primitive."""
+        kind, dtype = value.kind, value.dtype
+        inputs = [operand(x, lanes) for x in value.inputs]
+        of = value.inputs[0].dtype
+        source, target = type_of(of, lanes), type_of(dtype, lanes)
+        if kind == "compare":
+            if of.kind == "f":
+                predicate = "fcmp " + ("une" if value.data == "ne" else "o" + value.data)
+            else:
+                sign = "" if value.data in ("eq", "ne") else "s" if of.kind == "i" else "u"
+                predicate = "icmp " + sign + value.data
+            return self.new(f"{predicate} {source} {inputs[0]}, {inputs[1]}")
+        if kind == "select":
+            truth = type_of(BOOL, lanes)
+            return self.new(f"select {truth} {inputs[0]}, {target} {inputs[1]}, {target} {inputs[2]}")
+        if kind == "negative":
+            return self.new(f"fneg {target} {inputs[0]}")
+        if kind == "bitcast":
+            return self.new(f"bitcast {source} {inputs[0]} to {target}")
+        if kind == "cast":
+            return self.new(f"{_cast(of, dtype)} {source} {inputs[0]} to {target}")
+        if kind in _INTRINSICS:
+            function = f"llvm.{_INTRINSICS[kind]}.{'' if lanes == 1 else f'v{lanes}'}{_suffix(dtype)}"
+            return self.call(function, target, *[(target, name) for name in inputs])
+        table = _FLOATS if dtype.kind == "f" else _INTEGERS
+        return self.new(f"{table[kind]} {target} {inputs[0]}, {inputs[1]}")
+
+
+def _suffix(dtype: np.dtype[Any]) -> str:
+    return f"f{8 * dtype.itemsize}" if dtype.kind == "f" else f"i{8 * dtype.itemsize}"
+
+
+def _cast(source: np.dtype[Any], target: np.dtype[Any]) -> str:
+    if source.kind == "f":
+        return "fpext" if target.itemsize > source.itemsize else "fptrunc"
+    if target.kind == "f":
+        return "sitofp" if source.kind == "i" else "uitofp"
+    if target.itemsize > source.itemsize or source == BOOL:
+        return "sext" if source.kind == "i" else "zext"
+    return "trunc" if target.itemsize < source.itemsize else "bitcast"
+
+
+__all__ = ["FLOAT32", "Loop", "Operand", "Result", "literal", "stored", "type_of"]
