@@ -115,3 +115,11 @@ def test_word2vec_foretells_words_of_unread_text_better_than_their_frequencies_d
 def test_an_lstm_reads_digits_row_by_row(tmp_path):
     text = run("lstm_rows.py", "--epochs", "1", "--limit", "12800", cwd=tmp_path)
     assert number(r"images ([\d.]+)%", text) > 75
+
+
+def test_a_generator_learns_to_draw_digits_of_each_kind(tmp_path):
+    text = run("gan.py", "--steps", "800", "--out", ".", cwd=tmp_path)
+    assert number(r"right on ([\d.]+)%", text) > 95
+    assert number(r"step 800: score ([\d.]+)", text) > number(r"step 0: score ([\d.]+)", text) + 1.5
+    assert len([share for share in re.findall(r"\d: ([\d.]+)%", text) if float(share) > 0.5]) >= 9
+    assert (tmp_path / "samples.png").stat().st_size > 1000
