@@ -64,6 +64,18 @@ def test_the_size_that_an_image_has_changes_nothing():
         np.testing.assert_array_equal(run(lambda x: fg.nn.resize(x, (4, 5), method, align_corners=align_corners), x), x)  # noqa: B023
 
 
+@pytest.mark.parametrize("align_corners", [False, True])
+def test_the_weight_of_a_neighbour_is_exact_far_from_the_start(align_corners):
+    # The pixels are 0 and 1 in turn, so that a new pixel between two is the weight of one of them: a whole number over 10 or 20.
+    pixels = np.arange(10_001.0)[None, None] % 2
+    new = np.arange(100_001 if align_corners else 100_010)
+    tenths = new % 20 if align_corners else np.clip((2 * new + 1) - 10, 0, 200_000) / 2 % 20
+    want = np.minimum(tenths, 20 - tenths) / 10
+    with fg.Graph() as graph, fg.Session(graph) as session:
+        y = session.run(fg.nn.resize(pixels, len(new), align_corners=align_corners))[0, 0]
+    np.testing.assert_allclose(y, want, rtol=0, atol=2e-16)
+
+
 def test_the_nearest_pixels_of_integers_stay_integers():
     x = np.arange(4, dtype=np.uint8).reshape(1, 1, 2, 2)
     y = run(lambda x: fg.nn.resize(x, (4, 2), "nearest"), x)

@@ -98,23 +98,26 @@ class ResizeGrad(Resizing):
     )  # fmt: skip
 
 
-def _neighbours(xp: Any, count: int, length: int, method: str, align_corners: bool) -> tuple[Any, Any, Any]:
-    """For each of ``count`` new pixels its lower and upper neighbour among ``length``, both ascending, and the upper one's weight.
+def _neighbours(xp: Any, count: int, length: int, method: str, align_corners: bool) -> tuple[Any, Any, Any, Any]:
+    """For each of ``count`` new pixels its lower and upper neighbour among ``length``, both ascending, and their weights.
 
-    The nearest pixel is found in whole numbers, so that no rounding can move it; its upper neighbour is None.
+    All is found in whole numbers, up to the quotients that are the weights: so no rounding can move the nearest pixel, whose upper
+    neighbour is None, and a place far to the right is as exact as one on the left.
     """
     if method == "nearest":
-        return (2 * xp.arange(count) + 1) * length // (2 * count), None, None
+        return (2 * xp.arange(count) + 1) * length // (2 * count), None, None, None
     if align_corners:
-        places = xp.arange(count) * ((length - 1) / max(count - 1, 1))
+        places, unit = xp.arange(count) * (length - 1), max(count - 1, 1)
     else:
-        places = xp.clip((xp.arange(count) + 0.5) * (length / count) - 0.5, 0, length - 1)
-    low = xp.minimum(xp.floor(places).astype("int64"), length - 1)
-    return low, xp.minimum(low + 1, length - 1), places - low
+        unit = 2 * count
+        places = xp.clip((2 * xp.arange(count) + 1) * length - count, 0, (length - 1) * unit)
+    low = places // unit
+    rest = places - low * unit
+    return low, xp.minimum(low + 1, length - 1), (unit - rest) / unit, rest / unit
 
 
 def _stretched(xp: Any, x: Any, axis: int, count: int, method: str, align_corners: bool) -> Any:
-    low, high, weight = _neighbours(xp, count, x.shape[axis], method, align_corners)
+    low, high, _, weight = _neighbours(xp, count, x.shape[axis], method, align_corners)
     below = xp.take(x, low, axis=axis)
     if high is None:
         return below
@@ -126,12 +129,13 @@ def _stretched(xp: Any, x: Any, axis: int, count: int, method: str, align_corner
 
 
 def _gathered_back(xp: Any, g: Any, axis: int, length: int, method: str, align_corners: bool) -> Any:
-    low, high, weight = _neighbours(xp, g.shape[axis], length, method, align_corners)
+    low, high, *weights = _neighbours(xp, g.shape[axis], length, method, align_corners)
     grad = xp.zeros((*g.shape[:axis], length, *g.shape[axis + 1 :]), g.dtype)
     if high is None:
         return _added(xp, grad, low, g, axis)
-    weight = weight.astype(g.real.dtype).reshape(-1, *(1,) * (g.ndim - axis - 1))
-    return _added(xp, _added(xp, grad, low, g * (1 - weight), axis), high, g * weight, axis)
+    for positions, weight in zip((low, high), weights, strict=True):
+        grad = _added(xp, grad, positions, g * weight.astype(g.real.dtype).reshape(-1, *(1,) * (g.ndim - axis - 1)), axis)
+    return grad
 
 
 def _added(xp: Any, grad: Any, positions: Any, g: Any, axis: int) -> Any:
