@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import ArgumentError
+from .errors import ArgumentError, FlowgraphError
 from .graph import Graph, Tensor
 from .graph.nest import flatten
 from .graph.subgraph import as_tensor
@@ -82,9 +82,17 @@ class Traced:
                     inputs.append(leaf)
                 values.append(leaf)
             args, options = rebuild(values)
-            results, nesting = flatten(self.function(*args, **options))
+            results, nesting = flatten(self._called(args, options))
             outputs = nesting([as_tensor(result) for result in results])
         return Session(graph, threads=self.threads).function(inputs, outputs)
+
+    def _called(self, args: Any, options: Any) -> Any:
+        try:
+            return self.function(*args, **options)
+        except (TypeError, ValueError) as error:
+            if isinstance(error.__cause__, FlowgraphError):  # where NumPy has put an error of its own before ours: `out[i] = x`
+                raise error.__cause__ from None
+            raise
 
 
 def _is_array(leaf: Any) -> bool:

@@ -518,7 +518,7 @@ def test_an_argument_without_a_cotangent_counts_as_constant():
     ("function", "error", "text"),
     [
         (lambda x: x, fg.GraphError, "the function returns a tensor and its gradient function, got <Tensor"),
-        (lambda x: (x, lambda g: (g, g)), fg.GraphError, "has 1 arguments, but its gradient function gave 2 cotangents"),
+        (lambda x: (x, lambda g: (g, g)), fg.GraphError, "has 1 argument, but its gradient function gave 2 cotangents"),
         (lambda x: (fg.sum(x), lambda g: g), fg.ShapeError, "the cotangent of argument 0 of lambda is () float64, and the"),
         (lambda x: (x, lambda g: fg.astype(g, "float32")), fg.ShapeError, "is (3,) float32, and the argument (3,) float64"),
     ],

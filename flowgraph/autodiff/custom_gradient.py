@@ -12,10 +12,11 @@ from typing import Any
 
 from ..errors import ArgumentError, GraphError, ShapeError
 from ..graph import SubGraph, Tensor, op
+from ..graph.arguments import as_function, call, counted
 from ..graph.context import current, entered
 from ..graph.op import Batch
 from ..graph.report import where
-from ..graph.spec import format_spec
+from ..graph.spec import format_spec, may_be_equal
 from ..graph.subgraph import as_tensor, parameter
 from ..ops.batching import full
 from ..ops.reduce import sum
@@ -76,11 +77,12 @@ def custom_gradient_node(y: Tensor, arguments: Sequence[Tensor], vjp: Callable[[
     outputs: list[int | None] = []
     with entered(rule.root):
         rule.inputs = [parameter("g", y)]
-        given = vjp(rule.inputs[0])
+        given = call(vjp, f"custom_gradient: the gradient function of {label}", "1 argument, the cotangent of y", rule.inputs[0])
         cotangents = list(given) if isinstance(given, tuple | list) else [given]
         if len(cotangents) != len(arguments):
             raise GraphError(
-                f"custom_gradient: {label} has {len(arguments)} arguments, but its gradient function gave {len(cotangents)} cotangents",
+                f"custom_gradient: {label} has {counted(len(arguments), 'argument')}, but its gradient function gave "
+                f"{counted(len(cotangents), 'cotangent')}",
                 help="one for each argument, in a tuple; None for an argument without",
             )
         for number, (x, cotangent) in enumerate(zip(arguments, cotangents, strict=True)):
@@ -97,10 +99,7 @@ def _fitting(cotangent: Any, x: Tensor, number: int, label: str) -> Tensor:
     if type(cotangent) in (bool, int, float, complex):
         cotangent = x.dtype.type(cotangent)
     c = as_tensor(cotangent)
-    fits = len(c.shape) == x.ndim and all(
-        a == b or not (isinstance(a, int) and isinstance(b, int)) for a, b in zip(c.shape, x.shape, strict=True)
-    )
-    if fits and c.dtype == x.dtype:
+    if may_be_equal(c.shape, x.shape) and c.dtype == x.dtype:
         return c
     raise ShapeError(
         f"custom_gradient: the cotangent of argument {number} of {label} is {format_spec(c.shape, c.dtype)}, and the argument "
@@ -127,12 +126,14 @@ def custom_gradient(function: Callable[..., tuple[Tensor, Callable[[Tensor], Any
     >>> session.run(fg.gradients(5 * clipped(x), [x]), {x: 2})
     [np.float64(1.0)]
     """
+    as_function(function, "custom_gradient: its argument")
 
     @functools.wraps(function, updated=())
     def wrapped(*inputs: Any) -> Tensor:
         tensors = identity.lift(inputs)
         # (each an identity of its own: a gradient taken inside, by one of them, must not see another argument that is the same tensor)
-        result = function(*[identity(x) for x in tensors])
+        given = [identity(x) for x in tensors]
+        result = call(function, "custom_gradient: the function", counted(len(given), "argument"), *given)
         if not isinstance(result, tuple) or len(result) != 2 or not isinstance(result[0], Tensor) or not callable(result[1]):
             raise GraphError(
                 f"custom_gradient: the function returns a tensor and its gradient function, got {result!r:.80}",

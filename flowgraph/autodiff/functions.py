@@ -14,17 +14,19 @@ import numpy as np
 
 from ..errors import ArgumentError, GradientError
 from ..graph import Tensor
+from ..graph.arguments import as_function, as_int, call, counted
 from ..graph.context import current, entered
 from ..graph.nest import Rebuild, flatten
+from ..graph.op import as_array
 from ..graph.report import spec_text, where
-from ..graph.spec import format_shape, format_spec
+from ..graph.spec import format_shape, format_spec, may_be_equal
 from ..ops.create import arange
 from ..ops.elementwise import astype, equal
 from ..ops.reduce import size
 from ..ops.shape import moveaxis, reshape, reshape_like, zeros_like
 from ..ops.state import identity
 from .forward import push_forward
-from .gradients import Unconnected, gradients
+from .gradients import Unconnected, gradients, no_path
 from .rebuild import rebuilt
 from .vmap import vmap
 
@@ -73,7 +75,11 @@ def _value_and_grad(what: str, function: Callable[..., Any], argnums: Argnums, h
         applied = _Applied.by_argnums(what, function, argnums, args, kwargs, has_aux)
         y = _scalar(what, applied)
         with applied.entered():
-            slopes = applied.nested_xs(gradients(y, applied.xs, unconnected=unconnected))
+            found = gradients(y, applied.xs, unconnected="none" if unconnected == "error" else unconnected)
+        for x, name, slope in zip(applied.xs, applied.names, found, strict=True):
+            if slope is None and unconnected == "error":
+                raise no_path([y], x, name=f"the argument {name}")
+        slopes = applied.nested_xs(found)
         slopes = slopes[0] if isinstance(argnums, int) else slopes
         return ((y, applied.aux) if has_aux else y), slopes
 
@@ -98,7 +104,7 @@ def vjp(function: Callable[..., Any], *primals: Any, has_aux: bool = False) -> A
     def pullback(cotangent: Any) -> tuple[Any, ...]:
         leaves, _ = flatten(with_arrays(cotangent))
         if len(leaves) != len(applied.ys):
-            raise GradientError(f"vjp: the value has {_count(applied.ys, 'tensor')}, the cotangent {len(leaves)}")
+            raise GradientError(f"vjp: the value has {counted(len(applied.ys), 'tensor')}, the cotangent {len(leaves)}")
         return tuple(applied.nested_xs(applied.pull(leaves)))
 
     return (applied.value, pullback, applied.aux) if has_aux else (applied.value, pullback)
@@ -120,11 +126,11 @@ def jvp(function: Callable[..., Any], primals: Sequence[Any], tangents: Sequence
         if not isinstance(given, tuple | list):
             raise ArgumentError(f"jvp: {name} is a tuple with one entry for each argument, got {given!r:.60}", help="fg.jvp(f, (x,), (t,))")
     if len(primals) != len(tangents):
-        raise GradientError(f"jvp: there are {_count(primals, 'primal')} and {_count(tangents, 'tangent')}")
+        raise GradientError(f"jvp: there are {counted(len(primals), 'primal')} and {counted(len(tangents), 'tangent')}")
     applied = _Applied("jvp", function, primals, has_aux)
     leaves, _ = flatten(with_arrays(tuple(tangents)))
     if len(leaves) != len(applied.xs):
-        raise GradientError(f"jvp: the primals have {_count(applied.xs, 'tensor')}, the tangents {len(leaves)}")
+        raise GradientError(f"jvp: the primals have {counted(len(applied.xs), 'tensor')}, the tangents {len(leaves)}")
     tangent = applied.nested_ys(applied.push(leaves))
     return (applied.value, tangent, applied.aux) if has_aux else (applied.value, tangent)
 
@@ -193,7 +199,13 @@ def hessian(function: Callable[..., Any], argnums: Argnums = 0) -> Any:
     array([[0., 6.],
            [6., 2.]])
     """
-    return jacobian(_value_and_grad_only("hessian", function, argnums), argnums, mode="forward")
+    twice = jacobian(_value_and_grad_only("hessian", function, argnums), argnums, mode="forward")
+
+    @_wraps(function)
+    def derivatives(*args: Any, **kwargs: Any) -> Any:
+        return twice(*args, **kwargs)
+
+    return derivatives
 
 
 def hvp(function: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, ...]:
@@ -219,6 +231,7 @@ def _value_and_grad_only(what: str, function: Callable[..., Any], argnums: Argnu
 class _Applied:
     """A function applied to primals: ``xs`` are theirs alone, ``ys`` its results, both flat.
 
+    names       what the primals are called in messages
     pull, push  the maps of cotangents and tangents; in the graph of the ys as plain nodes, in a sub-graph of it (inside a `vmap`, say)
                 by making again there what depends on the cotangents
     """
@@ -229,18 +242,18 @@ class _Applied:
         if not leaves:
             raise ArgumentError(f"{what}: there is nothing to differentiate by")
         tensors = identity.lift(leaves)
-        for leaf, x in zip(leaves, tensors, strict=True):
+        self.names = [leaf.name if isinstance(leaf, Tensor) else f"{leaf!r:.40}" for leaf in leaves]
+        for name, x in zip(self.names, tensors, strict=True):
             if x.dtype.kind not in "fcV":
-                given = f"{leaf!r:.40} is {x.dtype}" if not isinstance(leaf, Tensor) else f"{x.name} is {x.dtype}"
                 raise GradientError(
-                    f"{what}: {given}, and only floats have derivatives",
+                    f"{what}: {name} is {x.dtype}, and only floats have derivatives",
                     help="write 2.0 for 2, cast with fg.astype(x, dtype), or leave it out of what is differentiated by",
                 )
         self.graph: Any = tensors[0].graph
         self.nested_xs: Rebuild = rebuild
         with self.entered():
             self.xs = [identity(x) for x in tensors]
-            result = function(*rebuild(self.xs))
+            result = call(function, f"{what}: the function", counted(len(primals), "argument"), *rebuild(self.xs))
             self.aux: Any = None
             if has_aux:
                 if not isinstance(result, tuple) or len(result) != 2:
@@ -256,16 +269,17 @@ class _Applied:
         cls, what: str, function: Callable[..., Any], argnums: Argnums, args: Sequence[Any], kwargs: dict[str, Any], has_aux: bool
     ) -> _Applied:
         """Of ``args`` those with the numbers ``argnums`` are the primals."""
-        numbers = [argnums] if isinstance(argnums, int) else list(argnums)
+        named = argnums if isinstance(argnums, tuple | list) else (argnums,)
+        numbers = [as_int(number, f"{what}: argnums") for number in named]
         places = [n + len(args) if n < 0 else n for n in numbers]
         if not all(0 <= place < len(args) for place in places) or len(set(places)) < len(places):
-            raise ArgumentError(f"{what}: argnums {argnums} does not fit {_count(args, 'argument')}")
+            raise ArgumentError(f"{what}: argnums {argnums} does not fit {counted(len(args), 'argument')}")
 
         def of_primals(*primals: Any) -> Any:
             given = list(args)
             for place, primal in zip(places, primals, strict=True):
                 given[place] = primal
-            return function(*given, **kwargs)
+            return call(function, f"{what}: the function", counted(len(args) + len(kwargs), "argument"), *given, **kwargs)
 
         return cls(what, of_primals, [args[place] for place in places], has_aux)
 
@@ -332,16 +346,15 @@ class _Applied:
         values = []
         for g, t in zip(given, like, strict=True):
             if g is not None and not isinstance(g, Tensor) and t.dtype.kind in "fcV":
-                g = np.asarray(g, None if hasattr(g, "dtype") else t.dtype)
+                g = as_array(g, self.what) if hasattr(g, "dtype") else np.asarray(as_array(g, self.what), t.dtype)
             if g is not None and t.dtype.kind not in "fcV":
                 g = None  # (whatever moves an integer moves it by nothing)
             if g is not None:
-                fits = len(g.shape) == t.ndim and all(
-                    a == b or not (isinstance(a, int) and isinstance(b, int)) for a, b in zip(g.shape, t.shape, strict=True)
-                )
+                fits = may_be_equal(g.shape, t.shape)
                 if not fits or g.dtype != t.dtype:
                     raise GradientError(
-                        f"{self.what}: a {kind} is {format_spec(t.shape, t.dtype)}, as what it belongs to, got {spec_text(g)}"
+                        f"{self.what}: a {kind} is {format_spec(t.shape, t.dtype)}, as what it belongs to, got {spec_text(g)}",
+                        help=f'cast it with astype("{t.dtype}")' if fits else None,
                     )
             values.append(g)
         graph: Any = current().graph
@@ -368,7 +381,7 @@ def _scalar(what: str, applied: _Applied) -> Tensor:
     ys = applied.ys
     if len(ys) != 1:
         raise GradientError(
-            f"{what}: the function returns {_count(ys, 'tensor')}, and only one scalar has a gradient",
+            f"{what}: the function returns {counted(len(ys), 'tensor')}, and only one scalar has a gradient",
             help="fg.jacobian takes all; with has_aux=True the function returns (scalar, aux)",
         )
     (y,) = ys
@@ -403,10 +416,7 @@ def _is_of_numbers(value: Any) -> bool:
     return all(_is_of_numbers(v) for v in value) if isinstance(value, list) else isinstance(value, bool | int | float | complex)
 
 
-def _count(values: Sequence[Any], what: str) -> str:
-    return f"{len(values)} {what}{'s' * (len(values) != 1)}"
-
-
 def _wraps(function: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Gives a transformed function the name and documentation of the one that it is made of."""
+    as_function(function, "what is differentiated")
     return functools.wraps(function, updated=())

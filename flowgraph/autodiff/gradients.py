@@ -14,12 +14,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..errors import ArgumentError, DtypeError, GradientError
+from ..errors import ArgumentError, DtypeError, FlowgraphError, GradientError
 from ..graph import Node, Tensor
 from ..graph.context import current, entered
 from ..graph.op import NoGradient
-from ..graph.report import where
-from ..graph.spec import format_shape, format_spec, is_known
+from ..graph.report import explain, of_another_graph, where
+from ..graph.spec import format_shape, format_spec, is_known, may_be_equal
 from ..graph.subgraph import ancestors, as_tensor
 from ..ops.indexing import accumulated
 from ..ops.shape import ones_like, zeros_like
@@ -62,7 +62,8 @@ def gradients(
         xs, stops = (tuple(graph.capture(t) if graph.is_inside(t.graph) else t for t in given) for given in (xs, stops))
     for tensor in (*ys, *xs, *stops):
         if tensor.graph is not graph:
-            raise GradientError(f"gradients: {tensor.name} belongs to another graph than {ys[0].name}")
+            rows, help = of_another_graph(tensor)
+            raise GradientError(f"gradients: {tensor.name} belongs to another graph than {ys[0].name}", rows=rows, help=help)
     for tensor in (*ys, *xs):
         if tensor.dtype.kind not in "fcV":
             raise GradientError(
@@ -89,7 +90,8 @@ def _within(graph: Any, ys: Sequence[Tensor], xs: Sequence[Tensor], seeds: list[
     """The gradients for seeds of a sub-graph (a batch, a turn): made once here from stand-ins, and what depends on these there."""
     inner: Any = next(seed.graph for seed in seeds if seed is not None and seed.graph is not graph)
     if not (inner.is_sub and inner.is_inside(graph)):
-        raise GradientError(f"gradients: a cotangent of {ys[0].name} belongs to another graph")
+        rows, help = of_another_graph(next(seed for seed in seeds if seed is not None and seed.graph is inner))
+        raise GradientError(f"gradients: a cotangent of {ys[0].name} belongs to another graph", rows=rows, help=help)
     stand_ins = []
     for y in ys:
         key = ("stand-in", y)
@@ -123,9 +125,10 @@ class Reverse:
         for y, seed in zip(self.ys, self.seeds, strict=True):
             if y not in self.cotangents:
                 arriving.setdefault(y, []).append(_ones(y) if seed is None else seed)
+        wanted = set(xs)
         for node_id in reversed(self.nodes):
             if node_id in on_path:
-                self._send(graph.nodes[node_id], on_path, set(xs), arriving)
+                self._send(graph.nodes[node_id], on_path, wanted, arriving)
         return [self._total(x, arriving) for x in xs]
 
     def _on_path(self, xs: Sequence[Tensor]) -> set[int]:
@@ -143,6 +146,15 @@ class Reverse:
         cotangents = [self._total(out, arriving) for out in node.outputs]
         if all(g is None for g in cotangents) or isinstance(node.op.vjp, NoGradient):
             return
+        try:
+            self._apply_rule(node, cotangents, on_path, xs, arriving)
+        except FlowgraphError as error:
+            inputs = list(zip(node.op.parameters, node.inputs, strict=False))
+            raise explain(error, op=node.op.name, name=node.name, location=node.location, inputs=inputs, node=node) from error.__cause__
+
+    def _apply_rule(
+        self, node: Node, cotangents: list[Tensor | None], on_path: set[int], xs: set[Tensor], arriving: dict[Tensor, list[Tensor]]
+    ) -> None:
         with entered(beside(node)):
             if node.id not in self.vjps:
                 self.vjps[node.id] = vjp_entries(node, cotangents)
@@ -222,10 +234,7 @@ def _seed(y: Tensor, g: Any) -> Tensor:
             g = y.graph.constant(y.dtype.type(g) if not hasattr(g, "dtype") and not isinstance(g, list | tuple) else _array(g, y))
         except (TypeError, ValueError) as error:
             raise DtypeError(f"gradients: grad_ys for {y.name} is {g!r:.60}, which is no {y.dtype} array") from error
-    fits = len(g.shape) == len(y.shape) and all(
-        a == b or not isinstance(a, int) or not isinstance(b, int) for a, b in zip(g.shape, y.shape, strict=True)
-    )
-    if not fits or g.dtype != y.dtype:
+    if not may_be_equal(g.shape, y.shape) or g.dtype != y.dtype:
         want, have = format_spec(y.shape, y.dtype), format_spec(g.shape, g.dtype)
         raise GradientError(f"gradients: grad_ys for {y.name} must be {want}, got {have}")
     return g  # type: ignore[no-any-return]
@@ -243,14 +252,15 @@ def _connected(result: Tensor | None, ys: Sequence[Tensor], x: Tensor, stops: Se
             if is_known(x.shape) and x.shape == ():
                 return identity.lift((x.dtype.type(0),))[0]
             return zeros_like(x)
-    raise _no_path(ys, x, set(stops))
+    raise no_path(ys, x, stops)
 
 
-def _no_path(ys: Sequence[Tensor], x: Tensor, stops: set[Tensor]) -> GradientError:
-    """Says why no gradient reaches ``x``: the op where the path stops, or that there is no path at all."""
+def no_path(ys: Sequence[Tensor], x: Tensor, stops: Sequence[Tensor] = (), name: str | None = None) -> GradientError:
+    """Says why no gradient reaches ``x``, called ``name``: the op where the path stops, or that there is no path at all."""
+    name = name or x.name
     names = ", ".join(y.name for y in ys)
     graph = x.graph
-    nodes = ancestors([y.node for y in ys], stops)
+    nodes = ancestors([y.node for y in ys], set(stops))
     below = {x}
     for node_id in nodes:
         node = graph.nodes[node_id]
@@ -258,9 +268,9 @@ def _no_path(ys: Sequence[Tensor], x: Tensor, stops: set[Tensor]) -> GradientErr
             below.update(node.outputs)
     if not any(y in below for y in ys):
         return GradientError(
-            f"gradients: {names} does not depend on {x.name}",
+            f"{names} does not depend on {name}",
             rows=[
-                (x.name, f"made at {where(x.node.location)}"),
+                (name, f"made at {where(x.node.location)}"),
                 *((y.name, f"made at {where(y.node.location)}") for y in ys),
             ],
             help='leave it out, or choose unconnected="zero"',
@@ -284,7 +294,7 @@ def _no_path(ys: Sequence[Tensor], x: Tensor, stops: set[Tensor]) -> GradientErr
     ]
     stop = (blocking or casts or [x.node])[0]
     return GradientError(
-        f"gradients: the path from {names} to {x.name} stops at {stop.name}",
+        f"the path from {names} to {name} stops at {stop.name}",
         rows=rows,
         help="a path with a gradient must lead to it",
     )

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..errors import ArgumentError, ShapeError
 from ..graph import Node, Spec, SubGraph, Tensor
+from ..graph.arguments import as_function, counted
 from ..graph.context import current, entered
 from ..graph.node import FUNCTIONS
 from ..graph.op import Batch, ByLoop
@@ -36,6 +37,7 @@ def vmap(function: Callable[..., Any], in_axes: Axes = 0, out_axes: int = 0) -> 
     >>> session.run(rows(np.ones((2, 3)), np.array([1.0, 2.0, 3.0])))
     array([6., 6.])
     """
+    as_function(function, "vmap: its argument")
 
     @functools.wraps(function, updated=())
     def batched(*args: Any) -> Any:
@@ -121,9 +123,9 @@ def _by_loop(node: Node, inputs: list[Tensor], batch: Batch) -> Sequence[Tensor]
 
 
 def _checked_axes(in_axes: Axes, tensors: Sequence[Tensor]) -> list[int | None]:
-    axes = [in_axes] * len(tensors) if in_axes is None or isinstance(in_axes, int) else list(in_axes)
+    axes = list(in_axes) if isinstance(in_axes, tuple | list) else [in_axes] * len(tensors)
     if len(axes) != len(tensors):
-        raise ArgumentError(f"vmap: in_axes names {len(axes)} axes for {len(tensors)} arguments")
+        raise ArgumentError(f"vmap: in_axes names {len(axes)} axes for {counted(len(tensors), 'argument')}")
     if all(axis is None for axis in axes):
         raise ArgumentError("vmap: no argument carries a batch", help="give at least one an axis in in_axes")
     checked: list[int | None] = []
@@ -134,7 +136,7 @@ def _checked_axes(in_axes: Axes, tensors: Sequence[Tensor]) -> list[int | None]:
             continue
         if not x.shape:
             raise ShapeError(f"vmap: {x.name} is a scalar, it has no axis of examples", help="in_axes=None shares it among all")
-        place = normalize_axis(axis, x.ndim)
+        place = normalize_axis(axis, x.ndim)  # type: ignore[arg-type]  # (checked there)
         size = x.shape[place]
         if isinstance(size, int):
             if seen is not None and seen[0] != size:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..errors import FlowgraphError
 from ..graph import Node, Shape, Spec, Tensor
-from ..graph.report import explain
+from ..graph.report import inferred_again
 
 
 def specialise(nodes: Sequence[Node], fed: Mapping[Tensor, Shape]) -> dict[Tensor, Spec]:
@@ -22,21 +21,7 @@ def specialise(nodes: Sequence[Node], fed: Mapping[Tensor, Shape]) -> dict[Tenso
         if not any(tensor in specs for tensor in node.inputs):
             continue
         inputs = [specs.get(tensor, tensor) for tensor in node.inputs]
-        try:
-            inferred = node.op.infer(*inputs, **node.attrs)
-        except FlowgraphError as error:
-            named = list(zip(node.op.parameters, node.inputs, strict=False))
-            raise explain(
-                error,
-                op=node.op.name,
-                name=node.name,
-                location=node.location,
-                inputs=named,
-                node=node,
-                forward=node.forward,
-                values=inputs,
-            ) from None
-        for tensor, spec in zip(node.outputs, inferred if isinstance(inferred, list) else [inferred], strict=True):
+        for tensor, spec in zip(node.outputs, inferred_again(node, inputs), strict=True):
             if tensor not in fed:
                 specs[tensor] = Spec(spec.shape, spec.dtype)
     return specs

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..autodiff.vmap import batch_graph
 from ..graph import Op, SubGraph, Tensor, op
+from ..graph.arguments import as_function, call, counted
 from ..graph.context import current, entered
 from ..graph.nest import flatten
 from ..graph.op import Batch
@@ -81,6 +82,7 @@ def checkpoint(function: Callable[..., Any]) -> Callable[..., Any]:
     >>> session.run(fg.grad(lambda x: block(block(x)))(0.0))
     np.float64(1.0)
     """
+    as_function(function, "checkpoint: its argument")
 
     @functools.wraps(function, updated=())
     def checkpointed(*args: Any, **kwargs: Any) -> Any:
@@ -91,7 +93,8 @@ def checkpoint(function: Callable[..., Any]) -> Callable[..., Any]:
         found: list[Any] = []
 
         def build() -> list[Any]:
-            results, nesting = flatten(function(*positional, **named))
+            takes = counted(len(args) + len(kwargs), "argument")
+            results, nesting = flatten(call(function, "checkpoint: the function", takes, *positional, **named))
             found.append(nesting)
             return results
 

@@ -8,11 +8,12 @@ from typing import Any
 from ..autodiff.vmap import batch_graph
 from ..errors import ArgumentError, DtypeError, ShapeError
 from ..graph import Op, Spec, SubGraph, Tensor, op
+from ..graph.arguments import as_function, call, counted
 from ..graph.context import current, entered
-from ..graph.nest import flatten
+from ..graph.nest import flatten, nesting
 from ..graph.op import Batch
 from ..graph.report import where as place
-from ..graph.spec import format_spec
+from ..graph.spec import format_shape, format_spec, may_be_equal
 from ..graph.subgraph import as_tensor
 from ..ops.batching import aligned
 from ..ops.elementwise import where
@@ -128,6 +129,8 @@ def cond(predicate: Any, then: Callable[..., Any], otherwise: Callable[..., Any]
     >>> session.run([y, *fg.gradients(y, x)], {x: 4.0})
     [np.float64(2.0), np.float64(0.25)]
     """
+    for name, branch in (("then", then), ("otherwise", otherwise)):
+        as_function(branch, f"cond: {name}", help="cond(predicate, lambda: x, lambda: y); fg.where(predicate, x, y) has both computed")
     predicate = as_tensor(predicate)
     cond_op.infer(predicate, then=_NOTHING, otherwise=_NOTHING, split=0)
     given = [as_tensor(operand) for operand in operands]
@@ -135,11 +138,12 @@ def cond(predicate: Any, then: Callable[..., Any], otherwise: Callable[..., Any]
     for name, function in (("then", then), ("otherwise", otherwise)):
         sub = SubGraph(current(), f"cond/{name}")
         with entered(sub.root):
-            leaves, rebuild = flatten(function(*[sub.capture(x) for x in given]))
-        built.append((sub, leaves, rebuild))
-    (first, ours, rebuild), (second, theirs, _) = built
-    if len(ours) != len(theirs):
-        raise ArgumentError(f"cond: the branches build {len(ours)} and {len(theirs)} tensors", help="both must build the same nesting")
+            result = call(function, f"cond: {name}", counted(len(given), "argument"), *[sub.capture(x) for x in given])
+            leaves, rebuild = flatten(result)
+        built.append((sub, leaves, rebuild, nesting(result)))
+    (first, ours, rebuild, nested), (second, theirs, _, other) = built
+    if nested != other:
+        raise ArgumentError(f"cond: the branches build {nested} and {other}", help="both must build the same nesting, each * a tensor")
     for a, b in zip(ours, theirs, strict=True):
         with entered(first.root):
             first.outputs.append(_matched(a, b))
@@ -176,7 +180,6 @@ def _check_alike(a: Tensor, b: Tensor) -> None:
     ]
     if a.dtype != b.dtype:
         raise DtypeError(f"cond: the branches build {a.dtype} and {b.dtype}", rows=rows, help="cast one with fg.astype(x, dtype)")
-    if len(a.shape) != len(b.shape) or any(
-        isinstance(m, int) and isinstance(n, int) and m != n for m, n in zip(a.shape, b.shape, strict=True)
-    ):
-        raise ShapeError(f"cond: the branches build shapes {a.shape} and {b.shape}", rows=rows, help="both must build the same shapes")
+    if not may_be_equal(a.shape, b.shape):
+        shapes = f"{format_shape(a.shape)} and {format_shape(b.shape)}"
+        raise ShapeError(f"cond: the branches build shapes {shapes}", rows=rows, help="both must build the same shapes")

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ShapeError
+from ..errors import ArgumentError, ShapeError
 from ..graph import Tensor
-from ..graph.report import where
-from ..graph.spec import format_spec
+from ..graph.nest import nesting
+from ..graph.report import origin, where
+from ..graph.spec import format_spec, may_be_equal
 from .bodies import is_float
 
 
@@ -35,18 +36,21 @@ def spread_over(inputs: Sequence[Tensor], cotangents: Sequence[Any]) -> tuple[An
     return tuple(next(found) if is_float(x) else None for x in inputs)
 
 
+def check_nesting(what: str, before: Any, after: Any) -> None:
+    """raises ArgumentError where a turn gives the carry another nesting."""
+    if (had := nesting(before)) != (has := nesting(after)):
+        raise ArgumentError(f"{what}: the carry goes into a turn as {had} and comes out as {has}", help="each * is a tensor")
+
+
 def check_carry(what: str, carry: Sequence[Any], after: Sequence[Any]) -> None:
     """raises ShapeError, with both specs and the line, where a turn changes the shape or dtype of what it carries."""
     for i, (before, now) in enumerate(zip(carry, after, strict=False)):
-        fits = len(before.shape) == len(now.shape) and all(
-            a == b or not isinstance(a, int) or not isinstance(b, int) for a, b in zip(before.shape, now.shape, strict=True)
-        )
-        if not fits or before.dtype != now.dtype:
+        if not may_be_equal(before.shape, now.shape) or before.dtype != now.dtype:
             label = f"value {i} of the carry" if len(carry) > 1 else "the carry"
             error = ShapeError(
                 f"{what}: {label} goes into a turn as {format_spec(before.shape, before.dtype)} and comes out as "
                 f"{format_spec(now.shape, now.dtype)}",
-                rows=[("comes out", f"{now.name}, made at {where(now.node.location)}")],
+                rows=[("goes in", origin(before)), ("comes out", f"{now.name}, made at {where(now.node.location)}")],
                 help="a turn must leave shape and dtype as they are: cast or reshape the start, or what the body returns",
             )
             error.carried = after  # type: ignore[attr-defined]

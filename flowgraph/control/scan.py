@@ -10,6 +10,7 @@ import numpy as np
 from ..autodiff.vmap import batch_graph
 from ..errors import ArgumentError, ShapeError
 from ..graph import Op, Spec, SubGraph, Tensor, op
+from ..graph.arguments import as_count, call, counted
 from ..graph.context import current, entered
 from ..graph.nest import flatten
 from ..graph.op import Batch, public
@@ -17,7 +18,7 @@ from ..graph.subgraph import as_tensor, parameter
 from ..ops.batching import full, moved
 from ..ops.shape import zeros_like
 from .bodies import Linear, floats, is_float, linear_of, push_through
-from .results import check_carry, listed, owned, packed, spread_over
+from .results import check_carry, check_nesting, listed, owned, packed, spread_over
 
 TURN = Spec((), np.dtype("int64"))
 
@@ -234,21 +235,20 @@ def scan(body: Callable[..., Any], initial: Any, xs: Any = None, *, length: int 
     for x in given:
         if not x.shape:
             raise ShapeError(f"scan: {x.name} is a scalar, it has no turns", help="a value that all turns share is simply used in the body")
-    if not given and (isinstance(length, bool) or not isinstance(length, int) or length < 0):
-        raise ArgumentError(f"scan: without xs, length is the number of turns, got {length!r}")
+    if length is not None or not given:
+        length = as_count(length, "scan: length, the number of turns,")
     count = turns(given, length)
     if length is not None and isinstance(count, int) and count != length:
         raise ShapeError(f"scan: the xs have {count} entries, but length is {length}")
     found: list[Any] = []
 
     def flat(turn: Tensor, *values: Tensor) -> list[Any]:
-        result = body(carry_of(values[: len(start)]), x_of(values[len(start) :]))
+        result = call(body, "scan: the body", "(carry, x)", carry_of(values[: len(start)]), x_of(values[len(start) :]))
         if not isinstance(result, tuple) or len(result) != 2:
             raise ArgumentError(f"scan: the body returns (carry, y), got {result!r:.80}", help="y may be None")
+        check_nesting("scan", initial, result[0])
         after, _ = flatten(result[0])
         ys, y_of = flatten(result[1]) if result[1] is not None else ([], lambda found: None)
-        if len(after) != len(start):
-            raise ArgumentError(f"scan: the carry has {len(start)} value{'s' * (len(start) != 1)}, the body returns {len(after)}")
         found[:] = [y_of]
         return [*after, *ys]
 
@@ -293,7 +293,8 @@ def map(function: Callable[..., Any], *xs: Any) -> Any:
     """
     if not xs:
         raise ArgumentError("map: give at least one tensor to map over")
-    _, ys = scan(lambda _, entries: ((), function(*entries)), (), tuple(xs))
+    takes = counted(len(xs), "argument")
+    _, ys = scan(lambda _, entries: ((), call(function, "map: the function", takes, *entries)), (), tuple(xs))
     return ys
 
 

@@ -11,6 +11,7 @@ from ..autodiff.rebuild import inline
 from ..autodiff.vmap import batch_graph, carried
 from ..errors import ArgumentError, ShapeError
 from ..graph import Op, Spec, SubGraph, Tensor, op
+from ..graph.arguments import as_count, call
 from ..graph.context import current, entered
 from ..graph.nest import flatten
 from ..graph.op import Batch
@@ -22,7 +23,7 @@ from ..ops.elementwise import where
 from ..ops.reduce import sum
 from ..ops.shape import zeros_like
 from .bodies import floats, is_float, linear_of, push_through
-from .results import check_carry, listed, owned, packed, spread_over
+from .results import check_carry, check_nesting, listed, owned, packed, spread_over
 from .scan import TURN, residual_stacks, scan_node, settled, started
 
 
@@ -188,6 +189,7 @@ class While(Op):
 
 
 while_op = op(While)
+CARRY = "the carry, one value nested as at the start"
 
 
 def _holding(condition: SubGraph, captured: Sequence[Tensor], carries: int | None = None) -> Callable[..., Any]:
@@ -252,19 +254,17 @@ def while_loop(condition: Callable[..., Any], body: Callable[..., Any], initial:
     >>> session.run(fg_sqrt).round(6)
     np.float64(1.414214)
     """
-    if maximum is not None and (isinstance(maximum, bool) or not isinstance(maximum, int | np.integer) or maximum < 0):
-        raise ArgumentError(f"while_loop: maximum is a number of turns, got {maximum!r}")
+    maximum = None if maximum is None else as_count(maximum, "while_loop: maximum, a number of turns,")
     start, carry_of = flatten(initial)
     if not start:
         raise ArgumentError("while_loop: nothing is carried from turn to turn")
 
     def turned(_: Tensor, *values: Tensor) -> list[Any]:
-        after, _rebuild = flatten(body(carry_of(values)))
-        if len(after) != len(start):
-            raise ArgumentError(f"while_loop: the carry has {len(start)} value{'s' * (len(start) != 1)}, the body returns {len(after)}")
-        return after
+        result = call(body, "while_loop: the body", CARRY, carry_of(values))
+        check_nesting("while_loop", initial, result)
+        return flatten(result)[0]
 
     def holds(_: Tensor, *values: Tensor) -> Any:
-        return condition(carry_of(values))
+        return call(condition, "while_loop: the condition", CARRY, carry_of(values))
 
     return carry_of(settled(start, started(start, ()), lambda carry: while_node(holds, turned, carry, maximum, "while_loop")))

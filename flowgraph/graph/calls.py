@@ -1,4 +1,4 @@
-"""Which call of the user's a new error belongs to: his line, the operation's function that he called, and the tensors that he gave it.
+"""Which call of the user's a new error belongs to: his line, the function that he called, and the tensors that he gave it.
 
 All of it is read from the stack while the error is made, so that what succeeds pays nothing for it: a wrapper around each public
 function would cost 0.1 us a node, and stand in every traceback.
@@ -10,36 +10,40 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any
 
 import numpy as np
 
 from ..errors import FlowgraphError
-from .location import Location, resolve, user_frame
-from .node import FUNCTIONS, Tensor
+from .location import Location, is_foreign, resolve, user_frame
+from .node import Tensor
 from .op import OPS, Op
-from .report import input_row, where
+from .report import input_row, some, where
 
 # Called from a shell, where no line of the user's is.
 _COMMANDS = "flowgraph.cli"
 
-# Whose functions are operations; and what may stand between such a function and the user's line.
-_OPERATIONS = "flowgraph.ops."
-_BETWEEN = ("flowgraph.nn.", "flowgraph.metrics.", "flowgraph.optim.", "flowgraph.graph.node", "flowgraph.traced")
+# Whose functions build operations, and whose are told by their own names as well; and what may stand between one and the user's line.
+_OPERATIONS = ("flowgraph.ops.", Tensor.__module__)
+_FUNCTIONS = (*_OPERATIONS, "flowgraph.control.", "flowgraph.autodiff.", "flowgraph.traced", "flowgraph.check")
+_BETWEEN = ("flowgraph.nn.", "flowgraph.metrics.", "flowgraph.optim.")
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
     """What the user called.
 
-    location  his line
-    name      of the operation's function, or None when something else was called: a session's method, say
-    inputs    (label, text) rows that tell of the tensors that the function was given
+    location      his line
+    name          of the function that he called, or None when it was no function of tensors: a session's method, say
+    is_operation  whether it is one that adds nodes, and not one that derives them from others, as ``fg.grad`` does
+    inputs        (label, text) rows that tell of the tensors that the function was given
+    within        the names of functions that it called in turn
     """
 
     location: Location
     name: str | None
+    is_operation: bool
     inputs: list[tuple[str, str]]
+    within: frozenset[str]
 
     @property
     def rows(self) -> list[tuple[str, str]]:
@@ -51,37 +55,55 @@ class Call:
         if self.name is None:
             return message
         first, colon, rest = message.partition(": ")
-        return f"{self.name}: {rest if colon and (first in OPS or first in FUNCTIONS or first == self.name) else message}"
+        return f"{self.name}: {rest if colon and (first in OPS or first in self.within) else message}"
 
 
 def calling() -> Call | None:
     """The user's call that is going on; None on a thread of flowgraph's own, and for the command line."""
-    frame: Any = sys._getframe(1)
-    user = user_frame(frame)
     inner: list[FrameType] = []
-    while frame is not user:
-        inner.append(frame)
-        frame = frame.f_back
-    if user.f_globals["__name__"] == "threading" or not inner or inner[-1].f_globals["__name__"] == _COMMANDS:
+    user = _users(sys._getframe(1), inner)
+    if user is None or not inner or inner[-1].f_globals["__name__"] == _COMMANDS:
         return None
-    location = resolve(user.f_code, user.f_lasti)
-    called = _operation(inner)
-    if called is None:
-        return Call(location, None, [])
-    return Call(location, called.f_code.co_name, list(_rows(called)))
+    called, name = _function(inner)
+    return Call(
+        resolve(user.f_code, user.f_lasti),
+        name or None,
+        called is not None and called.f_globals["__name__"].startswith(_OPERATIONS),
+        some(list(_rows(called))) if called is not None else [],
+        frozenset(part for frame in inner for part in frame.f_code.co_qualname.split(".")),
+    )
 
 
-def _operation(frames: list[FrameType]) -> FrameType | None:
-    """Of ``frames``, the last of which the user called, the outermost one of an operation's function or a tensor's method."""
-    for frame in reversed(frames):
-        module, name = frame.f_globals["__name__"], frame.f_code.co_qualname
-        is_method = module == Tensor.__module__ or not isinstance(frame.f_locals.get("self"), Op)
-        if module.startswith(_OPERATIONS) or module == Tensor.__module__:
-            if name.count(".") <= is_method and not name.rpartition(".")[2].startswith("_"):
-                return frame
-        elif not module.startswith(_BETWEEN):
+def _users(frame: FrameType, inner: list[FrameType]) -> FrameType | None:
+    """The frame at or above ``frame`` that is the user's; those before it are added to ``inner``."""
+    above: FrameType | None = frame
+    while above is not None:
+        user = user_frame(above)
+        while above is not None and above is not user:
+            inner.append(above)
+            above = above.f_back
+        if user.f_globals.get("__name__") == "threading":
             return None
+        if not is_foreign(user):
+            return user
+        inner.append(user)
+        above = user.f_back
     return None
+
+
+def _function(frames: list[FrameType]) -> tuple[FrameType | None, str]:
+    """Of ``frames``, the last of which the user called, the outermost one of a function of tensors or a tensor's method, and its name."""
+    for frame in reversed(frames):
+        module, parts = frame.f_globals.get("__name__", ""), frame.f_code.co_qualname.split(".")
+        if module.startswith(_FUNCTIONS):
+            # What a function has made (`vmap.<locals>.batched`) goes by the name of the function.
+            name = parts[0] if "<locals>" in parts else parts[-1]
+            is_rule = len(parts) > 1 and "<locals>" not in parts and isinstance(frame.f_locals.get("self"), Op)
+            if not name.startswith(("_", "<")) and not is_rule:
+                return frame, name
+        elif not module.startswith(_BETWEEN) and not is_foreign(frame):
+            break
+    return None, ""
 
 
 def _rows(frame: FrameType) -> Iterator[tuple[str, str]]:

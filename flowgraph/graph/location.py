@@ -10,6 +10,8 @@ from types import CodeType, FrameType
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
+_OWN = (_PACKAGE, "<flowgraph ")  # (the second are plans' generated programs)
+
 # Whether a file belongs to flowgraph: a memo of `startswith`, asked for every node.
 _is_internal: dict[str, bool] = {}
 
@@ -44,12 +46,18 @@ def user_frame(frame: FrameType) -> FrameType:
         try:
             internal = _is_internal[file]
         except KeyError:
-            internal = _is_internal[file] = file.startswith(_PACKAGE)
+            internal = _is_internal[file] = file.startswith(_OWN)
         if not internal:
             return frame
         if frame.f_back is None:
             return frame
         frame = frame.f_back
+
+
+def is_foreign(frame: FrameType) -> bool:
+    """Whether code that is not flowgraph's own is not the user's either: NumPy's, or an ``__init__`` that `dataclass` wrote."""
+    module = frame.f_globals.get("__name__", "")
+    return module.partition(".")[0] in ("numpy", "scipy") or (frame.f_code.co_filename == "<string>" and module.startswith("flowgraph."))
 
 
 def here() -> Location:

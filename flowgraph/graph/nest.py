@@ -20,6 +20,21 @@ def flatten(value: Any) -> tuple[list[Any], Rebuild]:
     return leaves, _walk(value, leaves)
 
 
+def nesting(value: Any) -> str:
+    """How ``value`` is nested, with a star for each leaf: equal for values that differ in their leaves alone.
+
+    >>> from flowgraph.graph.nest import nesting
+    >>> nesting({"a": 1, "b": [2, (3,)]})
+    "{'a': *, 'b': (*, (*,))}"
+    """
+    if isinstance(value, list | tuple):  # (one is as good as the other)
+        parts = ", ".join(nesting(part) for part in value)
+        return f"({parts},)" if len(value) == 1 else f"({parts})"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key!r}: {nesting(part)}" for key, part in value.items()) + "}"
+    return "*"
+
+
 def _walk(value: Any, leaves: list[Any]) -> Rebuild:
     if isinstance(value, list | tuple):
         parts = [_walk(part, leaves) for part in value]

@@ -30,6 +30,8 @@ _OTHER_NAMES = {
     "transpose": "permute_dims",
 }
 
+_BY_HAND = "fg.py_call runs a function of NumPy arrays as it is, fg.custom_op gives one a gradient"
+
 # What a ufunc on arrays takes and a node does not, with the line to write instead.
 _OPTIONS = {
     "out": "nothing is overwritten in a graph: leave `out` away (`a += tensor` for an array a means it too); the plan reuses memory",
@@ -37,6 +39,27 @@ _OPTIONS = {
     "dtype": 'cast with fg.astype(x, "float32") before or after it',
     "initial": "combine it with the result: np.add.reduce(x) + initial",
     "other": "leave it away",
+}
+
+
+# What tensors of other frameworks have, with the line to write instead.
+_SLIPS = {
+    "numpy": "session.run(tensor, feeds) gives its value",
+    "eval": "session.run(tensor, feeds) gives its value",
+    "cpu": "session.run(tensor, feeds) gives its value",
+    "detach": "fg.stop_gradient(x)",
+    "backward": "fg.gradients(loss, [w, b]) gives the gradients as tensors",
+    "grad": "fg.gradients(loss, [w, b]) gives the gradients as tensors",
+    "requires_grad": "gradients are asked for: fg.gradients(loss, [w, b])",
+    "view": "x.reshape(shape)",
+    "permute": "x.transpose(axes)",
+    "unsqueeze": "fg.expand_dims(x, axis)",
+    "float": 'x.astype("float32")',
+    "to": 'x.astype("float32")',
+    "sort": "fg.sort(x) gives a sorted tensor: a tensor never changes",
+    "fill": "fg.full_like(x, value): a tensor never changes",
+    "copy": "a tensor never changes, so it needs no copies",
+    "assign": "fg.assign(variable, value) is an update, to be fetched in a run",
 }
 
 
@@ -68,6 +91,11 @@ class Node:
     def name(self) -> str:
         """Its unique name: scope, then label or op, then a number where needed: ``layer1/matmul_2``."""
         return self.graph.name_of(self)
+
+    @property
+    def label(self) -> str | None:
+        """The name that it was given within its scope, if any."""
+        return self._label
 
     @property
     def scope(self) -> str:
@@ -172,16 +200,31 @@ class Tensor:
     def __array__(self, *args: Any, **kwargs: Any) -> Any:
         raise self._no_value(
             f"{self.name} is a node of a graph, not an array",
-            "session.run(tensor, feeds) gives its value; np.tanh(tensor) and the like build nodes",
+            "session.run(tensor, feeds) gives its value; np.tanh(tensor) and the like build nodes, np.stack makes one tensor of several",
         )
 
     def __float__(self) -> float:
         raise self._no_value(
             f"{self.name} is a node of a graph, not a number",
-            "compute with the tensor itself, fg.astype(x, dtype) casts it; session.run(tensor, feeds) gives its value",
+            "compute with the tensor itself, fg.astype(x, dtype) casts it; in place of filling an array, fg.stack what it would hold; "
+            "session.run(tensor, feeds) gives its value",
         )
 
     __int__ = __index__ = __complex__ = item = tolist = __float__
+
+    def __format__(self, spec: str) -> str:
+        if not spec:
+            return str(self)
+        raise self._no_value(
+            f"{self.name} is a node of a graph, not a number: there is nothing to write as {spec!r}",
+            "session.run(tensor, feeds) gives its value",
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        slip = _SLIPS.get(name)
+        if slip is None:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+        raise AttributeError(f"a tensor of flowgraph has no {name!r}: {slip}")
 
     def __setitem__(self, index: Any, value: Any) -> None:
         raise self._no_value(
@@ -194,9 +237,12 @@ class Tensor:
 
     def __len__(self) -> int:
         if not self.shape:
-            raise TypeError("len() of a tensor without dimensions")
+            raise TypeError(f"{self.name} is a scalar, it has no length and no entries")
         if not isinstance(self.shape[0], int):
-            raise GraphError(f"the first size of {self.name} {format_shape(self.shape)} is not known before a run")
+            raise GraphError(
+                f"the first size of {self.name} {format_shape(self.shape)} is not known before a run",
+                help="fg.size(x, 0) is a tensor that holds it in a run; fg.map and fg.scan go over its entries, fg.vmap takes all at once",
+            )
         return self.shape[0]
 
     def __iter__(self) -> Iterator[Tensor]:
@@ -223,8 +269,11 @@ class Tensor:
                 return function(x[(..., *(None,) * y.ndim)], y)
             return function(*inputs, **kwargs)
         what = name if method != "outer" else f"{name}.outer"
+        if method == "at":
+            raise GraphError(f"np.{what} has no node in flowgraph", help="x.at[index].add(values) and x.at[index].set(values) are tensors")
         if function is None:
-            raise GraphError(f"np.{what} has no node in flowgraph", help="see the list of operations in the reference")
+            home = "np." if hasattr(np, ufunc.__name__) else "the ufunc "
+            raise GraphError(f"{home}{what} has no node in flowgraph", help=f"see the operations in the reference; {_BY_HAND}")
         option = next((key for key in _OPTIONS if key in extra), "other")
         raise GraphError(f"np.{what} with {', '.join(sorted(extra))}= has no node in flowgraph", help=_OPTIONS[option])
 
@@ -234,7 +283,9 @@ class Tensor:
         module = func.__module__.rpartition(".")[2]
         function = FUNCTIONS.get(f"{module}.{name}") or FUNCTIONS.get(_OTHER_NAMES.get(name, name))
         if function is None or not func.__module__.startswith("numpy"):
-            raise GraphError(f"np.{name} has no node in flowgraph", help="see the list of operations in the reference")
+            # (SciPy's functions come here as well)
+            home = "np" if func.__module__ == "numpy" else func.__module__.replace("numpy.", "np.")
+            raise GraphError(f"{home}.{name} has no node in flowgraph", help=f"see the operations in the reference; {_BY_HAND}")
         try:
             return function(*args, **kwargs)
         except FlowgraphError:

@@ -295,12 +295,18 @@ def as_array(value: Any, what: str) -> np.ndarray[Any, Any]:
         try:
             array = np.asarray(value)
         except (ValueError, TypeError) as error:
+            if isinstance(error, GraphError):
+                raise DtypeError(
+                    f"{what}: a {type(value).__name__} that holds tensors is no array", help="fg.stack makes one of them"
+                ) from None
             raise DtypeError(f"{what}: {type(value).__name__} cannot be made an array: {error}") from error
         if is_numeric(array.dtype):
             return array
     raise DtypeError(
         f"{what}: cannot compute with {value!r:.80}",
-        help="a tensor, an array, a number or a list of numbers is expected",
+        help="a function that lacks its return gives None"
+        if value is None
+        else "a tensor, an array, a number or a list of numbers is expected",
     )
 
 

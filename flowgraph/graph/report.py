@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..errors import FlowgraphError
-from .location import Location
+from .location import Location, is_foreign, resolve, user_frame
 from .node import Node, Tensor
 from .spec import format_spec
 
@@ -32,22 +32,39 @@ def explain(
     if any(label == "node" for label, _ in error.rows):
         return error
     error.node = node
-    name_of_call = error.call.name if error.call is not None else None
-    if not name_of_call and not error.message.startswith(f"{op}: "):
-        error.message = f"{op}: {error.message}"
+    called = error.call.name if error.call is not None and error.call.is_operation else None
+    if not called:
+        other = f"{error.call.name}: " if error.call is not None else ""
+        error.message = f"{op}: {error.message.removeprefix(other).removeprefix(f'{op}: ')}"
         error.args = (error.message,)
     rows = [("node", f"{name}, made at {where(location)}")]
     if forward is not None:
         rows.append(("while", f"differentiating {forward.name}, made at {where(forward.location)}"))
     if device is not None:
         rows.append(("device", device))
-    if name_of_call and error.call.inputs:
+    if called and error.call.inputs:
         rows += error.call.inputs
     else:
-        for position, (label, tensor) in enumerate(inputs):
-            rows.append(input_row(label, tensor, *values[position : position + 1] if values is not None else ()))
+        rows += some([input_row(label, x, *values[i : i + 1] if values is not None else ()) for i, (label, x) in enumerate(inputs)])
     error.rows = [*rows, *error.details]
     return error
+
+
+def some(rows: list[tuple[str, str]], most: int = 8) -> list[tuple[str, str]]:
+    """The first few of ``rows``, and how many more there are."""
+    return rows if len(rows) <= most else [*rows[:most], ("...", f"and {len(rows) - most} more")]
+
+
+def raised_at(error: BaseException) -> list[tuple[str, str]]:
+    """A row with the line of the user's in which ``error`` was raised; none where no code of his ran."""
+    found = None
+    trace = error.__traceback__
+    while trace is not None:
+        frame = trace.tb_frame
+        if user_frame(frame) is frame and not is_foreign(frame):
+            found = resolve(frame.f_code, trace.tb_lasti)
+        trace = trace.tb_next
+    return [] if found is None else [("raised at", where(found))]
 
 
 def input_row(label: str, tensor: Any, *value: Any) -> tuple[str, str]:
@@ -67,7 +84,36 @@ def origin(tensor: Any) -> str:
     kind = tensor.node.op.name
     if kind in ("variable", "placeholder"):
         return f"{kind} {tensor.name}, made at {where(tensor.node.location)}"
-    return f"constant {tensor.name}" if kind == "constant" else tensor.name
+    if kind == "constant":
+        return f"constant {tensor.name}" if tensor.node.label else "given as a value"
+    return tensor.name
+
+
+def of_another_graph(tensor: Any) -> tuple[list[tuple[str, str]], str]:
+    """Rows and help for a tensor or node that does not belong to the graph that is meant."""
+    node = tensor.node if isinstance(tensor, Tensor) else tensor
+    rows = [(tensor.name, f"made at {where(node.location)}")]
+    if node.graph.is_sub:
+        return rows, "it has a value only within the function that built it, turn by turn: return it from there"
+    return rows, "build everything in one `with fg.Graph() as graph:` block; fetch a value from one graph and feed it to the other"
+
+
+def inferred_again(node: Node, inputs: Sequence[Any]) -> list[Any]:
+    """What the outputs of ``node`` are for other ``inputs`` than its own. raises what its inference says is wrong, with the node."""
+    try:
+        inferred = node.op.infer(*inputs, **node.attrs)
+    except FlowgraphError as error:
+        raise explain(
+            error,
+            op=node.op.name,
+            name=node.name,
+            location=node.location,
+            inputs=list(zip(node.op.parameters, node.inputs, strict=False)),
+            node=node,
+            forward=node.forward,
+            values=inputs,
+        ) from None
+    return inferred if isinstance(inferred, list) else [inferred]
 
 
 def spec_text(value: Any) -> str:

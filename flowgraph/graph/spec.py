@@ -132,6 +132,13 @@ def weak_dtype(dtype: np.dtype[Any], number: bool | int | float | complex) -> np
     return np.result_type(dtype, number)
 
 
+def may_be_equal(shape: Shape, other: Shape) -> bool:
+    """Whether nothing that is known of two shapes differs."""
+    return len(shape) == len(other) and all(
+        a == b or not (isinstance(a, int) and isinstance(b, int)) for a, b in zip(shape, other, strict=True)
+    )
+
+
 def broadcast_shapes(*shapes: Shape) -> Shape:
     """The shape that ``shapes`` broadcast to by NumPy's rules; unknown sizes stay unknown.
 
@@ -161,20 +168,6 @@ def broadcast_shapes(*shapes: Shape) -> Shape:
                 dim = None  # two different names, or a name and an unknown size: either could be 1
         result.append(dim)
     return tuple(result)
-
-
-def as_count(value: Any, what: str, least: int = 0) -> int:
-    """``value`` as an int. raises ArgumentError, which says ``what`` it is, unless it is a whole number of ``least`` or more."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise ArgumentError(f"{what} is a whole number, at least {least}, got {value!r:.80}")
-    return int(value)
-
-
-def as_int(value: Any, what: str) -> int:
-    """``value`` as an int. raises ArgumentError, which says ``what`` it is, unless it is a whole number."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise ArgumentError(f"{what} is a whole number, got {value!r:.80}")
-    return int(value)
 
 
 def normalize_axis(axis: int, ndim: int) -> int:

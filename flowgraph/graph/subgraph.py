@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from .arguments import call, counted
 from .context import Context, current, entered
 from .graph import Graph
 from .nest import Rebuild, flatten
 from .node import FUNCTIONS, Node, Tensor
+from .report import inferred_again
 from .spec import Spec
 
 
@@ -57,8 +59,7 @@ class SubGraph(Graph):
             return list(self.outputs)
         for node in list(self.nodes):
             if any(tensor in known for tensor in node.inputs):
-                inferred = node.op.infer(*[known.get(tensor, tensor) for tensor in node.inputs], **node.attrs)
-                known.update(zip(node.outputs, inferred if isinstance(inferred, list) else [inferred], strict=True))
+                known.update(zip(node.outputs, inferred_again(node, [known.get(tensor, tensor) for tensor in node.inputs]), strict=True))
         return [known.get(out, out) for out in self.outputs]
 
     def is_inside(self, graph: Graph) -> bool:
@@ -91,7 +92,7 @@ def trace(
     given = list(names)
     with entered(sub.root):
         sub.inputs = [parameter(given[i] if i < len(given) else f"x{i}", spec) for i, spec in enumerate(specs)]
-        leaves, rebuild = flatten(function(*sub.inputs))
+        leaves, rebuild = flatten(call(function, f"{label}: the function", counted(len(specs), "argument"), *sub.inputs))
         sub.outputs = [as_tensor(leaf) for leaf in leaves]
     return sub, rebuild
 

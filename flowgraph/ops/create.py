@@ -9,8 +9,9 @@ import numpy as np
 
 from ..errors import ArgumentError, DtypeError
 from ..graph import Op, Shape, Spec, Tensor, no_gradient, op
+from ..graph.arguments import as_count, as_int
 from ..graph.op import by_loop, public
-from ..graph.spec import as_count, as_dtype, as_int, as_shape, broadcast_shapes, format_shape, is_known
+from ..graph.spec import as_dtype, as_shape, broadcast_shapes, format_shape, is_known
 from .elementwise import add, astype, broadcast_like
 from .samples import Drawn, Sample
 from .shape import broadcast_to, reshape

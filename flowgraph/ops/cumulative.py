@@ -9,9 +9,10 @@ import numpy as np
 
 from ..errors import ArgumentError
 from ..graph import Op, Spec, Tensor, Work, op
+from ..graph.arguments import as_count
 from ..graph.node import FUNCTIONS
 from ..graph.op import Batch, Slicing, public
-from ..graph.spec import as_count, format_shape, normalize_axis, promote_dtypes
+from ..graph.spec import format_shape, normalize_axis, promote_dtypes
 from .batching import full
 from .bits import wide
 from .elementwise import astype, conj, not_equal, rowwise

@@ -10,9 +10,10 @@ import numpy as np
 
 from ..errors import ArgumentError, GradientError, ShapeError
 from ..graph import Op, Spec, Tensor, Work, op
+from ..graph.arguments import as_function, call, counted
 from ..graph.op import by_loop
-from ..graph.report import where
-from ..graph.spec import as_dtype, as_shape, format_spec, is_known
+from ..graph.report import spec_text
+from ..graph.spec import as_dtype, as_shape, format_spec, is_known, may_be_equal
 
 HOW = "a (shape, dtype) pair, an input, or a list of these for several results"
 
@@ -23,16 +24,18 @@ class CustomOp(Op):
     vmap = by_loop("a function of one example says nothing of many")
 
     def infer(self, *inputs: Any, function: Any, infer: Any, gradient: Any, work: Any) -> Any:
-        specs = _specs(infer(*inputs), function)
+        specs = _specs(call(infer, f"infer of {_called(function)}", counted(len(inputs), "argument"), *inputs), function)
         return specs if len(specs) != 1 else specs[0]
 
     def kernel(self, xp: Any, *inputs: Any, function: Any, infer: Any, gradient: Any, work: Any) -> Any:
         arrays = [_lent(xp.asarray(x)) for x in inputs]
         wanted = _specs(infer(*arrays), function)
         results = function(*arrays)
-        results = [results] if len(wanted) == 1 else list(results)
-        if len(results) != len(wanted):
-            raise ValueError(f"{_name(function)} returned {len(results)} results, but infer says {len(wanted)}")
+        if len(wanted) == 1:
+            results = [results]
+        elif not isinstance(results, tuple | list) or len(results) != len(wanted):
+            count = counted(len(results), "result") if isinstance(results, tuple | list) else "one result"
+            raise ShapeError(f"{_called(function)} gave {count}, but infer says {len(wanted)}", help="several come in a tuple")
         made = [_checked(xp, result, spec, arrays, function) for result, spec in zip(results, wanted, strict=True)]
         return made[0] if len(made) == 1 else tuple(made)
 
@@ -41,13 +44,21 @@ class CustomOp(Op):
         if gradient is None:
             raise GradientError(
                 f"{node.name} has no gradient",
-                rows=[("made at", where(node.location))],
                 help="fg.custom_op(..., gradient=lambda g, y, *inputs: ...), or fg.stop_gradient on what it reads",
             )
-        given = gradient(g, out, *inputs)
+        given = call(gradient, f"custom_op: the gradient of {node.name}", "(g, y, *inputs)", g, out, *inputs)
         given = tuple(given) if isinstance(given, tuple | list) else (given,)
         if len(given) != len(inputs):
-            raise GradientError(f"the gradient of {node.name} gave {len(given)} cotangents for {len(inputs)} inputs")
+            counts = f"{counted(len(given), 'cotangent')} for {counted(len(inputs), 'input')}"
+            raise GradientError(f"the gradient of {node.name} gave {counts}", help="one for each input; None for one without")
+        for number, (c, x) in enumerate(zip(given, inputs, strict=True)):
+            if c is None:
+                continue
+            if not isinstance(c, Tensor) or not may_be_equal(c.shape, x.shape) or c.dtype != x.dtype:
+                raise GradientError(
+                    f"the gradient of {node.name} gave {spec_text(c)} for input {number}, which is {spec_text(x)}",
+                    help="a cotangent is a tensor of the shape and dtype of what it belongs to: sum over axes that were broadcast",
+                )
         return given
 
     def work(self, *inputs: Any, function: Any, infer: Any, gradient: Any, work: Any) -> Work:
@@ -97,8 +108,8 @@ def custom_op(
         return functools.partial(custom_op, infer=infer, gradient=gradient, work=work)
     attrs = {"function": function, "infer": infer, "gradient": gradient, "work": work}
     for name, value in attrs.items():
-        if value is not None and not callable(value):
-            raise ArgumentError(f"custom_op: {name} is a function, got {value!r:.60}")
+        if value is not None:
+            as_function(value, f"custom_op: {name}")
 
     @functools.wraps(function, updated=())
     def wrapped(*inputs: Any) -> Any:
@@ -119,15 +130,21 @@ def py_call(function: Callable[..., Any], result: Any, *inputs: Any) -> Any:
     >>> session.run(y), seen
     (np.float64(2.0), [2.0])
     """
+    as_function(function, "py_call: its first argument")
     specs = _specs(result, function)
     attrs = {"function": function, "infer": lambda *_: specs, "gradient": None, "work": None}
     outputs = _py_call.node(_py_call.lift(inputs), attrs, _name(function)).outputs
     return outputs[0] if len(outputs) == 1 else outputs
 
 
-def _name(function: Any) -> str:
+def _name(function: Any) -> str | None:
+    """What its nodes are called; None, as the operation is, for one without a name."""
     name = getattr(function, "__name__", type(function).__name__)
-    return name if name.isidentifier() else "py_call"
+    return name if name.isidentifier() else None
+
+
+def _called(function: Any) -> str:
+    return _name(function) or "the function"
 
 
 def _specs(said: Any, function: Any) -> list[Spec]:
@@ -140,7 +157,7 @@ def _specs(said: Any, function: Any) -> list[Spec]:
         elif hasattr(part, "shape") and hasattr(part, "dtype"):
             specs.append(Spec(tuple(part.shape), part.dtype))
         else:
-            raise ArgumentError(f"what {_name(function)} gives is said by {part!r:.60}", help=HOW)
+            raise ArgumentError(f"{part!r:.60} does not say what {_called(function)} gives", help=HOW)
     return specs
 
 
@@ -157,6 +174,8 @@ def _checked(xp: Any, result: Any, spec: Spec, inputs: Sequence[Any], function: 
     fits = len(made.shape) == len(spec.shape) and all(a == b or not isinstance(b, int) for a, b in zip(made.shape, spec.shape, strict=True))
     if not fits or made.dtype != spec.dtype:
         raise ShapeError(
-            f"{_name(function)} gave {format_spec(made.shape, made.dtype)}, but infer says {format_spec(spec.shape, spec.dtype)}"
+            f"{_called(function)} gave {'None' if result is None else format_spec(made.shape, made.dtype)}, but "
+            f"{format_spec(spec.shape, spec.dtype)} was said",
+            help=f'return result.astype("{spec.dtype}")' if fits and made.dtype.kind in "biufc" else None,
         )
     return made.copy() if any(xp.may_share_memory(made, x) for x in inputs) else made

@@ -6,8 +6,9 @@ from typing import Any
 
 from ..errors import ShapeError
 from ..graph import Dim, Op, Spec, Tensor, Work, op
+from ..graph.arguments import as_int
 from ..graph.op import Batch, public
-from ..graph.spec import as_int, format_shape, normalize_axis
+from ..graph.spec import format_shape, normalize_axis
 from .batching import full
 from .elementwise import broadcast_like
 from .reduce import sum

@@ -8,8 +8,9 @@ import numpy as np
 
 from ..errors import ArgumentError, DtypeError, ShapeError
 from ..graph import Op, Spec, Tensor, op
+from ..graph.arguments import as_count
 from ..graph.op import by_loop, public
-from ..graph.spec import as_count, format_shape, is_known, normalize_axis
+from ..graph.spec import format_shape, is_known, normalize_axis
 from .elementwise import astype, clip, equal, remainder
 from .indexing import FULL, gather, pick, positions, scatter
 from .reduce import size

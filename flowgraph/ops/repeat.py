@@ -9,8 +9,9 @@ import numpy as np
 
 from ..errors import ArgumentError, DtypeError, ShapeError
 from ..graph import Dim, Op, Spec, Tensor, no_gradient, op
+from ..graph.arguments import as_count
 from ..graph.op import Batch, Slicing, by_loop, public
-from ..graph.spec import as_count, format_shape, normalize_axis
+from ..graph.spec import format_shape, normalize_axis
 from .batching import full
 from .gather import take
 from .indexing import getitem

@@ -8,8 +8,9 @@ import numpy as np
 
 from ..errors import ArgumentError, ShapeError
 from ..graph import Op, Spec, Tensor, Work, no_gradient, op
+from ..graph.arguments import as_count
 from ..graph.op import Batch, Slicing, by_loop, public
-from ..graph.spec import as_count, format_shape, normalize_axis
+from ..graph.spec import format_shape, normalize_axis
 from .batching import full, moved, widened
 from .elementwise import equal, less, less_equal
 from .gather import take_along_axis

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..compile import Plan, Unit
 from ..compile.source import task_sources
 from ..errors import ExecutionError, FlowgraphError, LinAlgError
-from ..graph.report import explain
+from ..graph.report import explain, raised_at
 from .generated import Generated
 from .memory import BufferPool
 from .schedule import Schedule
@@ -224,7 +224,7 @@ def explained(error: Exception, unit: Unit, value: Callable[[int], Any]) -> Flow
     arrays_left = iter([value(slot) for slot in slots])
     arrays = [tensor if i in told else next(arrays_left, tensor) for i, tensor in enumerate(node.inputs)]
     text = str(error) or type(error).__name__
-    raised = error if isinstance(error, FlowgraphError) else ExecutionError(f"{text} ({type(error).__name__})")
+    raised = error if isinstance(error, FlowgraphError) else ExecutionError(f"{text} ({type(error).__name__})", rows=raised_at(error))
     if isinstance(raised, LinAlgError) and unit.mode == "part" and unit.cut[0]:
         raised.count_from(unit.read[0])
     return explain(

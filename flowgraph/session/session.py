@@ -28,7 +28,7 @@ from ..errors import (
 )
 from ..graph import Graph, Node, Shape, Tensor, get_default_graph
 from ..graph.graph import COLLECTING_RARELY
-from ..graph.report import where
+from ..graph.report import of_another_graph, where
 from ..graph.spec import format_shape, format_spec
 from ..ops.state import Initializer
 from ..runtime import BufferPool, Pool, Program, Run, RunReport
@@ -354,7 +354,8 @@ class Session:
                 raise FeedError(f"the key of a feed is a tensor, got the text {tensor!r}", help=f"{{graph[{tensor!r}]: array}}")
             raise FeedError(f"the key of a feed is a tensor, got {tensor!r:.80}", help="session.run(y, {x: array})")
         if tensor.graph is not self.graph:
-            raise FeedError(f"{tensor.name} belongs to another graph", rows=[("made at", where(tensor.node.location))])
+            rows, help = of_another_graph(tensor)
+            raise FeedError(f"{tensor.name} belongs to another graph than the session's", rows=rows, help=help)
         if isinstance(value, Tensor):
             raise FeedError(f"{tensor.name} is fed a tensor, {value.name}", help="feed its value: session.run gives it")
         array = as_fed(tensor, value)

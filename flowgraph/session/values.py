@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import FeedError, FetchError, ShapeError
 from ..graph import Graph, Node, Tensor
-from ..graph.report import where
+from ..graph.report import of_another_graph, where
 from ..graph.spec import format_shape
 
 
@@ -98,10 +98,8 @@ def flatten(fetches: Any, graph: Graph) -> tuple[Callable[[list[Any]], Any], lis
     def walk(value: Any) -> Callable[[list[Any]], Any]:
         if isinstance(value, Tensor | Node):
             if value.graph is not graph:
-                raise FetchError(
-                    f"{value.name} belongs to another graph than the session's",
-                    rows=[("made at", where((value.node if isinstance(value, Tensor) else value).location))],
-                )
+                rows, help = of_another_graph(value)
+                raise FetchError(f"{value.name} belongs to another graph than the session's", rows=rows, help=help)
             position = len(flat)
             if isinstance(value, Node) and value.outputs:
                 value = value.outputs[0]

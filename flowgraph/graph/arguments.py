@@ -1,0 +1,51 @@
+"""Checks of arguments that many functions share. Each raises an ArgumentError that says what is expected there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..errors import ArgumentError
+
+
+def as_count(value: Any, what: str, least: int = 0) -> int:
+    """``value`` as an int of ``least`` or more; ``what`` it is begins the message."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise ArgumentError(f"{what} is a whole number, at least {least}, got {value!r:.80}")
+    return int(value)
+
+
+def as_int(value: Any, what: str) -> int:
+    """``value`` as an int; ``what`` it is begins the message."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise ArgumentError(f"{what} is a whole number, got {value!r:.80}")
+    return int(value)
+
+
+def as_function(value: Any, what: str, help: str | None = None) -> Callable[..., Any]:
+    """``value``, which can be called; ``what`` it is begins the message."""
+    if not callable(value):
+        raise ArgumentError(f"{what} is a function, got {value!r:.80}", help=help)
+    return value  # type: ignore[no-any-return]
+
+
+def call(function: Any, what: str, takes: str, *args: Any, **options: Any) -> Any:
+    """``function(*args, **options)`` for a function that the user wrote.
+
+    what, takes  what it is and what it takes, for the message where it is no function or takes something else
+    """
+    as_function(function, what)
+    try:
+        return function(*args, **options)
+    except TypeError as error:
+        # Raised by the call itself and not within the function: then there is no frame behind this one.
+        if error.__traceback__ is not None and error.__traceback__.tb_next is None:
+            raise ArgumentError(f"{what} takes {takes}: {error}") from None
+        raise
+
+
+def counted(number: int, what: str) -> str:
+    """``1 argument``, ``2 arguments``."""
+    return f"{number} {what}{'s' * (number != 1)}"
