@@ -147,10 +147,10 @@ from .ops.join import (
     unstack,
 )
 from .ops.matmul import matmul, matrix_transpose
+from .ops.pad import pad
 from .ops.positions import argmax, argmin
 from .ops.reduce import all, any, logsumexp, max, mean, min, prod, size, sum
 from .ops.repeat import (
-    pad,
     repeat,
     roll,
     tile,

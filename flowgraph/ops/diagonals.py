@@ -11,8 +11,8 @@ from ..graph.op import Batch, public
 from ..graph.spec import format_shape, normalize_axis
 from .batching import full
 from .elementwise import broadcast_like
+from .pad import pad
 from .reduce import sum
-from .repeat import pad
 from .samples import Over
 
 
