@@ -208,4 +208,6 @@ def test_batching_rule_agrees_with_a_loop_over_the_entries(op, sample):
                 alone = op.kernel(np, *[many[i][k] if i in subset else x for i, x in enumerate(sample.inputs)], **sample.attrs)
             for have, want in zip(batched, alone if isinstance(alone, tuple | list) else (alone,), strict=True):
                 assert have[k].dtype == np.asarray(want).dtype
-                np.testing.assert_allclose(have[k], want, rtol=1e-9, atol=1e-12, err_msg=f"{op} batched over inputs {subset}")
+                # A batch may be one larger matrix product, which some BLAS kernels add up in another order.
+                rtol, atol = (1e-5, 1e-6) if have.dtype in ("float32", "complex64") else (1e-9, 1e-12)
+                np.testing.assert_allclose(have[k], want, rtol, atol, err_msg=f"{op} batched over inputs {subset}")
