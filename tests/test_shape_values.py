@@ -8,6 +8,7 @@ import pytest
 import flowgraph as fg
 from flowgraph.autodiff.vmap import vmap
 from flowgraph.errors import ArgumentError, DtypeError, ExecutionError, GraphError, ShapeError
+from flowgraph.ops.pad import rim_of
 
 RNG = np.random.default_rng(0)
 M = RNG.standard_normal((3, 4))
@@ -110,6 +111,14 @@ def test_values_agree_with_numpy(array, function, known):
         assert have.dtype == want.dtype
         assert len(tensor.shape) == want.ndim
         assert all(size in (true, None) for size, true in zip(tensor.shape, want.shape, strict=True))
+
+
+@pytest.mark.parametrize("mode", RIMS)
+@pytest.mark.parametrize("width", [1, 3])
+def test_a_rim_no_wider_than_what_it_comes_from_is_one_run_on_each_side(mode, width):
+    before, after = rim_of(5, width, width, mode)
+    assert (before.rim, after.rim) == (slice(0, width), slice(5 + width, 5 + 2 * width))
+    assert before.repeats is after.repeats is (mode == "edge" and width > 1)
 
 
 NUMPY_ONLY = {
