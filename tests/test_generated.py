@@ -44,6 +44,22 @@ def test_a_direct_call_refuses_what_a_run_refuses(toy):
         toy(1, 2, 3)
 
 
+def test_an_error_of_a_direct_call_tells_the_line_that_called(toy):
+    told = set()
+    for _ in range(4):  # by a run first, and then by the generated program
+        with pytest.raises(fg.FeedError) as caught:
+            toy(np.float64(1), 2, 3)
+        told.add(str(caught.value))
+        toy(1, 2, 3)
+    assert len(told) == 1
+    assert "toy(np.float64(1), 2, 3)" in told.pop()
+
+
+def test_a_program_without_a_name_gets_the_same_errors():
+    with fg.Graph() as graph, pytest.raises(fg.ShapeError, match="matmul: the inner sizes differ, 2 and 3"):
+        exec("fg.matmul(np.ones((2, 2)), np.ones((3, 3)))", {"fg": fg, "np": np, "graph": graph})
+
+
 def test_infinities_raise_no_warning_and_leave_the_callers_settings(toy):
     before = np.geterr()
     with warnings.catch_warnings():
