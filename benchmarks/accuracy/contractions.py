@@ -185,6 +185,12 @@ def fold(g: Array, target: Array, *, count: int, axis: int, whole: bool) -> Arra
     return made
 
 
+def fold_rim(g: Array, target: Array, *, widths: tuple[tuple[int, int], ...], mode: Any) -> Array:
+    made = np.zeros(target.size, g.dtype)
+    np.add.at(made, np.pad(np.arange(target.size).reshape(target.shape), widths, mode=mode), g)
+    return made.reshape(target.shape)
+
+
 def bincount(x: Array, *weights: Array, minlength: int) -> Array:
     made = np.zeros(max(minlength, int(x.max(initial=-1)) + 1), weights[0].dtype if weights else int)
     np.add.at(made, x, weights[0] if weights else 1)
@@ -232,5 +238,9 @@ REFERENCES = {
     "scatter": summed(scatter, 4.0, scattered((0, 1))),
     "sum_like": summed(sum_like, 4.0, normal((40, 300), (300,)) ),
     "fold": summed(fold, 4.0, normal((300, 4), (3, 4), attrs=[{"count": 100, "axis": 0, "whole": whole} for whole in (False, True)])),
+    "fold_rim": summed(
+        fold_rim, 4.0,
+        normal((90, 43), (10, 3), attrs=[{"widths": ((50, 30), (20, 20)), "mode": m} for m in ("edge", "reflect", "symmetric", "wrap")]),
+    ),
     "bincount": summed(bincount, 4.0, dtypes=("float64",)),
 }  # fmt: skip

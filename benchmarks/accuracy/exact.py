@@ -195,7 +195,7 @@ REFERENCES = {
     "repeat_positions": only(lambda counts, target, *, axis: np.array([k for k, n in enumerate(counts) for _ in range(n)], int)),
     "roll": only(roll),
     "pad": only(lambda x, *, widths, value: np.pad(x, widths, constant_values=value) if x.ndim else x),
-    "pad_positions": only(lambda x, *, axis, widths, mode: np.pad(np.arange(x.shape[axis]), widths, mode=mode)),
+    "pad_from": only(lambda x, *, widths, mode: np.pad(x, widths, mode=mode)),
     "fit": only(lambda x, *, sizes, axes: fitted(x, sizes, axes)),
     "fit_like": only(lambda x, target, *, axes: fitted(x, [target.shape[axis] for axis in axes], axes)),
     "fftshift": only(
