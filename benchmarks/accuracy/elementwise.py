@@ -201,7 +201,7 @@ REFERENCES = {
         rival=("numpy.sinc", lambda x, order: None if order else np.sinc(x)), measure="value; of a derivative its envelope",
     ),
     # Activations.
-    "sigmoid": of(sigmoid, EVERYTHING, rival=("scipy.special.expit", scipy.special.expit)),
+    "sigmoid": of(sigmoid, (-87.0, np.inf), rival=("scipy.special.expit", scipy.special.expit)),
     "softplus": of(softplus, EVERYTHING, rival=("numpy.logaddexp", lambda x: np.logaddexp(x, x.dtype.type(0)))),
     "elu": of(elu, EVERYTHING, attrs=[{"alpha": 1.0}, {"alpha": 0.3}]),
 }  # fmt: skip
