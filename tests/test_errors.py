@@ -94,6 +94,31 @@ def test_an_unknown_name_lists_near_ones(small):
         small[0]["layer1/matmull"]
 
 
+def test_an_unknown_variable_lists_near_ones():
+    with fg.Graph() as graph, fg.Session(graph) as session:
+        w = fg.variable(fg.init.zeros((2,)), name="layer1/w")
+        with pytest.raises(KeyError, match="no variable is called 'layer1/v'; near: layer1/w"):
+            session.variables["layer1/v"]
+        with pytest.raises(KeyError, match="negative is no variable of the session's graph"):
+            session.variables[-w] = 1.0
+        assert "layer1/v" not in session.variables
+        assert "layer1/w" in session.variables and w in session.variables
+        assert session.variables.get("layer1/v") is None
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "text"),
+    [
+        (lambda: fg.variable(fg.init.zeros), fg.ArgumentError, "zeros is no initializer: the shape is missing"),
+        (lambda: fg.variable(fg.init.zeros((2,)), dtype="float64"), fg.DtypeError, "the initializer makes float32, not float64"),
+        (lambda: fg.variable(fg.init.zeros((2,)), shape=(3,)), fg.ShapeError, r"the initial value has shape \(2,\), not \(3,\)"),
+    ],
+)
+def test_an_initializer_that_does_not_fit_its_variable_is_refused(make, error, text):
+    with fg.Graph(), pytest.raises(error, match=f"variable: {text}"):
+        make()
+
+
 def test_a_tensor_has_no_truth_value_and_is_no_array(small):
     _, _, x, _, y = small
     with pytest.raises(fg.GraphError, match="has no truth value"):

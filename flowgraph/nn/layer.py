@@ -168,7 +168,10 @@ class Layer:
 
     def _shared(self, name: str, given: Tensor, shape: tuple[int, ...]) -> Tensor:
         if not is_variable(given):
-            raise ArgumentError(f"{self.name}: {name} is a variable, an array or an initialiser, got {given!r:.80}")
+            raise ArgumentError(
+                f"{self.name}: {name} is a variable, an array or an initialiser, got {given!r:.80}",
+                help="what is made of another layer's weights needs no layer of its own: h @ encoder.w.T",
+            )
         if given.shape != shape:
             raise ShapeError(f"{self.name}: {name} has shape {format_shape(shape)}, but {given.name} has {format_shape(given.shape)}")
         if self.dtype is not None and given.dtype != self.dtype:

@@ -181,7 +181,8 @@ def variable(initial: Any = None, name: str | None = None, *, shape: Any = None,
     initial    an array or number (copied), an initializer such as ``fg.init.zeros((10,))``, or None: then ``shape`` and ``dtype``
                are needed and the value must be set before it is read (``fg.io.load_weights``, ``session.variables[name] = ...``)
     trainable  whether optimisers update it when they are not told which
-    raises     ArgumentError when its shape is not known
+    raises     ArgumentError when its shape is not known; ShapeError or DtypeError where ``shape`` or ``dtype`` says otherwise than an
+               initializer
 
     >>> w = fg.variable([1.0, 2.0], name="w")
     >>> session.run(w * 2)
@@ -193,8 +194,13 @@ def variable(initial: Any = None, name: str | None = None, *, shape: Any = None,
         spec = Spec(as_shape(shape), as_dtype(dtype or "float32"))
     elif isinstance(initial, Initializer) and not isinstance(initial, np.ndarray | np.generic):
         spec = Spec(as_shape(initial.shape), as_dtype(initial.dtype))
+        if dtype is not None and as_dtype(dtype) != spec.dtype:
+            raise DtypeError(f"variable: the initializer makes {spec.dtype}, not {as_dtype(dtype)}", help="give it the dtype")
     elif isinstance(initial, Tensor):
         raise ArgumentError("variable: its initial value is an array or an initializer, not a tensor", help="run it and give the array")
+    elif callable(initial) and not hasattr(initial, "__array__"):
+        called = getattr(initial, "__name__", repr(initial))
+        raise ArgumentError(f"variable: {called} is no initializer: the shape is missing", help=f"{called}((784, 10)) is one")
     else:
         initial = np.array(as_array(initial, "variable"), dtype=None if dtype is None else as_dtype(dtype))
         initial.flags.writeable = False

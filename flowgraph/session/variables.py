@@ -29,14 +29,24 @@ class Variables(MutableMapping[str, np.ndarray[Any, Any]]):
     def __init__(self, session: Session) -> None:
         self._session = weakref.proxy(session)
 
-    def _node(self, key: str | Tensor) -> Node:
+    def _found(self, key: object) -> Node | None:
         graph = self._session.graph
-        if isinstance(key, Tensor) and is_variable(key) and key.graph is graph:
-            return key.node
-        for tensor in graph.variables:
-            if tensor.name == key:
-                return tensor.node  # type: ignore[no-any-return]
-        raise KeyError(key)
+        if isinstance(key, Tensor):
+            return key.node if is_variable(key) and key.graph is graph else None
+        return next((tensor.node for tensor in graph.variables if tensor.name == key), None)
+
+    def _node(self, key: str | Tensor) -> Node:
+        if (node := self._found(key)) is not None:
+            return node
+        if isinstance(key, Tensor):
+            raise KeyError(f"{key.name} is no variable of the session's graph")
+        from difflib import get_close_matches
+
+        near = get_close_matches(str(key), list(self), n=3)
+        raise KeyError(f"no variable is called {key!r}" + (f"; near: {', '.join(near)}" if near else ""))
+
+    def __contains__(self, key: object) -> bool:
+        return self._found(key) is not None
 
     def __getitem__(self, key: str | Tensor) -> np.ndarray[Any, Any]:
         node = self._node(key)
