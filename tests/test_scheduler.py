@@ -117,6 +117,25 @@ def test_a_failing_branch_ends_the_run_after_the_other_kernel_and_the_session_st
         assert session.run(b, {x: 2.0}) == 3.0
 
 
+def tasks_of(size):
+    """How many tasks 64 independent chains of 40 exponentials of ``size`` numbers are."""
+    with fg.Graph() as graph:
+        x = fg.placeholder("x", (64, size), "float64")
+        ends = []
+        for row in range(64):
+            y = x[row]
+            for _ in range(40):
+                y = fg.exp(y)
+            ends.append(y)
+    with fg.Session(graph, threads=2) as session:
+        return len(session.plan(ends, {x: (64, size)}).tasks)
+
+
+def test_calls_of_tiny_kernels_are_one_task_as_they_hold_pythons_lock_and_chains_of_larger_ones_are_a_task_each():
+    assert tasks_of(2) == 1
+    assert tasks_of(10_000) == 64
+
+
 def test_cancelling_ends_the_run_within_the_kernel_that_runs():
     graph, x, *_, y = two_branches()
     with fg.Session(graph, threads=2) as session:

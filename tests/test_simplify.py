@@ -86,6 +86,16 @@ def test_equal_looking_attributes_of_different_types_are_different(x):
     assert len(kernels([fg.sum(x, axis=1), fg.sum(x, axis=1, keepdims=True), fg.sum(x, axis=0)], {x: (2, 3)})) == 3
 
 
+@pytest.mark.parametrize("passes", [(), PASSES], ids=["plain", "simplified"])
+def test_zeros_of_both_signs_are_different_attributes(x, passes):
+    """A kernel is bound once for all nodes of a kind, and nodes that repeat another are merged: neither may mix these two."""
+    plus, minus = fg.pad(x, 1, constant_values=0.0), fg.pad(x, 1, constant_values=-0.0)
+    with fg.Session(x.graph, threads=1, passes=passes) as session:
+        a, b = session.run([plus, minus], {x: np.ones((2, 3))})
+    assert not np.signbit(a).any()
+    assert np.signbit(b).sum() == 4 * 5 - 2 * 3
+
+
 def test_two_draws_are_never_one():
     with fg.Graph():
         assert kernels([fg.random.uniform((3,)), fg.random.uniform((3,))], {}) == ["random_uniform"] * 2

@@ -51,8 +51,8 @@ def compile_plan(
     for node in nodes:
         out = node.outputs[0] if node.outputs else None
         if out in feeds:
-            lowering.done[node.id] = ()
-        elif out in simplified.same:
+            continue
+        if out in simplified.same:
             lowering.stand_in(node, simplified.same[out])
         elif out in simplified.values:
             lowering.known(node, simplified.values[out])
@@ -60,10 +60,11 @@ def compile_plan(
             lowering.lower(node)
     if lowering.unsized:
         plan.notes.append(f"{lowering.unsized} results have a size that only a run knows; times and bytes do not count it")
+    plan.slots = len(lowering.codes)
     plan.fetches = [lowering.slot[fetch] if isinstance(fetch, Tensor) else -1 for fetch in fetches]
+    task_of = form_tasks(plan, lowering, single=is_body)
     memory = Memory(lowering)
     memory.work_in_place()
-    task_of = form_tasks(plan, lowering.after, single=is_body)
     memory.release(plan.tasks, task_of)
     updated = {memory.root(slot) for _, slot in plan.updates}
     roots = Counter(memory.root(slot) for slot in plan.fetches if slot >= 0)  # what is fetched twice is the caller's twice

@@ -14,24 +14,9 @@ FLOPS_PER_SECOND = 1e11
 BYTES_PER_SECOND = 6e9
 
 
-class CostModel:
-    """Estimated seconds of nodes, remembered by op and shapes: large graphs repeat few of them."""
-
-    def __init__(self) -> None:
-        self._known: dict[Any, float] = {}
-
-    def seconds(self, node: Node, inputs: Sequence[Any]) -> float:
-        if node.op.is_view:
-            return CALL_SECONDS
-        if node.attrs:
-            return self._estimate(node, inputs)
-        key = (node.op, *[spec.shape for spec in inputs])
-        if key not in self._known:
-            self._known[key] = self._estimate(node, inputs)
-        return self._known[key]
-
-    def _estimate(self, node: Node, inputs: Sequence[Any]) -> float:
-        if not all(is_known(spec.shape) for spec in inputs):
-            return CALL_SECONDS
-        work = node.op.work(*inputs, **node.attrs)
-        return CALL_SECONDS + max(work.flops / FLOPS_PER_SECOND, work.bytes / BYTES_PER_SECOND)
+def estimated_seconds(node: Node, inputs: Sequence[Any]) -> float:
+    """Estimated seconds of a node on ``inputs``, which may be specs; of what is not known before the run, the call alone."""
+    if node.op.is_view or not all(is_known(spec.shape) for spec in inputs):
+        return CALL_SECONDS
+    work = node.op.work(*inputs, **node.attrs)
+    return CALL_SECONDS + max(work.flops / FLOPS_PER_SECOND, work.bytes / BYTES_PER_SECOND)

@@ -14,8 +14,8 @@ from ..errors import ArgumentError, FeedError
 from ..graph import Node, Shape, Spec, SubGraph, Tensor
 from ..graph.op import Slicing
 from ..graph.report import where
-from ..graph.spec import format_spec, is_known
-from .cost import CostModel
+from ..graph.spec import format_spec
+from .kinds import Kind, Kinds
 from .plan import Plan, Unit
 
 # A kernel worth more than SLICE_SECONDS is cut into parts of about PART_SECONDS, at most MAX_PARTS of them; where its input is cut
@@ -24,9 +24,6 @@ SLICE_SECONDS = 0.5e-3
 PART_SECONDS = 0.8e-3
 CHAIN_SECONDS = 0.05e-3
 MAX_PARTS = 8
-
-# Below this an array comes from the allocator's cache faster than from the pool.
-POOLED_BYTES = 16384
 
 
 class Lowering:
@@ -42,23 +39,26 @@ class Lowering:
     ) -> None:
         self.plan, self.specs, self.device = plan, specs, device
         self.compile_body, self.is_body = compile_body, is_body
-        self.cost = CostModel()
+        self.kinds = Kinds(device)
         self.slot: dict[Tensor, int] = {}
         self.alias: dict[int, int] = {}  # slot -> slot of the storage that it shares
-        self.makers: dict[int, tuple[int, ...]] = {}  # slot -> the units that fill it
-        self.parts: dict[int, list[tuple[int, int, int]]] = {}  # slot -> (first row, last row, unit) where rows are made apart
-        self.after: list[set[int]] = []  # unit -> units
-        self.done: dict[int, tuple[int, ...]] = {}  # node id -> the units after which it counts as run
+        self.codes: list[int] = []  # of each slot the number of its spec among the kinds, -1 for what no node reads
+        self.maker: list[int] = []  # of each slot the unit that fills it, -1 if none does or slices do
+        self.slices: dict[int, tuple[int, ...]] = {}  # slot -> the units that fill it, where those are slices
+        self.parts: dict[int, list[tuple[int, int, int]]] = {}  # slot -> (first row, last row, unit), where slices fill its rows
+        self.after: dict[int, set[int]] = {}  # unit -> the units that it waits for, where those are not the makers of its inputs
+        self.done: dict[int, tuple[int, ...]] = {}  # id of a node without output -> the units after which it counts as run
         self.buffers: dict[int, Spec] = {}  # slots that slices are written into
         self.unsized = 0  # kernels whose result has a size that only a run knows
         self.external: set[int] = set()  # slots whose memory is not the run's own
 
-    def new_slot(self) -> int:
-        self.plan.slots += 1
-        return self.plan.slots - 1
+    def new_slot(self, code: int = -1, maker: int = -1) -> int:
+        self.codes.append(code)
+        self.maker.append(maker)
+        return len(self.codes) - 1
 
     def source(self, tensor: Tensor) -> int:
-        slot = self.slot[tensor] = self.new_slot()
+        slot = self.slot[tensor] = self.new_slot(self.kinds.code(self.spec(tensor)))
         self.external.add(slot)
         return slot
 
@@ -67,40 +67,57 @@ class Lowering:
 
     def lower(self, node: Node) -> None:
         """Adds the units of ``node``."""
-        name = node.op.name
-        if node._context.device is not None and node._context.device != self.device.name:
+        context = node._context
+        if context.device is not None and context.device != self.device.name:
             raise ArgumentError(
                 f"{node.name} asks for {node.device}, which this session does not have",
                 rows=[("made at", where(node.location))],
                 help=f"the session computes on {self.device.name}; ask for it, or leave the request out",
             )
-        if name in _SOURCES:
-            getattr(self, "_" + name)(node)
-            self.done[node.id] = ()
+        apart = _APART.get(node.op.name)
+        if apart is not None:
+            apart(self, node)
             return
-        if name in ("assign", "group"):
-            self._finish_update(node)
-            return
-        inputs = [self.spec(tensor) for tensor in node.inputs]
-        output = self.spec(node.outputs[0])
-        control = {unit for before in node._context.control for unit in self.done[before.id]}
-        if node.op.passes(output, *inputs) and not control:
-            source = self.slot[node.inputs[0]]
-            self.slot[node.outputs[0]] = source
-            self.done[node.id] = self.makers.get(source, ())
-            return
-        if node.op.bodies:
-            self._lower_bodies(node, inputs, output, control)
-            return
-        kernel, arrays, told = self._bound(node, inputs)
-        seconds = self.cost.seconds(node, inputs)
-        slicing = self._slicing(node, output, inputs, seconds) if seconds > CHAIN_SECONDS and not self.is_body else None
-        if slicing is not None:
-            self._lower_parts(node, kernel, arrays, output, slicing, seconds, control)
+        if node.op.shape_inputs:  # what is told may have no slot
+            slots = tuple([self.slot.get(tensor, -1) for tensor in node.inputs])
+            codes = [self.kinds.code(self.spec(tensor)) for tensor in node.inputs]
         else:
-            self._lower_whole(node, kernel, arrays, output, seconds, control)
-            if told:
-                self.plan.units[self.done[node.id][0]].told = told
+            slots = tuple([self.slot[tensor] for tensor in node.inputs])
+            codes = [self.codes[slot] for slot in slots]
+        kind = self.kinds.of(node, codes, self.spec)
+        control = frozenset(self._makers_of_nodes(context.control)) if context.control else _NOTHING
+        if kind.passes and not control:
+            self.slot[node.outputs[0]] = slots[0]
+        elif node.op.bodies:
+            self._lower_bodies(node, kind, slots, control)
+        elif kind.seconds > CHAIN_SECONDS and not self.is_body and (slicing := self._slicing(node, kind, slots, codes)) is not None:
+            self._lower_parts(node, kind, slots, slicing, control)
+        else:
+            self._lower_whole(node, kind, slots, control)
+
+    def makers(self, slot: int) -> tuple[int, ...]:
+        """The units that fill a slot."""
+        maker = self.maker[slot]
+        return (maker,) if maker >= 0 else self.slices.get(slot, ())
+
+    def waits(self) -> list[set[int]]:
+        """For each unit the units that it waits for."""
+        result = []
+        for index, unit in enumerate(self.plan.units):
+            after = self.after.get(index)
+            if after is None:
+                after = set()
+                for slot in unit.inputs:
+                    after.update(self.makers(slot))
+            result.append(after)
+        return result
+
+    def _makers_of_nodes(self, nodes: Sequence[Node]) -> set[int]:
+        """The units after which all of ``nodes`` have run."""
+        result: set[int] = set()
+        for node in nodes:
+            result.update(self.makers(self.slot[node.outputs[0]]) if node.outputs else self.done[node.id])
+        return result
 
     # --- sources and updates
 
@@ -122,135 +139,127 @@ class Lowering:
         self.plan.run_key = self.source(node.outputs[0])
 
     def _finish_update(self, node: Node) -> None:
-        units = {unit for before in node._context.control for unit in self.done[before.id]}
+        units = self._makers_of_nodes(node._context.control)
         if node.op.name == "assign":
             slot = self.slot[node.inputs[1]]
             self.plan.updates.append((node.inputs[0].node, slot))
-            units.update(self.makers.get(slot, ()))
+            units.update(self.makers(slot))
         self.done[node.id] = tuple(sorted(units))
 
     # --- what need not be computed
 
     def stand_in(self, node: Node, tensor: Tensor) -> None:
         """``tensor`` has the value of ``node``."""
-        slot = self.slot[node.outputs[0]] = self.slot[tensor]
-        self.done[node.id] = self.makers.get(slot, ())
+        self.slot[node.outputs[0]] = self.slot[tensor]
 
     def known(self, node: Node, value: Any) -> None:
         """The value of ``node`` is known."""
         self.plan.constants.append((self.source(node.outputs[0]), value))
-        self.done[node.id] = ()
 
     # --- sub-graphs
 
-    def _lower_bodies(self, node: Node, inputs: Sequence[Any], output: Any, control: set[int]) -> None:
+    def _lower_bodies(self, node: Node, kind: Kind, slots: tuple[int, ...], control: frozenset[int]) -> None:
         """A node that holds sub-graphs: their plans are made for the shapes that they will be given."""
         subs = [node.attrs[name] for name in node.op.bodies]
+        inputs = [self.spec(tensor) for tensor in node.inputs]
         specs = node.op.body_inputs(*inputs, **node.attrs)
         bodies = tuple(self.compile_body(sub, [spec.shape for spec in given], self.device) for sub, given in zip(subs, specs, strict=True))
         if self.plan.run_slot < 0:
             self.plan.run_slot = self.new_slot()
             self.external.add(self.plan.run_slot)
-        arrays = (self.plan.run_slot, *(self.slot[tensor] for tensor in node.inputs))
         seconds = node.op.trips(*inputs, **node.attrs) * sum(body.seconds for body in bodies)
-        self._lower_whole(node, node.op.bind(self.device.xp, node.attrs), arrays, output, seconds, control, bodies)
+        self._lower_whole(node, kind, (self.plan.run_slot, *slots), control, bodies, seconds)
         twin = node.attrs.get("extends")
         while twin is not None:
             self.slot.update({theirs: self.slot[ours] for theirs, ours in zip(twin.outputs, node.outputs, strict=False)})
-            self.done[twin.id] = self.done[node.id]
             twin = twin.attrs.get("extends")
 
     # --- kernels
 
-    def _bound(self, node: Node, inputs: Sequence[Any]) -> tuple[Callable[..., Any], tuple[int, ...], dict[int, Spec]]:
-        """The kernel as a function of arrays, and their slots; inputs of which only the shape counts become part of the function."""
-        kernel = node.op.bind(self.device.xp, node.attrs)
-        told = {i: Spec(inputs[i].shape, inputs[i].dtype) for i in node.op.shape_inputs if i < len(inputs) and is_known(inputs[i].shape)}
-        slots = tuple(self.slot[tensor] for i, tensor in enumerate(node.inputs) if i not in told)
-        return (_with_specs(kernel, told, len(inputs)) if told else kernel), slots, told
-
-    def _add(self, unit: Unit, after: set[int]) -> int:
+    def _add(self, unit: Unit, after: set[int] | None = None) -> int:
+        """Adds a unit, which waits for the makers of its inputs or, if given, for ``after``."""
+        index = len(self.plan.units)
         self.plan.units.append(unit)
-        self.after.append(after)
-        return len(self.plan.units) - 1
+        if after is not None:
+            self.after[index] = after
+        return index
 
     def _lower_whole(
         self,
         node: Node,
-        kernel: Callable[..., Any],
-        arrays: tuple[int, ...],
-        output: Any,
-        seconds: float,
-        control: set[int],
+        kind: Kind,
+        slots: tuple[int, ...],
+        control: frozenset[int],
         bodies: tuple[Plan, ...] = (),
+        seconds: float = 0.0,
     ) -> None:
-        after = control.union(*(self.makers.get(slot, ()) for slot in arrays))
-        slot = self.new_slot()
-        unit = Unit(node, kernel, arrays, slot, self.device.name, spec=_known(output), bodies=bodies, seconds=seconds)
-        if unit.spec is None:
+        index = len(self.plan.units)
+        output = self.new_slot(kind.codes[0], index)
+        arrays = slots if not kind.told else tuple([slot for i, slot in enumerate(slots) if i not in kind.told])
+        unit = Unit(node, kind.kernel, arrays, output, self.device.name, kind.mode, kind.spec, kind.seconds, kind.told, kind.nbytes)
+        self.plan.units.append(unit)
+        if kind.spec is None:
             self.unsized += 1
+        if control:
+            self.after[index] = set(control).union(*[self.makers(slot) for slot in arrays])
         if node.op.is_view and arrays:
-            self.alias[slot] = arrays[0]
-        elif node.op.takes_out and unit.spec is not None and unit.spec.nbytes >= POOLED_BYTES:
-            unit.mode = "take"
-        index = self._add(unit, after)
-        self.makers[slot] = (index,)
-        self.done[node.id] = (index,)
+            self.alias[output] = arrays[0]
         if len(node.outputs) == 1:
-            self.slot[node.outputs[0]] = slot
-            return
-        unit.mode, unit.spec = "fresh", None
-        unit.several = sum(made.nbytes for made in map(_known, map(self.spec, node.outputs)) if made is not None)
-        for position, tensor in enumerate(node.outputs):
-            part = self.slot[tensor] = self.new_slot()
-            self.alias[part] = slot
-            self.makers[part] = (self._add(Unit(node, itemgetter(position), (slot,), part, self.device.name), {index}),)
+            self.slot[node.outputs[0]] = output
+        else:
+            self._hand_out(node, unit, kind)
+        if bodies:
+            unit.bodies, unit.seconds = bodies, seconds
+
+    def _hand_out(self, node: Node, unit: Unit, kind: Kind) -> None:
+        """A unit for each output of a kernel that makes several."""
+        self.codes[unit.output] = -1
+        unit.spec = None
+        for position, (tensor, code) in enumerate(zip(node.outputs, kind.codes, strict=True)):
+            index = self._add(Unit(node, itemgetter(position), (unit.output,), len(self.codes), self.device.name))
+            part = self.slot[tensor] = self.new_slot(code, index)
+            self.alias[part] = unit.output
 
     # --- slices
 
-    def _slicing(self, node: Node, output: Any, inputs: Sequence[Any], seconds: float) -> tuple[Slicing, int] | None:
-        if not node.op.takes_out or len(node.outputs) != 1 or not all(is_known(s.shape) for s in (output, *inputs)):
+    def _slicing(self, node: Node, kind: Kind, slots: Sequence[int], codes: Sequence[int]) -> tuple[Slicing, int] | None:
+        """How a kernel is cut, and into how many slices; None where it runs whole."""
+        inputs = [self.kinds.specs[code] for code in codes]
+        if not node.op.takes_out or len(node.outputs) != 1 or kind.spec is None or not all(spec.is_known for spec in inputs):
             return None
-        slicing = node.op.slicing(output, *inputs, **node.attrs)
+        slicing = node.op.slicing(kind.spec, *inputs, **node.attrs)
         if slicing is None:
             return None
-        for cut, tensor in zip(slicing.inputs, node.inputs, strict=True):
-            made = self.parts.get(self.slot.get(tensor, -1), ())
+        for cut, slot in zip(slicing.inputs, slots, strict=True):
+            made = self.parts.get(slot, ())
             if cut and made and made[-1][1] == slicing.length:
                 return slicing, len(made)
-        if seconds < SLICE_SECONDS:
+        if kind.seconds < SLICE_SECONDS:
             return None
         count = 2
-        while count < MAX_PARTS and seconds / count > 1.5 * PART_SECONDS:
+        while count < MAX_PARTS and kind.seconds / count > 1.5 * PART_SECONDS:
             count *= 2
         return (slicing, min(count, slicing.length)) if slicing.length > 1 else None
 
-    def _lower_parts(
-        self,
-        node: Node,
-        kernel: Callable[..., Any],
-        arrays: tuple[int, ...],
-        output: Any,
-        chosen: tuple[Slicing, int],
-        seconds: float,
-        control: set[int],
-    ) -> None:
+    def _lower_parts(self, node: Node, kind: Kind, slots: Sequence[int], chosen: tuple[Slicing, int], control: frozenset[int]) -> None:
         slicing, count = chosen
-        spec = Spec(output.shape, output.dtype)
+        spec = kind.spec
+        assert spec is not None  # what is cut has a known size
         summed = slicing.join == "sum"
-        buffer = self.new_slot()
+        buffer = self.new_slot(kind.codes[0])
         self.buffers[buffer] = Spec((count, *spec.shape), spec.dtype) if summed else spec
-        told = [i for i in node.op.shape_inputs if i < len(node.inputs)]
-        cut = tuple(c for i, c in enumerate(slicing.inputs) if i not in told)
+        told = set(node.op.shape_inputs)
+        arrays = tuple([slot for i, slot in enumerate(slots) if i not in told])
+        cut = tuple([c for i, c in enumerate(slicing.inputs) if i not in told])
         parts: list[tuple[int, int, int]] = []
         for part in range(count):
             low, high = part * slicing.length // count, (part + 1) * slicing.length // count
             after = set(control)
             for slot, sliced in zip(arrays, cut, strict=True):
-                after.update(self._rows_of(slot, low, high) if sliced else self.makers.get(slot, ()))
+                after.update(self._rows_of(slot, low, high) if sliced else self.makers(slot))
             unit = Unit(
                 node,
-                kernel,
+                kind.kernel,
                 arrays,
                 self.new_slot(),
                 self.device.name,
@@ -260,48 +269,37 @@ class Lowering:
                 rows=(part, part + 1) if summed else (low, high),
                 read=(low, high),
                 cut=cut,
-                seconds=seconds / count,
+                seconds=kind.seconds / count,
             )
             parts.append((low, high, self._add(unit, after)))
-        units = tuple(unit for _, _, unit in parts)
-        self.makers[buffer] = units
+        self.slices[buffer] = tuple([unit for _, _, unit in parts])
         if not summed:
             self.slot[node.outputs[0]] = buffer
             self.parts[buffer] = parts
-            self.done[node.id] = units
             return
-        total = self.slot[node.outputs[0]] = self.new_slot()
-        unit = Unit(node, _add_up, (buffer,), total, self.device.name, spec=spec, seconds=1e-6 + spec.nbytes * count / 6e9)
-        if spec.nbytes >= POOLED_BYTES:
-            unit.mode = "take"
-        self.makers[total] = self.done[node.id] = (self._add(unit, set(units)),)
+        total = self.slot[node.outputs[0]] = self.new_slot(kind.codes[0], len(self.plan.units))
+        seconds = 1e-6 + spec.nbytes * count / 6e9
+        self._add(Unit(node, _add_up, (buffer,), total, self.device.name, kind.mode, spec, seconds, nbytes=spec.nbytes))
 
     def _rows_of(self, slot: int, low: int, high: int) -> tuple[int, ...]:
         """The units that make rows low...high of a slot."""
         made = self.parts.get(slot)
         if made is None:
-            return self.makers.get(slot, ())
+            return self.makers(slot)
         return tuple(unit for first, last, unit in made if first < high and last > low)
 
 
-_SOURCES = frozenset({"placeholder", "constant", "variable", "run_key"})
+_NOTHING: frozenset[int] = frozenset()
 
-
-def _known(spec: Any) -> Spec | None:
-    return Spec(spec.shape, spec.dtype) if is_known(spec.shape) else None
-
-
-def _with_specs(kernel: Callable[..., Any], told: dict[int, Spec], count: int) -> Callable[..., Any]:
-    """``kernel`` with the specs in ``told`` put between the arrays."""
-    if min(told) == count - len(told):  # they stand last, as nearly always
-        tail = tuple(told.values())
-        return lambda *arrays, **out: kernel(*arrays, *tail, **out)
-
-    def call(*arrays: Any, **out: Any) -> Any:
-        rest = iter(arrays)
-        return kernel(*(told[i] if i in told else next(rest) for i in range(count)), **out)
-
-    return call
+# Ops that run nothing: what they stand for is there at the start or written at the end.
+_APART: dict[str, Callable[[Lowering, Node], None]] = {
+    "placeholder": Lowering._placeholder,
+    "constant": Lowering._constant,
+    "variable": Lowering._variable,
+    "run_key": Lowering._run_key,
+    "assign": Lowering._finish_update,
+    "group": Lowering._finish_update,
+}
 
 
 def _add_up(parts: Any, out: Any = None) -> Any:

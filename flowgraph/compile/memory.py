@@ -7,8 +7,10 @@ otherwise the tasks count down, and the last one frees it.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 
-from .lower import POOLED_BYTES, Lowering
+from .kinds import POOLED_BYTES
+from .lower import Lowering
 from .plan import Plan, Storage, Task
 
 
@@ -27,20 +29,18 @@ class Memory:
             slot = alias[slot]
         return slot
 
-    def touched(self) -> dict[int, list[int]]:
-        """Storage -> the units that read or write it, in order."""
-        result: dict[int, list[int]] = defaultdict(list)
-        alias = self.lowering.alias
-        for index, unit in enumerate(self.plan.units):
-            slots = {*unit.inputs, unit.output, unit.buffer}
-            slots.discard(-1)
-            for storage in {self.root(slot) for slot in slots} if alias else slots:
-                result[storage].append(index)
+    def roots(self) -> list[int]:
+        """Slot -> the slot that stands for its storage."""
+        result = list(range(self.plan.slots))
+        for slot in sorted(self.lowering.alias):  # what a slot shares was there before it
+            result[slot] = result[self.lowering.alias[slot]]
         return result
 
     def work_in_place(self) -> None:
         """Lets a kernel write over an input that nothing else reads: the result takes over the storage."""
         alias, units = self.lowering.alias, self.plan.units
+        if all(unit.mode == "fresh" for unit in units):
+            return
         readers: dict[int, set[int]] = defaultdict(set)  # storage -> nodes that read it
         members: dict[int, int] = defaultdict(int)  # storage -> number of slots
         holder: dict[int, int] = {}  # storage -> the slot whose value it holds now, where results took it over
@@ -101,44 +101,78 @@ class Memory:
     def _spec_of(self, slot: int) -> object:
         if slot in self.lowering.buffers:
             return self.lowering.buffers[slot]
-        makers = self.lowering.makers.get(slot, ())
-        return self.plan.units[makers[0]].spec if len(makers) == 1 else None
+        maker = self.lowering.maker[slot]
+        return self.plan.units[maker].spec if maker >= 0 else None
 
-    def release(self, tasks: list[Task], task_of: list[int]) -> None:
+    def release(self, tasks: Sequence[Task], task_of: Sequence[int]) -> None:
         """Says where each storage is freed, and predicts the peak."""
-        plan, buffers = self.plan, self.lowering.buffers
-        slots_of: dict[int, list[int]] = defaultdict(list)
-        for slot in range(plan.slots):
-            slots_of[self.root(slot)].append(slot)
+        roots, plan, buffers = self.roots(), self.plan, self.lowering.buffers
+        units = plan.units
+        first, last = [-1] * len(roots), [-1] * len(roots)  # storage -> the first and the last unit that touches it
         prepares: list[dict[int, object]] = [{} for _ in tasks]
+        for index, unit in enumerate(units):
+            for slot in unit.inputs:
+                last[roots[slot]] = index
+            storage = roots[unit.output]
+            last[storage] = index
+            if first[storage] < 0:  # nothing touches a storage before it is made
+                first[storage] = index
+            if unit.buffer >= 0:
+                storage = roots[unit.buffer]
+                last[storage] = index
+                if first[storage] < 0:
+                    first[storage] = index
+                prepares[task_of[index]][unit.buffer] = buffers[unit.buffer]
+        for storage in self.kept | self.outside:
+            last[storage] = -1
+        members = self._members(roots)
+        sharers = _sharers(plan, roots, task_of) if len(tasks) > 1 else {}
         releases: list[list[int]] = [[] for _ in tasks]
-        for storage, touching in self.touched().items():
-            if buffers:
-                for index in touching:
-                    slot = plan.units[index].buffer
-                    if slot >= 0:
-                        prepares[task_of[index]][slot] = buffers[slot]
-            if storage in self.kept or storage in self.outside:
+        for storage, index in enumerate(last):
+            if index < 0:
                 continue
-            maker = plan.units[touching[0]]  # nothing touches a storage before it is made
+            maker = units[first[storage]]
+            slots = members.get(storage) or (storage,)
             nbytes = buffers[storage].nbytes if storage in buffers else maker.bytes_made if maker.output == storage else 0
             owned = storage in buffers or (maker.mode == "take" and maker.output == storage)
             recycles = storage if owned and nbytes >= POOLED_BYTES else -1
-            owners = {0} if len(tasks) == 1 else {task_of[index] for index in touching}
-            slots = tuple(slots_of[storage])
-            if len(owners) == 1:
-                last = plan.units[touching[-1]]  # units of one task run in their order
-                last.frees += slots
-                if recycles >= 0:
-                    last.recycles += (recycles,)
+            if storage in sharers:
+                plan.storages[storage] = Storage(slots, nbytes, len(sharers[storage]), recycles)
+                for sharer in sharers[storage]:
+                    releases[sharer].append(storage)
             else:
-                plan.storages[storage] = Storage(slots, nbytes, len(owners), recycles)
-                for owner in owners:
-                    releases[owner].append(storage)
+                unit = units[index]  # units of one task run in their order
+                unit.frees += slots
+                if recycles >= 0:
+                    unit.recycles += (recycles,)
         for task, made, left in zip(tasks, prepares, releases, strict=True):
             task.prepares = tuple(made.items())
-            task.releases = tuple(sorted(left))
+            task.releases = tuple(left)
         plan.peak_bytes = predicted_peak(plan)
+
+    def _members(self, roots: Sequence[int]) -> dict[int, tuple[int, ...]]:
+        """Storage -> its slots, where it has several."""
+        result: dict[int, tuple[int, ...]] = {}
+        for slot in sorted(self.lowering.alias):
+            storage = roots[slot]
+            result[storage] = (*result.get(storage, (storage,)), slot)
+        return result
+
+
+def _sharers(plan: Plan, roots: Sequence[int], task_of: Sequence[int]) -> dict[int, set[int]]:
+    """Storage -> the tasks that touch it, where those are several."""
+    owner = [-1] * len(roots)
+    result: dict[int, set[int]] = {}
+    for task, unit in zip(task_of, plan.units, strict=True):
+        for slot in (*unit.inputs, unit.output, unit.buffer):
+            if slot < 0:
+                continue
+            storage = roots[slot]
+            if owner[storage] < 0:
+                owner[storage] = task
+            elif owner[storage] != task:
+                result.setdefault(storage, {owner[storage]}).add(task)
+    return result
 
 
 def predicted_peak(plan: Plan) -> int:
@@ -152,18 +186,20 @@ def predicted_peak(plan: Plan) -> int:
                 prepared.add(slot)
                 live += spec.nbytes
         present: dict[int, int] = {}
-        here = 0
+        here = most = 0
         for unit in task.units:
-            inside = max((body.peak_bytes for body in unit.bodies), default=0)  # its results are among them until it ends
-            task.peak_bytes = max(task.peak_bytes, here + inside)
-            if unit.bytes_made:
-                present[unit.output] = unit.bytes_made
-                here += unit.bytes_made
-                task.peak_bytes = max(task.peak_bytes, here)
+            if unit.bodies:  # their results are among them until they end
+                most = max(most, here + max(body.peak_bytes for body in unit.bodies))
+            made = unit.bytes_made
+            if made:
+                present[unit.output] = made
+                here += made
+                if here > most:
+                    most = here
             for slot in unit.frees:
                 here -= present.pop(slot, 0)
-        task.kept_bytes = here
-        peak = max(peak, live + task.peak_bytes)
+        task.peak_bytes, task.kept_bytes = most, here
+        peak = max(peak, live + most)
         live += here
         for storage in task.releases:
             sharers[storage] -= 1

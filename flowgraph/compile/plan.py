@@ -31,8 +31,8 @@ class Unit:
     cut      for a slice: which inputs are cut to ``rows`` too
     bodies   for a node that holds sub-graphs: the plan of each; ``kernel`` then takes a function for each before the arrays
     told     for inputs of which only the shape is used, and known, by position: that is part of ``kernel``
-    several  bytes of its results together where it makes several
     seconds  estimated
+    nbytes   of all that the kernel makes, where known; nothing for a view
     frees    slots whose last reader it is: emptied behind it; ``recycles``: those of them whose array goes back to the pool
     """
 
@@ -43,24 +43,22 @@ class Unit:
     device: str
     mode: str = "fresh"
     spec: Any = None
+    seconds: float = 0.0
+    told: Mapping[int, Any] = field(default_factory=lambda: _NONE_TOLD)
+    nbytes: int = 0
     reuse: int = 0
     buffer: int = -1
     rows: tuple[int, int] = (0, 0)
     read: tuple[int, int] = (0, 0)
     cut: tuple[bool, ...] = ()
     bodies: tuple[Plan, ...] = ()
-    told: Mapping[int, Any] = field(default_factory=lambda: _NONE_TOLD)
-    several: int = 0
-    seconds: float = 0.0
     frees: tuple[int, ...] = ()
     recycles: tuple[int, ...] = ()
 
     @property
     def bytes_made(self) -> int:
         """Bytes of memory that running it adds."""
-        if self.spec is None:
-            return self.several
-        return self.spec.nbytes if self.mode in ("fresh", "take") and not self.node.op.is_view else 0
+        return self.nbytes if self.mode == "fresh" or self.mode == "take" else 0
 
     def __str__(self) -> str:
         what = self.node.name

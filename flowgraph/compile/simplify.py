@@ -21,6 +21,7 @@ import numpy as np
 from ..devices import Device
 from ..graph import Node, Tensor
 from ..graph.spec import is_known
+from .kinds import frozen
 
 PASSES = ("algebra", "fold", "common")
 
@@ -121,13 +122,10 @@ def _key(found: Simplified, node: Node, inputs: Sequence[Tensor]) -> Any:
         else:
             parts.append(id(tensor))
     if node.attrs:
-        try:
-            attrs = tuple(node.attrs.items())
-            hash(attrs)
-        except TypeError:
+        attributes = frozen(node.attrs)
+        if attributes is None:
             return None
-        # 1, 1.0 and True are equal keys but may mean different nodes.
-        parts += [(name, type(value), value) for name, value in attrs]
+        parts.append(attributes)
     return tuple(parts)
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from heapq import heapify, heappop, heappush
 
+from .cost import CALL_SECONDS
+from .lower import Lowering
 from .plan import Plan, Task, Unit
 
 # A hand-over between threads costs 40-60 us; below this a unit is not worth one.
@@ -17,19 +19,20 @@ CHEAP_SECONDS = 50e-6
 HAND_OVER_SECONDS = 20e-6
 
 
-def form_tasks(plan: Plan, after: Sequence[set[int]], *, single: bool = False) -> list[int]:
+def form_tasks(plan: Plan, lowering: Lowering, *, single: bool = False) -> list[int]:
     """Fills ``plan.tasks`` and says for each unit which task it is in; with ``single``, all are in one."""
     units = plan.units
     if not units:
         return []
-    total = sum(unit.seconds for unit in units)
-    owner = [0] * len(units) if single else _merge_down(units, after)
+    total = sum([unit.seconds for unit in units])
+    if single or total < 4 * CHEAP_SECONDS or _is_mostly_calls(units, total):
+        return _one_task(plan, total)
+    after = lowering.waits()
+    owner = _merge_down(units, after)
     _merge_up(units, after, owner)
     order = _numbered(owner, after)
-    if len(order) * HAND_OVER_SECONDS > total / 2 or total < 4 * CHEAP_SECONDS:
-        # Handing tasks over would cost more than running side by side can save: one task, on the caller's thread.
-        plan.tasks = [Task(0, list(units), units[0].device, seconds=total, priority=total)]
-        return [0] * len(units)
+    if len(order) * HAND_OVER_SECONDS > total / 2:
+        return _one_task(plan, total)
     task_of = [order[task] for task in owner]
     tasks = [Task(index, [], units[0].device) for index in range(len(order))]
     waits: list[set[int]] = [set() for _ in tasks]
@@ -47,6 +50,20 @@ def form_tasks(plan: Plan, after: Sequence[set[int]], *, single: bool = False) -
             tasks[before].priority = max(tasks[before].priority, tasks[before].seconds + task.priority)
     plan.tasks = tasks
     return task_of
+
+
+def _one_task(plan: Plan, total: float) -> list[int]:
+    """Where handing tasks over would cost more than running side by side can save: one, on the caller's thread."""
+    plan.tasks = [Task(0, list(plan.units), plan.units[0].device, seconds=total, priority=total)]
+    return [0] * len(plan.units)
+
+
+def _is_mostly_calls(units: Sequence[Unit], total: float) -> bool:
+    """Whether most of the time goes into the calls, during which Python's lock is held: only the rest can run side by side."""
+    if total > len(units) * CHEAP_SECONDS:
+        return False
+    calls = CALL_SECONDS * sum([unit.spec is not None for unit in units])  # (what has no known size may take long)
+    return total - calls < total / 2
 
 
 def _merge_down(units: Sequence[Unit], after: Sequence[set[int]]) -> list[int]:

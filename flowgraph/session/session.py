@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..compile import PASSES, Plan, compile_plan
-from ..compile.lower import POOLED_BYTES
+from ..compile.kinds import POOLED_BYTES
 from ..devices import open_device
 from ..errors import (
     ArgumentError,

@@ -1,0 +1,119 @@
+"""Kinds: what nodes have in common that run one op with equal attributes on inputs of equal specs, decided once for all of them.
+
+Large graphs repeat few kinds. The rule behind it: what an op says of itself (`infer`, `passes`, `work`, `bind`) depends on the shapes and
+dtypes of its inputs and on its attributes, and on nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..devices import Device
+from ..graph import Node, Spec
+from ..graph.spec import is_known
+from .cost import estimated_seconds
+
+# Below this an array comes from the allocator's cache faster than from the pool.
+POOLED_BYTES = 16384
+
+
+class Kind:
+    """What is decided for a kind of node.
+
+    passes   whether the output is the first input itself, so that nothing runs
+    kernel   a function of the arrays; inputs of which only the shape counts, where that is known, are part of it
+    told     those inputs: position -> spec
+    spec     of the first output, None where a size is not known; ``codes``: the number of the spec of each output
+    mode     how a kernel that runs whole makes its result: see `Unit`
+    seconds  estimated; ``nbytes``: of all outputs together, where known; nothing for a view
+    """
+
+    __slots__ = ("codes", "kernel", "mode", "nbytes", "passes", "seconds", "spec", "told")
+
+    def __init__(self, node: Node, inputs: Sequence[Any], outputs: Sequence[Any], codes: tuple[int, ...], device: Device) -> None:
+        op = node.op
+        self.codes = codes
+        self.passes = op.passes(outputs[0], *inputs)
+        self.spec = Spec(outputs[0].shape, outputs[0].dtype) if is_known(outputs[0].shape) else None
+        told = () if op.bodies else op.shape_inputs
+        self.told = {i: inputs[i] for i in told if i < len(inputs) and is_known(inputs[i].shape)}
+        self.kernel = op.bind(device.xp, node.attrs)
+        if self.told:
+            self.kernel = _with_specs(self.kernel, self.told, len(inputs))
+        self.seconds = 0.0 if op.bodies else estimated_seconds(node, inputs)
+        made = [] if op.is_view else [Spec(output.shape, output.dtype).nbytes for output in outputs if is_known(output.shape)]
+        self.nbytes = sum(made)
+        is_pooled = op.takes_out and not op.is_view and len(outputs) == 1 and self.nbytes >= POOLED_BYTES
+        self.mode = "take" if is_pooled else "fresh"
+
+
+class Kinds:
+    """The kinds of one plan. Specs have small numbers here, so that finding a kind compares ints."""
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+        self.specs: list[Any] = []  # by their number
+        self._codes: dict[Any, int] = {}  # (shape, dtype) -> number
+        self._kinds: dict[Any, Kind] = {}
+
+    def code(self, spec: Any) -> int:
+        """The number of a spec."""
+        key = spec.shape, spec.dtype
+        code = self._codes.get(key)
+        if code is None:
+            code = self._codes[key] = len(self.specs)
+            self.specs.append(Spec(*key))
+        return code
+
+    def of(self, node: Node, inputs: Sequence[int], spec: Callable[[Any], Any]) -> Kind:
+        """The kind of a node.
+
+        inputs  the numbers of its inputs' specs
+        spec    the spec of one of its outputs
+        """
+        key: Any = (node.op, *inputs)
+        if node.attrs:
+            attributes = frozen(node.attrs)
+            key = None if attributes is None else (key, attributes)
+        kind = self._kinds.get(key)
+        if kind is None:
+            outputs = [spec(tensor) for tensor in node.outputs]
+            codes = tuple([self.code(output) for output in outputs])
+            kind = Kind(node, [self.specs[code] for code in inputs], outputs, codes, self.device)
+            if key is not None:
+                self._kinds[key] = kind
+        return kind
+
+
+def frozen(attrs: Mapping[str, Any]) -> Any:
+    """Attributes as a key: equal for attributes that mean the same. None where that cannot be told."""
+    try:
+        key = tuple([(name, _typed(value)) for name, value in attrs.items()])
+        hash(key)
+    except TypeError:
+        return None
+    return key
+
+
+def _typed(value: Any) -> Any:
+    # 1, 1.0 and True are equal keys but may mean different attributes, and so are 0.0 and -0.0.
+    kind = value.__class__
+    if kind is tuple:
+        return kind, *map(_typed, value)
+    return kind, repr(value) if isinstance(value, float | complex | np.generic) else value
+
+
+def _with_specs(kernel: Callable[..., Any], told: Mapping[int, Spec], count: int) -> Callable[..., Any]:
+    """``kernel`` with the specs in ``told`` put between the arrays."""
+    if min(told) == count - len(told):  # they stand last, as nearly always
+        tail = tuple(told.values())
+        return lambda *arrays, **out: kernel(*arrays, *tail, **out)
+
+    def call(*arrays: Any, **out: Any) -> Any:
+        rest = iter(arrays)
+        return kernel(*(told[i] if i in told else next(rest) for i in range(count)), **out)
+
+    return call
