@@ -68,6 +68,18 @@ def test_a_fed_tensor_hides_what_is_behind_it(x):
         np.testing.assert_array_equal(session.run(z, {y: np.ones((2, 3))}), -np.ones((2, 3)))
 
 
+@pytest.mark.parametrize("fed", [0, 1])
+def test_one_of_several_outputs_may_be_fed_and_the_others_are_computed(fed):
+    with fg.Graph() as graph:
+        x = fg.placeholder("x", (4,), "float64")
+        halves = fg.split(x, 2)
+        y = fg.concat(halves)
+    with fg.Session(graph, threads=1) as session:
+        expected = np.array([1.0, 2.0, 3.0, 4.0])
+        expected[2 * fed : 2 * fed + 2] = 7
+        np.testing.assert_array_equal(session.run(y, {x: np.array([1.0, 2.0, 3.0, 4.0]), halves[fed]: np.full(2, 7.0)}), expected)
+
+
 def test_what_reads_only_constants_is_computed_once_for_all_runs(x):
     y = x + fg.exp(fg.constant(np.zeros(3)) * 2)
     assert kernels(y, {x: (2, 3)}) == ["add"]

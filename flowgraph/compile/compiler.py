@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
+from operator import attrgetter
 
 from ..devices import Device
 from ..graph import Node, Shape, SubGraph, Tensor
@@ -35,11 +36,14 @@ def compile_plan(
     """
     fetched = {fetch.node if isinstance(fetch, Tensor) else fetch for fetch in fetches if fetch not in feeds or isinstance(fetch, Node)}
     nodes = needed_nodes(fetched, feeds)
+    ops = set(map(attrgetter("op"), nodes))  # few, so that what concerns none of the nodes is soon seen
     specs = specialise(nodes, feeds)
-    if any(node.op.shape_inputs for node in nodes):
+    if any(op.shape_inputs for op in ops):
         nodes = needed_nodes(fetched, feeds, specs)
-    check_updates(nodes)
-    nodes = one_of_twins(nodes)
+    if any(op.name == "assign" for op in ops):
+        check_updates(nodes)
+    if any(op.bodies for op in ops):
+        nodes = one_of_twins(nodes)
     simplified = simplify(nodes, specs, feeds, device, passes)
     nodes = still_needed(nodes, fetched, simplified, feeds)
     plan = Plan(nodes)
@@ -48,16 +52,7 @@ def compile_plan(
         plan.feeds.append((tensor, lowering.source(tensor)))
         plan.shapes.append(feeds[tensor])
     plan.notes += simplified.notes()
-    for node in nodes:
-        out = node.outputs[0] if node.outputs else None
-        if out in feeds:
-            continue
-        if out in simplified.same:
-            lowering.stand_in(node, simplified.same[out])
-        elif out in simplified.values:
-            lowering.known(node, simplified.values[out])
-        else:
-            lowering.lower(node)
+    lowering.lower(nodes, feeds, simplified)
     if lowering.unsized:
         plan.notes.append(f"{lowering.unsized} results have a size that only a run knows; times and bytes do not count it")
     plan.slots = len(lowering.codes)
@@ -83,25 +78,33 @@ def _compile_body(sub: SubGraph, shapes: Sequence[Shape], device: Device, passes
     )
 
 
-def still_needed(nodes: Sequence[Node], fetched: Collection[Node], simplified: Simplified, fed: Collection[Tensor]) -> list[Node]:
+def still_needed(nodes: list[Node], fetched: Collection[Node], simplified: Simplified, fed: Collection[Tensor]) -> list[Node]:
     """Prunes again: what nothing reads once the simplified nodes are gone."""
+    if not simplified.counts:
+        return nodes
     same, values = simplified.same, simplified.values
-    if not same and not values:
-        return list(nodes)
-    wanted = set(fetched)
+    given = {tensor.node for tensor in (*fed, *same, *values)}
+    wanted = bytearray(1 + max([node.id for node in nodes], default=0))
+    for node in fetched:
+        wanted[node.id] = 1
     result = []
     for node in reversed(nodes):
-        if node not in wanted:
+        if not wanted[node.id]:
             continue
         result.append(node)
-        out = node.outputs[0] if node.outputs else None
-        if out in same:
-            wanted.add(same[out].node)
-            continue
-        if out in values or out in fed:
-            continue
-        wanted.update(tensor.node for i, tensor in enumerate(node.inputs) if not _is_told(node, i, simplified))
-        wanted.update(node._context.control)
+        if node in given:
+            out = node.outputs[0]
+            if out in same:
+                wanted[same[out].node.id] = 1
+                continue
+            if out in values or all(tensor in fed for tensor in node.outputs):
+                continue
+        is_shape = node.op.shape_inputs
+        for position, tensor in enumerate(node.inputs):
+            if not (is_shape and _is_told(node, position, simplified)):
+                wanted[tensor.node.id] = 1
+        for before in node._context.control:
+            wanted[before.id] = 1
     result.reverse()
     return result
 

@@ -29,9 +29,10 @@ class Kind:
     spec     of the first output, None where a size is not known; ``codes``: the number of the spec of each output
     mode     how a kernel that runs whole makes its result: see `Unit`
     seconds  estimated; ``nbytes``: of all outputs together, where known; nothing for a view
+    is_plain whether it takes one kernel that makes one array of known size, and no more has to be thought of
     """
 
-    __slots__ = ("codes", "kernel", "mode", "nbytes", "passes", "seconds", "spec", "told")
+    __slots__ = ("codes", "is_plain", "kernel", "mode", "nbytes", "passes", "seconds", "spec", "told")
 
     def __init__(self, node: Node, inputs: Sequence[Any], outputs: Sequence[Any], codes: tuple[int, ...], device: Device) -> None:
         op = node.op
@@ -48,6 +49,8 @@ class Kind:
         self.nbytes = sum(made)
         is_pooled = op.takes_out and not op.is_view and len(outputs) == 1 and self.nbytes >= POOLED_BYTES
         self.mode = "take" if is_pooled else "fresh"
+        special = is_pooled or self.passes or op.bodies or op.is_view or op.shape_inputs or self.spec is None
+        self.is_plain = not special and len(outputs) == 1
 
 
 class Kinds:
@@ -68,7 +71,7 @@ class Kinds:
             self.specs.append(Spec(*key))
         return code
 
-    def of(self, node: Node, inputs: Sequence[int], spec: Callable[[Any], Any]) -> Kind:
+    def of(self, node: Node, inputs: tuple[int, ...], spec: Callable[[Any], Any]) -> Kind:
         """The kind of a node.
 
         inputs  the numbers of its inputs' specs

@@ -5,18 +5,19 @@ How a kernel is cut depends on shapes alone, never on the number of threads, so 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
 from ..devices import Device
 from ..errors import ArgumentError, FeedError
 from ..graph import Node, Shape, Spec, SubGraph, Tensor
-from ..graph.op import Slicing
+from ..graph.op import Op, Slicing
 from ..graph.report import where
 from ..graph.spec import format_spec
 from .kinds import Kind, Kinds
 from .plan import Plan, Unit
+from .simplify import Simplified
 
 # A kernel worth more than SLICE_SECONDS is cut into parts of about PART_SECONDS, at most MAX_PARTS of them; where its input is cut
 # already, from CHAIN_SECONDS on, so that a chain of kernels stays on one slice while it is in the cache.
@@ -40,6 +41,7 @@ class Lowering:
         self.plan, self.specs, self.device = plan, specs, device
         self.compile_body, self.is_body = compile_body, is_body
         self.kinds = Kinds(device)
+        self.plain: dict[Op, dict[tuple[int, ...], Kind]] = {}  # kinds of nodes that are one kernel: by op and the codes of the inputs
         self.slot: dict[Tensor, int] = {}
         self.alias: dict[int, int] = {}  # slot -> slot of the storage that it shares
         self.codes: list[int] = []  # of each slot the number of its spec among the kinds, -1 for what no node reads
@@ -49,6 +51,7 @@ class Lowering:
         self.after: dict[int, set[int]] = {}  # unit -> the units that it waits for, where those are not the makers of its inputs
         self.done: dict[int, tuple[int, ...]] = {}  # id of a node without output -> the units after which it counts as run
         self.buffers: dict[int, Spec] = {}  # slots that slices are written into
+        self.given: list[int] = []  # the units that write into an array that they are given: whole ("take") or rows of it
         self.unsized = 0  # kernels whose result has a size that only a run knows
         self.external: set[int] = set()  # slots whose memory is not the run's own
 
@@ -65,8 +68,41 @@ class Lowering:
     def spec(self, tensor: Tensor) -> Any:
         return self.specs.get(tensor, tensor)
 
-    def lower(self, node: Node) -> None:
-        """Adds the units of ``node``."""
+    def lower(self, nodes: Iterable[Node], feeds: Collection[Tensor], simplified: Simplified) -> None:
+        """Adds the units of ``nodes``, which come behind what they read."""
+        same, values = simplified.same, simplified.values
+        given = {tensor.node for tensor in (*feeds, *same, *values)}
+        slot, slot_of, code_of = self.slot, self.slot.__getitem__, self.codes.__getitem__
+        codes, maker, units, device = self.codes, self.maker, self.plan.units, self.device.name
+        for node in nodes:
+            if node in given:
+                out = node.outputs[0]
+                if out in same:
+                    slot[out] = slot[same[out]]
+                    continue
+                if out in values and out not in feeds:
+                    self.plan.constants.append((self.source(out), values[out]))
+                    continue
+                if all(tensor in feeds for tensor in node.outputs):
+                    continue
+            # Most nodes of a large graph are plain: one kernel, of a kind that was met before. This loop is what planning them costs.
+            kinds = self.plain.get(node.op)
+            context = node._context
+            if kinds is None or context.control or context.device or node.attrs:
+                self._lower(node)
+                continue
+            slots = tuple(map(slot_of, node.inputs))
+            kind = kinds.get(tuple(map(code_of, slots)))
+            if kind is None:
+                self._lower(node)
+                continue
+            output = slot[node.outputs[0]] = len(codes)
+            codes.append(kind.codes[0])
+            maker.append(len(units))
+            units.append(Unit(node, kind.kernel, slots, output, device, kind.mode, kind.spec, kind.seconds, kind.told, kind.nbytes))
+
+    def _lower(self, node: Node) -> None:
+        """Adds the units of any node."""
         context = node._context
         if context.device is not None and context.device != self.device.name:
             raise ArgumentError(
@@ -80,20 +116,26 @@ class Lowering:
             return
         if node.op.shape_inputs:  # what is told may have no slot
             slots = tuple([self.slot.get(tensor, -1) for tensor in node.inputs])
-            codes = [self.kinds.code(self.spec(tensor)) for tensor in node.inputs]
+            codes = tuple([self.kinds.code(self.spec(tensor)) for tensor in node.inputs])
         else:
             slots = tuple([self.slot[tensor] for tensor in node.inputs])
-            codes = [self.codes[slot] for slot in slots]
+            codes = tuple([self.codes[slot] for slot in slots])
         kind = self.kinds.of(node, codes, self.spec)
         control = frozenset(self._makers_of_nodes(context.control)) if context.control else _NOTHING
         if kind.passes and not control:
             self.slot[node.outputs[0]] = slots[0]
         elif node.op.bodies:
             self._lower_bodies(node, kind, slots, control)
-        elif kind.seconds > CHAIN_SECONDS and not self.is_body and (slicing := self._slicing(node, kind, slots, codes)) is not None:
-            self._lower_parts(node, kind, slots, slicing, control)
+        elif kind.seconds > CHAIN_SECONDS and not self.is_body:
+            slicing = self._slicing(node, kind, slots, codes)
+            if slicing is not None:
+                self._lower_parts(node, kind, slots, slicing, control)
+            else:
+                self._lower_whole(node, kind, slots, control)
         else:
             self._lower_whole(node, kind, slots, control)
+            if kind.is_plain and not (node.attrs or control):
+                self.plain.setdefault(node.op, {})[codes] = kind
 
     def makers(self, slot: int) -> tuple[int, ...]:
         """The units that fill a slot."""
@@ -146,16 +188,6 @@ class Lowering:
             units.update(self.makers(slot))
         self.done[node.id] = tuple(sorted(units))
 
-    # --- what need not be computed
-
-    def stand_in(self, node: Node, tensor: Tensor) -> None:
-        """``tensor`` has the value of ``node``."""
-        self.slot[node.outputs[0]] = self.slot[tensor]
-
-    def known(self, node: Node, value: Any) -> None:
-        """The value of ``node`` is known."""
-        self.plan.constants.append((self.source(node.outputs[0]), value))
-
     # --- sub-graphs
 
     def _lower_bodies(self, node: Node, kind: Kind, slots: tuple[int, ...], control: frozenset[int]) -> None:
@@ -180,6 +212,8 @@ class Lowering:
         """Adds a unit, which waits for the makers of its inputs or, if given, for ``after``."""
         index = len(self.plan.units)
         self.plan.units.append(unit)
+        if unit.mode != "fresh":
+            self.given.append(index)
         if after is not None:
             self.after[index] = after
         return index
@@ -198,6 +232,8 @@ class Lowering:
         arrays = slots if not kind.told else tuple([slot for i, slot in enumerate(slots) if i not in kind.told])
         unit = Unit(node, kind.kernel, arrays, output, self.device.name, kind.mode, kind.spec, kind.seconds, kind.told, kind.nbytes)
         self.plan.units.append(unit)
+        if kind.mode != "fresh":
+            self.given.append(index)
         if kind.spec is None:
             self.unsized += 1
         if control:
@@ -216,6 +252,8 @@ class Lowering:
         self.codes[unit.output] = -1
         unit.spec = None
         for position, (tensor, code) in enumerate(zip(node.outputs, kind.codes, strict=True)):
+            if tensor in self.slot:  # it is fed
+                continue
             index = self._add(Unit(node, itemgetter(position), (unit.output,), len(self.codes), self.device.name))
             part = self.slot[tensor] = self.new_slot(code, index)
             self.alias[part] = unit.output

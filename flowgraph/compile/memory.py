@@ -7,7 +7,7 @@ otherwise the tasks count down, and the last one frees it.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from .kinds import POOLED_BYTES
 from .lower import Lowering
@@ -39,7 +39,7 @@ class Memory:
     def work_in_place(self) -> None:
         """Lets a kernel write over an input that nothing else reads: the result takes over the storage."""
         alias, units = self.lowering.alias, self.plan.units
-        if all(unit.mode == "fresh" for unit in units):
+        if not self.lowering.given:
             return
         readers: dict[int, set[int]] = defaultdict(set)  # storage -> nodes that read it
         members: dict[int, int] = defaultdict(int)  # storage -> number of slots
@@ -48,7 +48,8 @@ class Memory:
             for slot in unit.inputs:
                 readers[self.root(slot)].add(unit.node.id)
             members[self.root(unit.output)] += 1
-        for unit in units:
+        for index in self.lowering.given:
+            unit = units[index]
             if unit.mode not in ("take", "part") or not unit.node.op.in_place or unit.buffer in unit.inputs:
                 continue  # (the other slices of a node that already works in place)
             for position, slot in enumerate(unit.inputs):
@@ -76,12 +77,12 @@ class Memory:
                         self.kept.add(storage)
                 else:
                     buffer = unit.buffer
-                    self._write_parts_into(unit.node.id, buffer, slot)
+                    self._write_parts_into(buffer, slot)
                     if unit.buffer == slot:  # who reads the result reads this storage from now on
                         readers[slot] = readers[buffer]
                 break
 
-    def _write_parts_into(self, node_id: int, buffer: int, target: int) -> None:
+    def _write_parts_into(self, buffer: int, target: int) -> None:
         """Makes all slices of a node write into the array of ``target`` rather than a buffer of their own."""
         lowering = self.lowering
         if target not in lowering.buffers:
@@ -89,9 +90,9 @@ class Memory:
         lowering.alias[buffer] = target
         if buffer in self.kept:
             self.kept.add(target)
-        for unit in self.plan.units:
-            if unit.node.id == node_id and unit.buffer == buffer:
-                unit.buffer = target
+        for index in lowering.given:
+            if self.plan.units[index].buffer == buffer:
+                self.plan.units[index].buffer = target
         for unit in self.plan.units:
             unit.inputs = tuple(target if slot == buffer else slot for slot in unit.inputs)
         self.plan.fetches = [target if slot == buffer else slot for slot in self.plan.fetches]
@@ -106,49 +107,55 @@ class Memory:
 
     def release(self, tasks: Sequence[Task], task_of: Sequence[int]) -> None:
         """Says where each storage is freed, and predicts the peak."""
-        roots, plan, buffers = self.roots(), self.plan, self.lowering.buffers
-        units = plan.units
-        first, last = [-1] * len(roots), [-1] * len(roots)  # storage -> the first and the last unit that touches it
-        prepares: list[dict[int, object]] = [{} for _ in tasks]
-        for index, unit in enumerate(units):
-            for slot in unit.inputs:
-                last[roots[slot]] = index
-            storage = roots[unit.output]
-            last[storage] = index
-            if first[storage] < 0:  # nothing touches a storage before it is made
-                first[storage] = index
-            if unit.buffer >= 0:
-                storage = roots[unit.buffer]
-                last[storage] = index
-                if first[storage] < 0:
-                    first[storage] = index
-                prepares[task_of[index]][unit.buffer] = buffers[unit.buffer]
-        for storage in self.kept | self.outside:
-            last[storage] = -1
+        plan, units, roots = self.plan, self.plan.units, self.roots()
+        owned = self._owned(roots)
         members = self._members(roots)
-        sharers = _sharers(plan, roots, task_of) if len(tasks) > 1 else {}
-        releases: list[list[int]] = [[] for _ in tasks]
-        for storage, index in enumerate(last):
-            if index < 0:
-                continue
-            maker = units[first[storage]]
-            slots = members.get(storage) or (storage,)
-            nbytes = buffers[storage].nbytes if storage in buffers else maker.bytes_made if maker.output == storage else 0
-            owned = storage in buffers or (maker.mode == "take" and maker.output == storage)
-            recycles = storage if owned and nbytes >= POOLED_BYTES else -1
-            if storage in sharers:
-                plan.storages[storage] = Storage(slots, nbytes, len(sharers[storage]), recycles)
-                for sharer in sharers[storage]:
-                    releases[sharer].append(storage)
-            else:
-                unit = units[index]  # units of one task run in their order
-                unit.frees += slots
-                if recycles >= 0:
-                    unit.recycles += (recycles,)
-        for task, made, left in zip(tasks, prepares, releases, strict=True):
-            task.prepares = tuple(made.items())
-            task.releases = tuple(left)
+        settled = bytearray(plan.slots)  # storages whose end is known, or not for the run to decide
+        for storage in self.kept | self.outside:
+            settled[storage] = 1
+        if len(tasks) > 1:
+            self._share(roots, task_of, members, owned, settled)
+        for unit in reversed(units):
+            for slot in (*unit.inputs, unit.output) if unit.buffer < 0 else (*unit.inputs, unit.output, unit.buffer):
+                storage = roots[slot]
+                if settled[storage]:
+                    continue
+                settled[storage] = 1  # seen from the end, this is the last unit that touches it; those of one task run in their order
+                unit.frees += members.get(storage) or (storage,)
+                if storage in owned:
+                    unit.recycles += (storage,)
+        for index in self.lowering.given:
+            buffer = units[index].buffer
+            if buffer >= 0:
+                task = tasks[task_of[index]]
+                if all(slot != buffer for slot, _ in task.prepares):
+                    task.prepares += ((buffer, self.lowering.buffers[buffer]),)
         plan.peak_bytes = predicted_peak(plan)
+
+    def _owned(self, roots: Sequence[int]) -> set[int]:
+        """The storages whose arrays are the pool's."""
+        units, buffers = self.plan.units, self.lowering.buffers
+        taken = [units[index].output for index in self.lowering.given if units[index].mode == "take"]
+        return {storage for storage in taken if roots[storage] == storage} | {
+            slot for slot, spec in buffers.items() if spec.nbytes >= POOLED_BYTES
+        }
+
+    def _share(
+        self, roots: Sequence[int], task_of: Sequence[int], members: Mapping[int, tuple[int, ...]], owned: set[int], settled: bytearray
+    ) -> None:
+        """Settles the storages that several tasks touch: the last of these frees it."""
+        plan, buffers, maker = self.plan, self.lowering.buffers, self.lowering.maker
+        for storage, sharers in sorted(_sharers(plan, roots, task_of).items()):
+            if settled[storage]:
+                continue
+            settled[storage] = 1
+            if storage in buffers:
+                nbytes = buffers[storage].nbytes
+            else:
+                nbytes = plan.units[maker[storage]].bytes_made if maker[storage] >= 0 else 0
+            plan.storages[storage] = Storage(members.get(storage) or (storage,), nbytes, len(sharers), storage if storage in owned else -1)
+            for task in sharers:
+                plan.tasks[task].releases += (storage,)
 
     def _members(self, roots: Sequence[int]) -> dict[int, tuple[int, ...]]:
         """Storage -> its slots, where it has several."""
@@ -180,24 +187,23 @@ def predicted_peak(plan: Plan) -> int:
     live = peak = 0
     sharers = {storage: entry.sharers for storage, entry in plan.storages.items()}
     prepared: set[int] = set()
+    made = [0] * plan.slots  # bytes in each slot
     for task in plan.tasks:
         for slot, spec in task.prepares:
             if slot not in prepared:
                 prepared.add(slot)
                 live += spec.nbytes
-        present: dict[int, int] = {}
         here = most = 0
         for unit in task.units:
             if unit.bodies:  # their results are among them until they end
                 most = max(most, here + max(body.peak_bytes for body in unit.bodies))
-            made = unit.bytes_made
-            if made:
-                present[unit.output] = made
-                here += made
+            if unit.mode == "fresh" or unit.mode == "take":
+                made[unit.output] = unit.nbytes
+                here += unit.nbytes
                 if here > most:
                     most = here
             for slot in unit.frees:
-                here -= present.pop(slot, 0)
+                here -= made[slot]
         task.peak_bytes, task.kept_bytes = most, here
         peak = max(peak, live + most)
         live += here

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -71,30 +72,42 @@ def simplify(
     found = Simplified(specs, fed)
     if not passes:
         return found
-    ordered = {before for node in nodes for before in node._context.control}  # they keep their place: others wait for them
+    ordered = {before for context in set(map(attrgetter("_context"), nodes)) for before in context.control}  # others wait for them
+    values, same, seen = found.values, found.same, found._seen
+    reads_none_of_them = values.keys().isdisjoint
+    algebra, fold, common = (name in passes for name in PASSES)
     for node in nodes:
-        if len(node.outputs) != 1 or node.outputs[0] in fed:
+        op = node.op
+        if op.is_stateful or op.bodies or len(node.outputs) != 1 or node.outputs[0] in fed:
             continue
         out = node.outputs[0]
-        if node.op.name == "constant":
-            found.values[out] = node.attrs["value"]
-            if "common" in passes:
+        if op.name == "constant":
+            values[out] = node.attrs["value"]
+            if common:
                 _merge(found, node, out, ())
             continue
-        if node.op.is_stateful or node.op.bodies or node._context.control or node in ordered:
-            continue
-        inputs = [found.same.get(tensor, tensor) for tensor in node.inputs]
-        if "algebra" in passes:
-            rule = RULES.get(node.op.name)
-            target = None if rule is None else rule(found, node, *inputs)
+        if node._context.control or node in ordered:
+            continue  # they keep their place
+        inputs = [same.get(tensor, tensor) for tensor in node.inputs] if same else node.inputs
+        is_plain = reads_none_of_them(inputs)
+        rule = RULES.get(op.name) if algebra else None
+        if rule is not None and not (is_plain and rule in BY_CONSTANTS):
+            target = rule(found, node, *inputs)
             if target is not None and _alike(found.spec(target), found.spec(out)):
-                found.same[out] = found.same.get(target, target)
+                same[out] = same.get(target, target)
                 found.counts["algebra"] += 1
                 continue
-        if "fold" in passes and _fold(found, node, inputs, device):
+        if fold and not (is_plain and inputs and not op.shape_inputs) and _fold(found, node, inputs, device):
             continue
-        if "common" in passes:
+        if not common:
+            continue
+        if node.attrs or op.shape_inputs or node._context.device:
             _merge(found, node, out, inputs)
+        else:
+            first = seen.setdefault((op, *map(id, inputs)), out)
+            if first is not out:
+                same[out] = first
+                found.counts["common"] += 1
     return found
 
 
@@ -111,22 +124,20 @@ def _merge(found: Simplified, node: Node, out: Tensor, inputs: Sequence[Tensor])
 
 def _key(found: Simplified, node: Node, inputs: Sequence[Tensor]) -> Any:
     """Equal for nodes that compute the same; None where that cannot be told."""
-    if node.op.name == "constant":
+    op = node.op
+    if op.name == "constant":
         value = node.attrs["value"]
         return ("constant", value.dtype, value.shape, value.tobytes()) if value.nbytes <= 1024 else None
-    parts: list[Any] = [node.op, node._context.device]
-    for position, tensor in enumerate(inputs):
-        spec = found.spec(tensor)
-        if position in node.op.shape_inputs and is_known(spec.shape):
-            parts.append((spec.shape, spec.dtype))
-        else:
-            parts.append(id(tensor))
-    if node.attrs:
-        attributes = frozen(node.attrs)
-        if attributes is None:
-            return None
-        parts.append(attributes)
-    return tuple(parts)
+    if not op.shape_inputs:
+        parts: tuple[Any, ...] = (op, node._context.device, *map(id, inputs))
+    else:
+        specs = [found.spec(tensor) for tensor in inputs]
+        told = [(spec.shape, spec.dtype) if i in op.shape_inputs and is_known(spec.shape) else None for i, spec in enumerate(specs)]
+        parts = (op, node._context.device, *[spec or id(tensor) for spec, tensor in zip(told, inputs, strict=True)])
+    if not node.attrs:
+        return parts
+    attributes = frozen(node.attrs)
+    return None if attributes is None else (parts, attributes)
 
 
 def _fold(found: Simplified, node: Node, inputs: Sequence[Tensor], device: Device) -> bool:
@@ -236,3 +247,5 @@ RULES: dict[str, Callable[..., Tensor | None]] = {
     "minimum": _either,
     "where": _either,
 }
+# Those that only find something where an input is a constant.
+BY_CONSTANTS = frozenset({_product, _sum, _difference, _by_one})
