@@ -117,6 +117,36 @@ def test_the_source_shows_the_kernels_and_the_users_lines(toy):
     compile(text, "toy", "exec")
 
 
+def test_a_small_kernel_writes_over_an_input_that_dies_in_it_and_over_nothing_else():
+    with fg.Graph() as graph:
+        x = fg.placeholder("x", (3,), "float64")
+        fetched = x * x
+        y = (fetched + x) * x
+        viewed = fg.exp(x)
+        z = viewed[::-1] - (viewed + x)
+    with fg.Session(graph, threads=1) as session:
+        call = session.function([x], [fetched, y, z])
+        value = np.array([1.0, 2.0, -3.0])
+        for _ in range(3):
+            results = call(value)
+            for have, want in zip(
+                results, [value**2, (value**2 + value) * value, np.exp(value)[::-1] - (np.exp(value) + value)], strict=True
+            ):
+                np.testing.assert_array_equal(have, want)
+        np.testing.assert_array_equal(value, [1, 2, -3])
+    calls = [line.partition("#")[0].strip() for line in call.source().splitlines()]
+    assert [line for line in calls if line.startswith("s") and line[1].isdigit()] == [
+        "s0 = a0",
+        "s1 = s0 * s0",  # it is fetched
+        "s2 = s1 + s0",
+        "s3 = multiply(s2, s0, s2)",
+        "s4 = exp(s0)",
+        "s5 = getitem(s4)",  # a view of s4
+        "s6 = s4 + s0",
+        "s7 = subtract(s5, s6, s6)",
+    ]
+
+
 def test_the_text_of_a_program_goes_with_it():
     with fg.Graph() as graph:
         x = fg.placeholder("x", (), "float64")

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from ..graph.spec import format_spec
 from .plan import Plan, Unit
 
@@ -65,6 +67,13 @@ class Writer:
         self.constants = {slot for slot, _ in plan.constants}
         # A slice has an output slot to which nothing is ever bound, since the buffer holds the result.
         self.unbound = self.constants | {unit.output for unit in plan.units if unit.mode in ("part", "partial")}
+        # What a kernel that is not a view makes is an array of its own; where nothing is a view of it, the last reader may write over it.
+        viewed = {unit.inputs[0] for unit in plan.units if unit.inputs and (unit.node.op.is_view or len(unit.node.outputs) > 1)}
+        self.own = {
+            unit.output: unit.spec
+            for unit in plan.units
+            if unit.mode == "fresh" and unit.spec is not None and unit.spec.shape and not unit.node.op.is_view and unit.output not in viewed
+        }
 
     def name(self, slot: int) -> str:
         if self.is_local(slot):
@@ -92,15 +101,27 @@ class Writer:
 
     def _call(self, unit: Unit, names: Sequence[str]) -> str:
         symbol = getattr(unit.node.op, "symbol", None)
+        over = self._written_over(unit)
+        if over is not None:
+            return f"{self._kernel(unit)}({', '.join([*names, self.name(over)])})"
         if unit.mode == "fresh" and symbol is not None and unit.spec is not None and unit.spec.dtype.kind == "f":
             return f"{names[0]} {symbol} {names[1]}" if len(names) == 2 else f"{symbol}{names[0]}"
         kernel = self._kernel(unit)
         if unit.mode == "take":
             take = self.source.takes.setdefault(unit.spec, f"take_{len(self.source.takes)}")
-            names = [*names, f"out={take}()"]
+            names = [*names, _out(unit, f"{take}()")]
         elif unit.mode == "reuse":
-            names = [*names, f"out={names[unit.reuse]}"]
+            names = [*names, _out(unit, names[unit.reuse])]
         return f"{kernel}({', '.join(names)})"
+
+    def _written_over(self, unit: Unit) -> int | None:
+        """An input that dies in a small kernel and may hold its result: a new array would cost more than the arithmetic."""
+        if unit.mode != "fresh" or not unit.node.op.in_place or not _takes_out_by_position(unit):
+            return None
+        for slot in unit.inputs:
+            if slot in unit.frees and self.own.get(slot) == unit.spec and self.is_local(slot):
+                return slot
+        return None
 
     def _kernel(self, unit: Unit) -> str:
         names, kernels = self.source.names, self.source.kernels
@@ -116,6 +137,17 @@ class Writer:
             names[key] = name
             kernels[name] = unit
         return names[key]
+
+
+def _takes_out_by_position(unit: Unit) -> bool:
+    """Whether the kernel takes behind its inputs the array that it writes to. A ufunc does, but for two that are about to lose it."""
+    kernel = unit.kernel
+    return isinstance(kernel, np.ufunc) and len(unit.inputs) == kernel.nin and kernel not in (np.maximum, np.minimum)
+
+
+def _out(unit: Unit, name: str) -> str:
+    """The argument that says where a kernel writes: by position a ufunc takes 0.15 us for 16 numbers, by name 0.2, as for a new array."""
+    return name if _takes_out_by_position(unit) else f"out={name}"
 
 
 def task_sources(plan: Plan) -> Source:
