@@ -10,6 +10,7 @@ from operator import attrgetter
 from ..devices import Device
 from ..graph import Node, Shape, SubGraph, Tensor
 from ..graph.spec import is_known
+from .columns import LARGE, columns_of, wanted_nodes
 from .lower import Lowering
 from .memory import Memory
 from .needed import needed_nodes
@@ -84,6 +85,10 @@ def still_needed(nodes: list[Node], fetched: Collection[Node], simplified: Simpl
         return nodes
     same, values = simplified.same, simplified.values
     given = {tensor.node for tensor in (*fed, *same, *values)}
+    if len(nodes) >= LARGE and not any(node.op.shape_inputs for node in nodes):
+        found = _by_columns(nodes, fetched, given, simplified, fed)
+        if found is not None:
+            return found
     wanted = bytearray(1 + max([node.id for node in nodes], default=0))
     for node in fetched:
         wanted[node.id] = 1
@@ -107,6 +112,21 @@ def still_needed(nodes: list[Node], fetched: Collection[Node], simplified: Simpl
             wanted[before.id] = 1
     result.reverse()
     return result
+
+
+def _by_columns(
+    nodes: list[Node], fetched: Collection[Node], given: set[Node], simplified: Simplified, fed: Collection[Tensor]
+) -> list[Node] | None:
+    """The same for a large graph in which no input is used for its shape alone; None where that does not pay."""
+    same, values = simplified.same, simplified.values
+    stopped = [node for node in given if node.outputs[0] in same or node.outputs[0] in values or all(out in fed for out in node.outputs)]
+    size = nodes[-1].id + 1
+    edges = [(tensor.node.id, target.node.id) for tensor, target in same.items()]
+    mask = wanted_nodes(columns_of(nodes[0].graph), size, [node.id for node in fetched], [n.id for n in stopped if n.id < size], edges)
+    if mask is None:
+        return None
+    wanted = mask.tobytes()
+    return [node for node in nodes if wanted[node.id]]
 
 
 def _is_told(node: Node, position: int, simplified: Simplified) -> bool:

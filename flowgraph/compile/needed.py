@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from itertools import compress
 from typing import Any
 
-from ..graph import Node, Tensor
+from ..graph import Graph, Node, Tensor
 from ..graph.spec import is_known
+from .columns import LARGE, columns_of, wanted_nodes
 
 
 def needed_nodes(fetched: Collection[Node], fed: Collection[Tensor], specs: Mapping[Tensor, Any] | None = None) -> list[Node]:
@@ -18,6 +20,10 @@ def needed_nodes(fetched: Collection[Node], fed: Collection[Tensor], specs: Mapp
         return []
     graph = next(iter(fetched)).graph
     last = max(node.id for node in fetched)
+    if specs is None and last >= LARGE:
+        found = _by_columns(graph, last + 1, fetched, {tensor.node for tensor in fed}, fed)
+        if found is not None:
+            return found
     wanted = bytearray(last + 1)
     for node in fetched:
         wanted[node.id] = 1
@@ -39,3 +45,16 @@ def needed_nodes(fetched: Collection[Node], fed: Collection[Tensor], specs: Mapp
             wanted[before.id] = 1
     result.reverse()
     return result
+
+
+def _by_columns(graph: Graph, size: int, fetched: Collection[Node], given: set[Node], fed: Collection[Tensor]) -> list[Node] | None:
+    """The same for a large graph; None where that does not pay, or cannot be seen from nodes alone."""
+    given = given - set(fetched)
+    if not all(tensor in fed for node in given for tensor in node.outputs):
+        return None
+    ids = [node.id for node in given if node.id < size]
+    mask = wanted_nodes(columns_of(graph), size, [node.id for node in fetched], ids)
+    if mask is None:
+        return None
+    mask[ids] = False
+    return list(compress(graph.nodes, mask.tobytes()))

@@ -21,8 +21,10 @@ import numpy as np
 
 from ..devices import Device
 from ..graph import Node, Tensor
+from ..graph.op import Op
 from ..graph.spec import is_known
 from .kinds import frozen
+from .suspects import suspects_among
 
 PASSES = ("algebra", "fold", "common")
 
@@ -73,58 +75,77 @@ def simplify(
     if not passes:
         return found
     ordered = {before for context in set(map(attrgetter("_context"), nodes)) for before in context.control}  # others wait for them
-    values, same, seen = found.values, found.same, found._seen
-    reads_none_of_them = values.keys().isdisjoint
+    values, same = found.values, found.same
+    reads_none_of = values.keys().isdisjoint
     algebra, fold, common = (name in passes for name in PASSES)
-    for node in nodes:
+
+    def keeps_its_place(node: Node) -> bool:
         op = node.op
-        if op.is_stateful or op.bodies or len(node.outputs) != 1 or node.outputs[0] in fed:
-            continue
-        out = node.outputs[0]
-        if op.name == "constant":
-            values[out] = node.attrs["value"]
+        is_one = len(node.outputs) == 1 and node.outputs[0] not in fed
+        return bool(op.is_stateful or op.bodies or not is_one or node._context.control or node in ordered)
+
+    suspects = suspects_among(nodes, _is_suspect, _is_constant)
+    for node in suspects:
+        op = node.op
+        if op.name == "constant" and node.outputs[0] not in fed:
+            values[node.outputs[0]] = node.attrs["value"]
             if common:
-                _merge(found, node, out, ())
+                _merge(found, node, ())
             continue
-        if node._context.control or node in ordered:
-            continue  # they keep their place
-        inputs = [same.get(tensor, tensor) for tensor in node.inputs] if same else node.inputs
-        is_plain = reads_none_of_them(inputs)
+        if keeps_its_place(node):
+            continue
+        out, inputs = node.outputs[0], node.inputs
+        if same and not same.keys().isdisjoint(inputs):
+            inputs = tuple([same.get(tensor, tensor) for tensor in inputs])
+            if common:
+                for other in suspects.partners(inputs):
+                    if not keeps_its_place(other):
+                        _merge(found, other, other.inputs)
+        is_plain = reads_none_of(inputs)
         rule = RULES.get(op.name) if algebra else None
         if rule is not None and not (is_plain and rule in BY_CONSTANTS):
             target = rule(found, node, *inputs)
             if target is not None and _alike(found.spec(target), found.spec(out)):
                 same[out] = same.get(target, target)
                 found.counts["algebra"] += 1
+                suspects.changed(node)
                 continue
-        if fold and not (is_plain and inputs and not op.shape_inputs) and _fold(found, node, inputs, device):
-            continue
-        if not common:
-            continue
-        if node.attrs or op.shape_inputs or node._context.device:
-            _merge(found, node, out, inputs)
-        else:
-            first = seen.setdefault((op, *map(id, inputs)), out)
-            if first is not out:
-                same[out] = first
-                found.counts["common"] += 1
+        is_known = fold and not (is_plain and inputs and not op.shape_inputs) and _fold(found, node, inputs, device)
+        if is_known or (common and _merge(found, node, inputs)):
+            suspects.changed(node)
     return found
 
 
-def _merge(found: Simplified, node: Node, out: Tensor, inputs: Sequence[Tensor]) -> None:
+def _is_constant(op: Op) -> bool:
+    return op.name == "constant"
+
+
+def _is_suspect(op: Op) -> bool:
+    """Whether a node of ``op`` may be simplified although no input is a constant, and it reads nothing twice."""
+    rule = RULES.get(op.name)
+    return bool(op.name == "constant" or op.shape_inputs or not (rule is None or rule in BY_CONSTANTS or rule is _either))
+
+
+def _merge(found: Simplified, node: Node, inputs: Sequence[Tensor]) -> bool:
+    """Notes what ``node`` computes; whether another node computes the same already, which then stands in for it."""
     key = _key(found, node, inputs)
     if key is None:
-        return
+        return False
+    out = node.outputs[0]
     first = found._seen.setdefault(key, out)
-    if first is not out:
-        found.same[out] = first
-        if node.op.name != "constant":
-            found.counts["common"] += 1
+    if first is out:
+        return False
+    found.same[out] = first
+    if node.op.name != "constant":
+        found.counts["common"] += 1
+    return True
 
 
 def _key(found: Simplified, node: Node, inputs: Sequence[Tensor]) -> Any:
     """Equal for nodes that compute the same; None where that cannot be told."""
     op = node.op
+    if not (node.attrs or op.shape_inputs):
+        return op, node._context.device, *map(id, inputs)
     if op.name == "constant":
         value = node.attrs["value"]
         return ("constant", value.dtype, value.shape, value.tobytes()) if value.nbytes <= 1024 else None

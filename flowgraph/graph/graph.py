@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 
 
 class Rarely:
-    """Makes full garbage collections rare while it is entered (``with Graph()``, planning); young objects are collected as ever.
+    """Makes garbage collections rare while it is entered (``with Graph()``, planning): full ones, and those of young objects.
 
     Nodes are made by the hundred thousand and none is garbage, yet each full collection visits all of them: without this, a
-    million nodes take up to twice as long to build. The user's thresholds come back when the last block is left.
+    million nodes take up to twice as long to build. The user's thresholds come back when the last block is left; one of 0, which
+    turns collections off, stays.
     """
 
     def __init__(self) -> None:
@@ -39,7 +40,8 @@ class Rarely:
         with self._lock:
             if self._depth == 0:
                 self._thresholds = gc.get_threshold()
-                gc.set_threshold(*self._thresholds[:2], max(self._thresholds[2], 1000))
+                young, middle, old = self._thresholds
+                gc.set_threshold(young and max(young, 10_000), middle, max(old, 1000))
             self._depth += 1
 
     def __exit__(self, *exc: Any) -> None:

@@ -1,0 +1,146 @@
+"""Columns: the nodes of a graph as columns of numbers, which NumPy goes through far faster than Python goes through objects.
+
+They are kept with the graph and extended as it grows. Passes ask them which nodes of a large graph they can leave alone.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from operator import attrgetter
+from typing import Any
+
+import numpy as np
+
+from ..graph import Graph, Node
+
+Numbers = np.ndarray[Any, np.dtype[Any]]
+
+# Below this number of nodes, passes go through the objects: setting out the columns takes as long.
+LARGE = 2000
+
+# Unneeded nodes are left out layer by layer: so many layers at most.
+_ROUNDS = 16
+
+# Odd, with bits all over: products with them spread numbers over 64 bits.
+_SPREAD = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)
+_HASHED_INPUTS = 4
+
+
+class Columns:
+    """What the nodes of a graph read.
+
+    count    number of nodes
+    readers  for each edge the id of the node that reads, ascending
+    makers   for each edge the id of the node that is read
+    control  (reader, what it waits for)
+    ops      for each node the place of its op in ``table``
+    hashes   for each node a number: equal for nodes of one op that read the same nodes, and for hardly any others
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.table: dict[Any, int] = _Places()
+        self.readers = self.makers = np.empty(0, np.int32)
+        self.ops = np.empty(0, np.int32)
+        self.hashes = np.empty(0, np.uint64)
+        self.control: list[tuple[int, int]] = []
+        self._by_maker: tuple[Numbers, Numbers] | None = None
+        self._lock = threading.Lock()  # guards the growing
+
+    def grow(self, nodes: Sequence[Node]) -> None:
+        """Takes in the nodes of ``nodes`` that are new."""
+        with self._lock:
+            first, nodes = self.count, nodes[self.count :]
+            if not nodes:
+                return
+            inputs = list(map(attrgetter("inputs"), nodes))
+            lengths = np.fromiter(map(len, inputs), np.int32, len(nodes))
+            makers = np.array([tensor.node.id for tensor in chain.from_iterable(inputs)], np.int32)
+            ops = np.fromiter(map(self.table.__getitem__, map(attrgetter("op"), nodes)), np.int32, len(nodes))
+            self.hashes = np.concatenate([self.hashes, _hashes(ops, lengths, makers)])
+            self.readers = np.concatenate([self.readers, np.repeat(np.arange(first, first + len(nodes), dtype=np.int32), lengths)])
+            self.makers = np.concatenate([self.makers, makers])
+            self.ops = np.concatenate([self.ops, ops])
+            for number, context in enumerate(map(attrgetter("_context"), nodes), first):
+                if context.control:
+                    self.control += [(number, before.id) for before in context.control]
+            self._by_maker = None
+            self.count = first + len(nodes)
+
+    def readers_of(self, node_id: int) -> list[int]:
+        """The ids of the nodes that read an output of a node, ascending."""
+        readers, bounds = self._sorted_by_maker()
+        return readers[bounds[node_id] : bounds[node_id + 1]].tolist()  # type: ignore[no-any-return]
+
+    def readers_count(self, node_id: int) -> int:
+        """How many edges leave a node."""
+        _, bounds = self._sorted_by_maker()
+        return int(bounds[node_id + 1] - bounds[node_id])
+
+    def _sorted_by_maker(self) -> tuple[Numbers, Numbers]:
+        """The readers by what they read, and where in them those of each node begin."""
+        if self._by_maker is None:
+            order = np.argsort(self.makers, kind="stable")
+            bounds = np.concatenate([[0], np.cumsum(np.bincount(self.makers, minlength=self.count))])
+            self._by_maker = self.readers[order], bounds
+        return self._by_maker
+
+
+def wanted_nodes(
+    columns: Columns, size: int, fetched: Iterable[int], given: Iterable[int], added: Sequence[tuple[int, int]] = ()
+) -> Numbers | None:
+    """Which of the first ``size`` nodes are needed, as booleans; None where that is quicker found from node to node.
+
+    fetched  ids of the nodes that are asked for
+    given    ids of those whose inputs are not needed
+    added    (reader, what it reads): edges besides those of the graph
+    """
+    asked = np.zeros(size, bool)
+    asked[list(fetched)] = True
+    reads = np.ones(size, bool)
+    reads[list(given)] = False
+    end = np.searchsorted(columns.readers, size)
+    readers, makers = columns.readers[:end], columns.makers[:end]
+    control = np.array([edge for edge in columns.control if edge[0] < size], np.int64).reshape(-1, 2)
+    more = np.array(added, np.int64).reshape(-1, 2)
+    result = np.ones(size, bool)
+    # Inputs have smaller ids, so that all are needed if each is read. Where some are not, they are left out, then what only they read...
+    for _ in range(_ROUNDS):
+        counts = result & reads
+        read = asked.copy()
+        read[makers[counts[readers]]] = True
+        read[control[counts[control[:, 0]], 1]] = True
+        read[more[result[more[:, 0]], 1]] = True
+        if not (result & ~read).any():
+            return result
+        result &= read
+    return None
+
+
+class _Places(dict[Any, int]):
+    """Key -> its place among the keys, in the order in which they were first asked for."""
+
+    def __missing__(self, key: Any) -> int:
+        place = self[key] = len(self)
+        return place
+
+
+def columns_of(graph: Graph) -> Columns:
+    """The columns of all nodes that ``graph`` has now."""
+    columns: Columns = graph.memo.setdefault("columns", Columns())
+    columns.grow(graph.nodes)
+    return columns
+
+
+def _hashes(ops: Numbers, lengths: Numbers, makers: Numbers) -> Numbers:
+    """Of ops and inputs in their order. Of many inputs only the first count."""
+    result = (ops.astype(np.uint64) + np.uint64(1)) * _SPREAD[0]
+    starts = np.cumsum(lengths) - lengths
+    for position in range(min(_HASHED_INPUTS, int(lengths.max(initial=0)))):
+        rows = np.nonzero(lengths > position)[0]
+        made = makers[starts[rows] + position].astype(np.uint64)
+        mixed = (result[rows] ^ made) * _SPREAD[1]
+        result[rows] = mixed ^ (mixed >> np.uint64(29))
+    return result

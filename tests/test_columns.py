@@ -1,0 +1,90 @@
+"""Columns: large graphs are looked through as arrays of numbers, and their plans are those that a walk from node to node gives."""
+
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import flowgraph as fg
+from flowgraph.compile import compiler, needed, suspects
+from flowgraph.compile.columns import columns_of
+
+OPERATIONS: list[Any] = [
+    *(fg.add, fg.multiply, fg.subtract, fg.maximum, fg.divide),
+    lambda a, b: -b,
+    lambda a, b: b * 1,
+    lambda a, b: fg.exp(a),
+    lambda a, b: fg.reshape(b, (3,)),
+    lambda a, b: fg.zeros_like(a),
+]
+
+
+def some_graph(seed, size=60):
+    """A graph with constants, repeated nodes, nodes that do nothing, and nodes that nobody reads; and a few of its tensors."""
+    draw = random.Random(seed)
+    with fg.Graph() as graph:
+        tensors = [fg.placeholder(name, (3,), "float64") for name in "xy"]
+        tensors += [fg.constant(np.full(3, value)) for value in (0.0, 1.0, 1.0)]
+        for _ in range(size):
+            a, b = draw.choice(tensors), draw.choice(tensors[-12:])
+            make = draw.choice(OPERATIONS)
+            if draw.random() < 0.05:
+                with fg.control_dependencies([draw.choice(tensors[5:] or [a])]):
+                    tensors.append(make(a, b))
+            else:
+                tensors.append(make(a, b))
+    fetches = draw.sample(tensors, 3)
+    feeds = [*tensors[:2], *draw.sample(tensors[5:], draw.randrange(2))]
+    return graph, fetches, feeds
+
+
+@given(st.integers(0, 2**32))
+@settings(max_examples=150, deadline=None)
+def test_a_large_graph_is_planned_like_a_small_one(seed):
+    graph, fetches, feeds = some_graph(seed)
+    shapes = dict.fromkeys(feeds, (3,))
+    with fg.Session(graph, threads=1) as session:
+        small = str(session.plan(fetches, shapes))
+    with pytest.MonkeyPatch.context() as patch, fg.Session(graph, threads=1) as session:
+        for module in (compiler, needed, suspects):
+            patch.setattr(module, "LARGE", 1)
+        patch.setattr(suspects, "MOST", 2)
+        large = str(session.plan(fetches, shapes))
+    assert large == small
+
+
+def test_columns_grow_with_their_graph():
+    with fg.Graph() as graph:
+        x = fg.placeholder("x", (), "float64")
+        y = x * x
+        assert columns_of(graph).readers_of(x.node.id) == [y.node.id, y.node.id]
+        z = y + x
+        with fg.control_dependencies([z]):
+            fg.exp(y)
+        columns = columns_of(graph)
+        assert columns.count == len(graph) == 4
+        assert columns.readers_of(x.node.id) == [y.node.id, y.node.id, z.node.id]
+        assert columns.control == [(3, z.node.id)]
+
+
+def test_nodes_that_may_repeat_each_other_have_one_hash_and_others_have_not():
+    with fg.Graph() as graph:
+        x, y = (fg.placeholder(name, (), "float64") for name in "xy")
+        tensors = [x + y, x + y, y + x, x * y, fg.exp(x), fg.exp(y)]
+        hashes = [int(columns_of(graph).hashes[tensor.node.id]) for tensor in tensors]
+    assert hashes[0] == hashes[1]
+    assert len(set(hashes)) == len(hashes) - 1
+
+
+def test_a_chain_of_nodes_that_nobody_needs_is_left_out_of_a_large_graph():
+    with fg.Graph() as graph:
+        x = fg.placeholder("x", (2,), "float64")
+        y = unneeded = x + 1
+        for _ in range(30):
+            y, unneeded = fg.exp(y), unneeded + x
+    with pytest.MonkeyPatch.context() as patch, fg.Session(graph, threads=1) as session:
+        patch.setattr(needed, "LARGE", 1)
+        assert [unit.node.op.name for unit in session.plan(y, {x: (2,)}).units] == ["add"] + ["exp"] * 30
