@@ -50,7 +50,7 @@ def ulps(made, exact):
 
 
 FUNCTIONS = {
-    "exp": (-110, 95, 2), "expm1": (-20, 95, 2), "exp2": (-152, 130, 2), "log": (0, 1e3, 1), "log1p": (-1, 3, 1), "log2": (0, 50, 1),
+    "exp": (-110, 95, 2), "expm1": (-110, 95, 2), "exp2": (-152, 130, 2), "log": (0, 1e3, 1), "log1p": (-1, 3, 1), "log2": (0, 50, 1),
     "log10": (0, 50, 1), "tanh": (-12, 12, 2), "sinh": (-95, 95, 3), "cosh": (-95, 95, 2), "erf": (-6, 6, 2),
 }  # fmt: skip
 
@@ -64,7 +64,7 @@ def test_functions_err_by_few_ulps_and_know_the_edges(name, dtype):
             flat(lambda s, x: getattr(s, name)(x), dtype, size=1)
         return
     random = np.random.default_rng(0)
-    edges = [0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, np.nan, 1e-40, -1e-40, 1e30, -1e30]
+    edges = [0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, np.nan, 1e-40, -1e-40, 1e30, -1e30, -709.5, -730.0]
     x = np.concatenate([random.uniform(low, high, 30_000), random.uniform(-1, 1, 30_000) * 10.0 ** random.uniform(-30, 0, 30_000), edges])
     x = x.astype(dtype)
     kernel, _ = flat(lambda s, x: getattr(s, name)(x), dtype, size=x.size)
