@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from . import table
+from . import compiled, table
 
 
 def main(arguments: list[str]) -> int:
@@ -19,12 +19,13 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--print", action="store_true", help="print the table and leave the page as it is")
     asked = parser.parse_args(arguments)
     families = table.measure_all(asked.count, report=lambda line: print(line, file=sys.stderr, flush=True))
-    text = table.markdown(families, asked.count)
+    loops = compiled.measure_all(asked.count)
+    text = table.markdown(families, loops, asked.count)
     if asked.print:
         print(text)
     else:
         table.write(text)
-    found = [(row.op, dtype, ulps) for rows in families.values() for row in rows for dtype, ulps in row.errors.items()]
+    found = [(row.op, dtype, ulps) for rows in [*families.values(), loops] for row in rows for dtype, ulps in row.errors.items()]
     beyond = [(op, dtype, ulps) for op, dtype, ulps in found if not ulps <= table.bound_of(op, dtype)]
     for op, dtype, ulps in beyond:
         print(f"beyond its bound: {op} in {dtype}, {ulps:.4g} ulps", file=sys.stderr)

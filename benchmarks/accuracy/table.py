@@ -19,6 +19,7 @@ from .measure import DTYPES, Reference, dtypes_of, measured
 from .references import FAMILIES, REFERENCES
 
 PAGE = Path(__file__).parents[2] / "docs" / "accuracy.md"
+COMPILED = "Compiled loops"
 BEGIN, END = "<!-- written by python -m benchmarks.accuracy: begin -->", "<!-- end -->"
 
 
@@ -90,22 +91,25 @@ def header(count: int) -> str:
     )
 
 
-def markdown(families: dict[str, list[Row]], count: int) -> str:
+def markdown(families: dict[str, list[Row]], compiled: list[Row], count: int) -> str:
     """The part of the page between its marks."""
     exact = [row.op for rows in families.values() for row in rows if is_exact(row)]
     parts = [header(count), "## Exact", "0 ulps in every dtype: " + ", ".join(f"`{op}`" for op in exact) + "."]
-    for title, rows in families.items():
-        inexact = [row for row in rows if not is_exact(row)]
-        if not inexact:
-            continue
-        dtypes = [dtype for dtype in DTYPES if any(dtype in row.errors for row in inexact)]
-        rivals = any(row.rival for row in inexact)
-        lines = [["op", *dtypes, "bound", "ulps of", *["beside it"] * rivals], ["---"] * (len(dtypes) + 3 + rivals)]
-        for row in inexact:
-            cells = [figure(row.errors[dtype]) if dtype in row.errors else "" for dtype in dtypes]
-            lines.append([f"`{row.op}`", *cells, row.bound, row.measure, *[row.rival] * rivals])
-        parts += [f"## {title}", "\n".join(f"| {' | '.join(line)} |" for line in lines)]
+    sections = {title: [row for row in rows if not is_exact(row)] for title, rows in families.items()}
+    for title, rows in {**sections, COMPILED: compiled}.items():
+        if rows:
+            parts += [f"## {title}", _table(rows)]
     return "\n\n".join(parts)
+
+
+def _table(rows: list[Row]) -> str:
+    dtypes = [dtype for dtype in DTYPES if any(dtype in row.errors for row in rows)]
+    rivals = any(row.rival for row in rows)
+    lines = [["op", *dtypes, "bound", "ulps of", *["beside it"] * rivals], ["---"] * (len(dtypes) + 3 + rivals)]
+    for row in rows:
+        cells = [figure(row.errors[dtype]) if dtype in row.errors else "" for dtype in dtypes]
+        lines.append([f"`{row.op}`", *cells, row.bound, row.measure, *[row.rival] * rivals])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def write(text: str, page: Path = PAGE) -> None:
@@ -113,10 +117,21 @@ def write(text: str, page: Path = PAGE) -> None:
     page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.split(END)[1]}", "utf-8")
 
 
-def read(page: Path = PAGE) -> tuple[set[str], dict[str, tuple[dict[str, float], str]]]:
-    """What the page says: the exact ops, and for each other its errors by dtype and its bound."""
-    text = page.read_text("utf-8").split(BEGIN)[1].split(END)[0]
-    exact_line = next(line for line in text.splitlines() if line.startswith("0 ulps"))
+class Page(NamedTuple):
+    """What the page says: the exact ops, and for each other, and for each compiled one, its errors by dtype and its bound."""
+
+    exact: set[str]
+    rows: dict[str, tuple[dict[str, float], str]]
+    compiled: dict[str, tuple[dict[str, float], str]]
+
+
+def read(page: Path = PAGE) -> Page:
+    kernels, compiled = page.read_text("utf-8").split(BEGIN)[1].split(END)[0].split(f"## {COMPILED}")
+    exact = next(line for line in kernels.splitlines() if line.startswith("0 ulps"))
+    return Page(set(re.findall(r"`(\w+)`", exact)), _rows(kernels), _rows(compiled))
+
+
+def _rows(text: str) -> dict[str, tuple[dict[str, float], str]]:
     rows: dict[str, tuple[dict[str, float], str]] = {}
     columns: list[str] = []
     for line in text.splitlines():
@@ -125,6 +140,5 @@ def read(page: Path = PAGE) -> tuple[set[str], dict[str, tuple[dict[str, float],
             columns = cells
         elif cells and cells[0] != "---":
             row = dict(zip(columns, cells, strict=True))
-            errors = {dtype: float(row[dtype]) for dtype in DTYPES if row.get(dtype)}
-            rows[row["op"].strip("`")] = errors, row["bound"]
-    return set(re.findall(r"`(\w+)`", exact_line)), rows
+            rows[row["op"].strip("`")] = {dtype: float(row[dtype]) for dtype in DTYPES if row.get(dtype)}, row["bound"]
+    return rows

@@ -1,0 +1,33 @@
+"""The functions of compiled loops keep the bounds that the kernels keep: they are measured against the same references."""
+
+import pytest
+
+pytest.importorskip("llvmlite")
+
+from benchmarks.accuracy import compiled, table
+from benchmarks.accuracy.measure import measured
+from benchmarks.accuracy.references import REFERENCES
+from flowgraph.graph import OPS
+from flowgraph.jit.kernels import compiler
+
+
+@pytest.fixture(scope="module", autouse=True)
+def folder(tmp_path_factory):
+    """A cache of their own for these tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FLOWGRAPH_CACHE", str(tmp_path_factory.mktemp("kernels")))
+        compiler.cache_clear()
+        yield
+        compiler.cache_clear()
+
+
+@pytest.mark.parametrize(("name", "dtype"), compiled.loops())
+def test_a_compiled_loop_errs_by_no_more_than_its_bound(name, dtype):
+    worst = measured(OPS[name], REFERENCES[name], dtype, 2000, compiled.kernel(OPS[name], dtype))
+    assert worst.ulps <= table.bound_of(name, dtype), f"{worst.ulps:.4g} ulps at {worst.where}"
+
+
+def test_the_page_lists_every_compiled_function_whose_result_is_rounded():
+    found = {(name, dtype) for name, (errors, _) in table.read().compiled.items() for dtype in errors}
+    rounded = {(name, dtype) for name, dtype in compiled.loops() if REFERENCES[name].bound}
+    assert sorted(found ^ rounded) == [], "python -m benchmarks.accuracy writes the page anew"
