@@ -1,5 +1,6 @@
 """Functions that move, repeat, make and order elements agree with NumPy's, whether sizes are known or not, and with finite differences."""
 
+import itertools
 from functools import partial
 
 import numpy as np
@@ -114,11 +115,23 @@ def test_values_agree_with_numpy(array, function, known):
 
 
 @pytest.mark.parametrize("mode", RIMS)
-@pytest.mark.parametrize("width", [1, 3])
-def test_a_rim_no_wider_than_what_it_comes_from_is_one_run_on_each_side(mode, width):
-    before, after = rim_of(5, width, width, mode)
-    assert (before.rim, after.rim) == (slice(0, width), slice(5 + width, 5 + 2 * width))
-    assert before.repeats is after.repeats is (mode == "edge" and width > 1)
+def test_a_rim_is_made_of_few_runs_however_wide_it_is(mode):
+    for size, before, after in itertools.product(range(1, 6), range(12), range(12)):
+        positions, runs = np.pad(np.arange(size), (before, after), mode), rim_of(size, before, after, mode)
+        found = np.concatenate([np.arange(before, before + size), *(np.arange(size + before + after)[rim] for rim, _, _ in runs)])
+        assert sorted(found) == list(range(size + before + after))
+        for rim, source, repeats in runs:
+            there = np.arange(size)[source]
+            np.testing.assert_array_equal(positions[rim], np.broadcast_to(there, positions[rim].shape))
+            assert repeats == (len(positions[rim]) > len(there))
+        if max(before, after) < size - 1:
+            assert len(runs) == (before > 0) + (after > 0)
+
+
+def test_an_axis_that_turns_out_empty_has_nothing_to_pad_with(graph, session):
+    x = fg.placeholder("x", (None,))
+    with pytest.raises(ShapeError, match="size 0 has nothing to pad with"):
+        session.run(fg.pad(x, 1, "edge"), {x: np.zeros(0, np.float32)})
 
 
 NUMPY_ONLY = {

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 
@@ -70,8 +69,8 @@ class PadFrom(Op):
                 # The axes before this one have their rims already, which are carried on into the corners; those behind have none yet.
                 filled = out[(*[slice(None)] * (axis + 1), *middle[axis + 1 :])]
                 inside = filled[along(axis, middle[axis])]
-                for run in rim_of(x.shape[axis], before, after, mode):
-                    filled[along(axis, run.rim)] = inside[along(axis, run.source)]
+                for rim, source, _ in rim_of(x.shape[axis], before, after, mode):
+                    filled[along(axis, rim)] = inside[along(axis, source)]
         return out
 
     def slicing(self, out: Any, x: Any, *, widths: tuple[tuple[int, int], ...], mode: str) -> Slicing | None:
@@ -109,9 +108,9 @@ class FoldRim(Op):
             if before or after:
                 size = g.shape[axis] - before - after
                 total = part[along(axis, slice(before, before + size))].astype(dtype)
-                for run in rim_of(size, before, after, mode):
-                    rim = part[along(axis, run.rim)]
-                    total[along(axis, run.source)] += xp.sum(rim, axis=axis, keepdims=True, dtype=dtype) if run.repeats else rim
+                for rim, source, repeats in rim_of(size, before, after, mode):
+                    piece = part[along(axis, rim)]
+                    total[along(axis, source)] += xp.sum(piece, axis=axis, keepdims=True, dtype=dtype) if repeats else piece
                 part = total
         if out is None:
             return part.astype(g.dtype, copy=part is g)
@@ -132,35 +131,32 @@ class FoldRim(Op):
     )
 
 
-class Run(NamedTuple):
-    """A stretch of the rim along one axis, and the elements that it holds: equally many side by side, or one again and again.
+def rim_of(size: int, before: int, after: int, mode: str) -> list[tuple[slice, slice, bool]]:
+    """The rim of an axis of ``size`` elements in runs, one on each side unless it is about as wide as the axis is long, or wider.
 
-    rim      where it lies in what is padded
-    source   where its elements lie in what there was before
-    repeats  whether it is longer than its source, which is one element then
+    returns  for each run where it lies in what is padded, where its elements lie in what there was before (equally many side by side,
+             or one), and whether it is that one again and again
     """
-
-    rim: slice
-    source: slice
-    repeats: bool
-
-
-@lru_cache(maxsize=1024)  # a few sizes, asked for in each turn of a loop
-def rim_of(size: int, before: int, after: int, mode: Any) -> tuple[Run, ...]:
-    """The rim of an axis of ``size`` elements, as few runs as there can be: one on each side, unless it is wider than the axis is long."""
-    positions = np.pad(np.arange(size), (before, after), mode=mode).tolist()
+    if not size:
+        raise ShapeError("an axis of size 0 has nothing to pad with")
     runs = []
-    for start, end in ((0, before), (before + size, before + size + after)):
+    for start, end in ((-before, 0), (size, size + after)):
         while start < end:
-            first, stop = positions[start], start + 1
-            step = positions[stop] - first if stop < end else 0
-            while stop < end and abs(step) <= 1 and positions[stop] - positions[stop - 1] == step:
-                stop += 1
-            last = positions[stop - 1]
-            source = slice(first, last - 1 if last else None, -1) if last < first else slice(first, last + 1)
-            runs.append(Run(slice(start, stop), source, step == 0 and stop - start > 1))
+            if mode == "edge" or size == 1:
+                stop, first = end, 0 if start < 0 else size - 1
+                source = slice(first, first + 1)
+            else:
+                # Positions go through the elements lap by lap: where they are mirrored, every other lap backwards.
+                lap, first = divmod(start, size - (mode == "reflect"))
+                stop = min(end, start - first + size - (mode == "reflect"))
+                last = first + stop - start - 1
+                if mode != "wrap" and lap % 2:
+                    source = slice(size - 1 - first, size - 2 - last if last < size - 1 else None, -1)
+                else:
+                    source = slice(first, last + 1)
+            runs.append((slice(before + start, before + stop), source, stop - start > 1 and (mode == "edge" or size == 1)))
             start = stop
-    return tuple(runs)
+    return runs
 
 
 def along(axis: int, part: slice) -> tuple[slice, ...]:
