@@ -232,9 +232,11 @@ def test_a_variable_made_in_a_body_belongs_to_the_graph_around_and_learns():
         np.testing.assert_allclose(session.variables[graph.variables[0]], 0.6, rtol=1e-6)
 
 
-def test_a_loop_without_end_can_be_cancelled():
+@pytest.mark.parametrize("turn", [lambda n: n * 0, lambda n: n])
+@pytest.mark.parametrize("holds", [lambda n: n >= 0, lambda n: fg.constant(True)])
+def test_a_loop_without_end_can_be_cancelled(holds, turn):
     with fg.Graph() as graph:
-        started = fg.while_loop(lambda n: n >= 0, lambda n: n * 0, 0)
+        started = fg.while_loop(holds, turn, 0)
     with fg.Session(graph, threads=1) as session:
         with pytest.raises(fg.RunTimeoutError):
             session.run(started, timeout=0.05)

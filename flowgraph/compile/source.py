@@ -132,7 +132,7 @@ class Writer:
         if key not in names:
             base = re.sub(r"\W", "_", unit.node.op.name)
             name = f"{base}_" if keyword.iskeyword(base) else base
-            if name in kernels or re.fullmatch(r"[sc]\d+|v|give|take_\d+|run|call", name):
+            if name in kernels or re.fullmatch(r"[sc]\d+|v|give|take_\d+|run|call|body", name):
                 name = f"{base}_{len(kernels)}"
             names[key] = name
             kernels[name] = unit
@@ -161,6 +161,25 @@ def task_sources(plan: Plan) -> Source:
             source.add("    if run.stop is not None: raise run.stop")
             writer.unit(unit)
         source.add("")
+    return source
+
+
+def body_source(plan: Plan) -> Source:
+    """A function ``body(run, s0, s1, ...)`` of a sub-graph's inputs and captures that returns its outputs as a list.
+
+    All values are local: a turn of a loop needs no table of slots. Each asks whether to stop, also one that computes nothing.
+    """
+    source = Source()
+    writer = Writer(plan, source, lambda slot: True)
+    source.add(f"def body({', '.join(['run', *(writer.name(slot) for _, slot in plan.feeds)])}):")
+    if plan.run_slot >= 0:
+        source.add(f"    {writer.name(plan.run_slot)} = run")
+    source.add("    if run.stop is not None: raise run.stop")
+    for position, unit in enumerate(plan.units):
+        if position:
+            source.add("    if run.stop is not None: raise run.stop")
+        writer.unit(unit)
+    source.add(f"    return [{', '.join(writer.name(slot) for slot in plan.fetches)}]")
     return source
 
 

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..compile import Plan, Unit
-from ..compile.source import task_sources
+from ..compile.source import Source, body_source, task_sources
 from ..errors import ExecutionError, FlowgraphError, LinAlgError
 from ..graph.report import explain, raised_at
 from .generated import Generated
@@ -93,9 +93,13 @@ class Program:
         return self._runs >= GENERATED_AFTER and len(self.plan.units) <= GENERATED_UNITS
 
     def _generate(self) -> Generated:
+        return self.generate(task_sources)
+
+    def generate(self, write: Callable[[Plan], Source]) -> Generated:
+        """The source that ``write`` makes of the plan, ready to be called; made once."""
         with self._lock:
             if self.generated is None:
-                source = task_sources(self.plan)
+                source = write(self.plan)
                 self.generated = Generated(source, self.plan, self.memory, self.kernels(source.kernels))
             return self.generated
 
@@ -107,6 +111,8 @@ class Program:
 class Body:
     """The plan of a sub-graph as a function of its inputs and captures; it runs on the thread that calls it.
 
+    The first call goes through the interpreter, those behind it through a generated function.
+
     shared  for each output whether it may be memory of the caller: an input handed through, a constant
     """
 
@@ -115,16 +121,32 @@ class Body:
         self.inputs = [slot for _, slot in plan.feeds]
         self.outputs = plan.fetches
         self.shared = [slot in plan.copied for slot in plan.fetches]
+        self._call: Callable[..., list[Any]] | None = None  # set once, to a function that any number of threads may call
 
     def __call__(self, run: Run, arrays: Sequence[Any]) -> list[Any]:
+        call = self._call
+        if call is None:
+            if not self.program.is_warm:
+                return self._interpreted(run, arrays)
+            call = self._call = self.program.generate(body_source).names["body"]
+        try:
+            return call(run, *arrays)
+        except Exception as error:
+            generated = self.program.generated
+            failed = None if error is run.stop or generated is None else generated.failed(error)
+            if failed is None:
+                raise
+            raise explained(error, *failed) from error
+
+    def _interpreted(self, run: Run, arrays: Sequence[Any]) -> list[Any]:
         program = self.program
         values = program.template.copy()
         for slot, array in zip(self.inputs, arrays, strict=True):
             values[slot] = array
         if program.plan.run_slot >= 0:
             values[program.plan.run_slot] = run
-        for task in range(len(program.tasks)):
-            program.execute(task, values, run)
+        for instructions, task in zip(program.tasks, program.plan.tasks, strict=True):
+            interpret(instructions, values, run, task.units)
         program.has_run()
         return [values[slot] for slot in self.outputs]
 
