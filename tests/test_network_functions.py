@@ -80,6 +80,11 @@ def test_the_normal_distribution_function_has_all_its_digits_in_its_tail():
     np.testing.assert_allclose(run(fg.special.ndtr, far), want, rtol=1.5e-15)
 
 
+def test_elu_of_one_number_of_bfloat16_is_one():
+    y = run(lambda x: nn.elu(fg.astype(x, "bfloat16"), 0.5), np.float32(-1))
+    assert (y.dtype.name, float(y)) == ("bfloat16", -0.31640625)
+
+
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_an_activation_and_its_gradient_are_finite_far_out(name):
     build, _ = ACTIVATIONS[name]

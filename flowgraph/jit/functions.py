@@ -100,7 +100,7 @@ class Scalars(Arithmetic):
         result = self.fma(half, p, half - self.where(big, 0.5, self.constant(1.0, x.dtype)))
         result = self.where(big, result * 2.0, result)
         result = self.where(x > self.format(x).bounds[1] - 1.0, self.constant(np.inf, x.dtype), result)
-        # Below, 2**n is no more than a quarter of the last place of 1; soon it would not be a normal number, which is all that _power makes.
+        # Below, 2**n is a quarter of the last place of 1 at most; and soon no normal number, which is all that _power makes.
         low = -(self.format(x).mantissa + 3) * math.log(2)
         return self.where(self.equal(x, 0), x, self.where(x < low, self.constant(-1, x.dtype), result))
 

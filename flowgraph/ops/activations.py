@@ -161,7 +161,7 @@ class Elu(FloatActivation):
     in_place = True
 
     def kernel(self, xp: Any, x: Any, *, alpha: float, out: Any = None) -> Any:
-        below = xp.expm1(xp.minimum(x, 0))
+        below = xp.asarray(xp.expm1(xp.minimum(x, 0)))  # (a scalar of bfloat16 times a number would be none)
         below *= alpha
         return xp.add(xp.maximum(x, 0, out=out), below, out=out)
 
