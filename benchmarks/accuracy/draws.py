@@ -10,7 +10,7 @@ import numpy as np
 
 from flowgraph.ops.samples import Domain, Sample
 
-from .measure import Draws
+from .measure import Draws, limits
 
 Array = Any
 EVERYTHING = (-math.inf, math.inf)
@@ -41,7 +41,7 @@ def numbers(rng: np.random.Generator, domain: Domain, dtype: np.dtype[Any], coun
     """Half of them even over the domain (or the part of it between -10 and 10, if it has no end), half even in their exponents."""
     low, high = domain
     even = rng.uniform(low if math.isfinite(low) else -10.0, high if math.isfinite(high) else 10.0, count - count // 2)
-    info = np.finfo(dtype)
+    info = limits(dtype)
     smallest = float(info.smallest_subnormal) if np.dtype(dtype).kind == "f" else math.sqrt(info.tiny)
     largest = float(info.max)
     bottom = max(smallest, low, -high)  # the size of the number nearest to 0

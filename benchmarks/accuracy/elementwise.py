@@ -9,7 +9,7 @@ import numpy as np
 import scipy.special
 
 from .draws import EVERYTHING, POSITIVE, over
-from .measure import Reference
+from .measure import Reference, limits
 from .nodes import LEGENDRE
 
 Array = Any
@@ -36,7 +36,7 @@ def next_after(x: Array, y: Array) -> Array:
     bits = x.view(f"i{x.dtype.itemsize}")
     outwards = np.where(x > 0, y > x, y < x)
     stepped = np.asarray(bits + np.where(outwards, 1, -1).astype(bits.dtype)).view(x.dtype)
-    least = np.copysign(np.finfo(x.dtype).smallest_subnormal, y)
+    least = np.copysign(np.asarray(limits(x.dtype).smallest_subnormal, x.dtype), y)
     return np.where(x == y, y, np.where(x == 0, least, stepped))
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from flowgraph.graph import Op
+from flowgraph.graph.spec import as_dtype
 from flowgraph.ops.samples import Sample
 
 Array = Any
@@ -21,12 +22,15 @@ Pairs = list[tuple[Array, Array]]
 
 # Where C's long double has no more digits than a double (Windows, ARM Macs), there is no reference for double precision.
 HAS_LONG_DOUBLE = np.finfo(np.longdouble).nmant > np.finfo(np.float64).nmant
-DTYPES = ("float32", "float64", "complex64", "complex128")
+DTYPES = ("float32", "float64", "complex64", "complex128", "float16", "bfloat16")
+NARROW = DTYPES[-2:]
 WIDER: dict[str, np.dtype[Any]] = {
     "float32": np.dtype(np.float64),
     "float64": np.dtype(np.longdouble),
     "complex64": np.dtype(np.complex128),
     "complex128": np.dtype(np.clongdouble),
+    "float16": np.dtype(np.float64),
+    "bfloat16": np.dtype(np.float64),
 }
 
 
@@ -62,6 +66,9 @@ class Reference:
     measure: str = "value"
 
     def bound_in(self, dtype: str) -> float:
+        """In 16 bits no more than 4, as almost all is computed in 32."""
+        if dtype in NARROW:
+            return min(self.bound, 4.0)
         return self.bound if self.complex_bound is None or dtype.startswith("float") else self.complex_bound
 
 
@@ -86,7 +93,7 @@ class Measured:
 
 
 def measured(op: Op, reference: Reference, dtype: str, count: int, kernel: Callable[..., Any] | None = None) -> Measured:
-    """The largest error of ``op`` in ``dtype``: "float32", "float64", "complex64", "complex128", or "integers" for all others.
+    """The largest error of ``op`` in ``dtype``, which is one of `DTYPES`, or "integers" for what has no floats among its inputs.
 
     count   how many numbers are drawn, about
     kernel  called in place of the op's own, with its inputs and attributes; may give None where it has no such function
@@ -102,11 +109,15 @@ def measured(op: Op, reference: Reference, dtype: str, count: int, kernel: Calla
 
 
 def dtypes_of(op: Op, reference: Reference) -> list[str]:
-    """The dtypes in which an op is measured, of those that its samples have."""
-    kinds = {kind_of(sample) for sample in op.samples}
-    floats = [dtype for dtype in DTYPES if ("complex" if dtype.startswith("c") else "float") in kinds and dtype in reference.dtypes]
-    floats = [dtype for dtype in floats if reference.exact or HAS_LONG_DOUBLE or dtype in ("float32", "complex64")]
-    return floats + ["integers"] * ("integers" in kinds)
+    """The dtypes in which an op is measured, of those that its samples have: single and double precision where they have double."""
+    samples = list(op.samples)
+    kinds = {kind_of(sample) for sample in samples}
+    names = {x.dtype.name for sample in samples for x in sample.inputs} & {"float16", "bfloat16"}
+    names |= {"float32", "float64"} if "float" in kinds else set()
+    names |= {"complex64", "complex128"} if "complex" in kinds else set()
+    if not (HAS_LONG_DOUBLE or reference.exact):
+        names -= {"float64", "complex128"}
+    return [dtype for dtype in DTYPES if dtype in names and dtype in reference.dtypes] + ["integers"] * ("integers" in kinds)
 
 
 def kind_of(sample: Sample) -> str:
@@ -121,21 +132,22 @@ def kind_of(sample: Sample) -> str:
 
 def cases(op: Op, reference: Reference, dtype: str, count: int) -> Iterator[Sample]:
     """The samples of the op and the drawn ones, cast to ``dtype``."""
-    wanted = {"f": "float", "c": "complex", "i": "integers"}[dtype[0]]
+    wanted = dtype if dtype == "integers" else "complex" if dtype.startswith("complex") else "float"
     samples = [sample for sample in op.samples if kind_of(sample) == wanted] if reference.samples else []
     if reference.draws and wanted != "integers":
         rng = np.random.default_rng(zlib.crc32(f"{op.name} {dtype}".encode()))
-        samples += [sample for sample in reference.draws(rng, np.dtype(dtype), count) if kind_of(sample) == wanted]
+        samples += [sample for sample in reference.draws(rng, as_dtype(dtype), count) if kind_of(sample) == wanted]
     for sample in samples:
         with np.errstate(over="ignore"):
-            yield Sample(tuple(cast(x, np.dtype(dtype)) for x in sample.inputs) if wanted != "integers" else sample.inputs, sample.attrs)
+            inputs = sample.inputs if wanted == "integers" else tuple(cast(x, as_dtype(dtype)) for x in sample.inputs)
+            yield Sample(inputs, sample.attrs)
 
 
 def cast(x: Array, dtype: np.dtype[Any]) -> Array:
     """Floats and complex numbers in the precision of ``dtype``; all others as they are."""
     if x.dtype.kind == "c":
         return x.astype(np.result_type(dtype, np.complex64))
-    return x.astype(np.zeros(0, dtype).real.dtype) if x.dtype.kind == "f" else x
+    return x.astype(np.finfo(dtype).dtype if dtype.kind == "c" else dtype) if x.dtype.kind in "fV" else x
 
 
 def listed(result: Any) -> list[Array]:
@@ -148,6 +160,7 @@ def _errors(reference: Reference, outputs: list[Array], sample: Sample, dtype: s
     if reference.exact or dtype == "integers":
         assert reference.value is not None
         for have, want in zip(outputs, listed(reference.value(*sample.inputs, **attrs)), strict=True):
+            have, want = (y.astype(np.float32) if y.dtype.kind == "V" else y for y in (have, want))
             same = have.shape == want.shape and np.array_equal(have, want, equal_nan=have.dtype.kind in "fc")
             yield np.full(max(have.size, 1), 0.0 if same else np.inf)
         return
@@ -171,16 +184,16 @@ def errors(have: Array, want: Array, scale: Array | None = None) -> Array:
     """
     if have.shape != want.shape:
         return np.full(max(have.size, 1), np.inf)
-    if have.dtype.kind not in "fc":
+    if have.dtype.kind not in "fcV":
         return np.where(have == want, 0.0, np.inf)
-    largest = float(np.finfo(have.dtype).max)
+    largest = float(limits(have.dtype).max)
     scale = np.minimum(np.abs(want), largest) if scale is None else np.abs(scale)
     if have.dtype.kind == "c":
         distance = np.abs(have.astype(want.dtype) - want) / ulp(scale, have.real.dtype)
         # (The parts of a number next to the end of the range may overflow where it does not.)
         return np.where(np.isfinite(have), distance, np.where(np.abs(want) < largest / 2, np.inf, 0.0))
     # An overflow counts as the first number that is too large: an infinity next to the largest finite number is 1 ulp off.
-    top = np.ldexp(np.ones((), want.dtype), np.finfo(have.dtype).maxexp)
+    top = np.ldexp(np.ones((), want.dtype), limits(have.dtype).maxexp)
     number = np.where(np.isinf(have), np.copysign(top, have), have.astype(want.dtype))
     distance = np.abs(number - np.clip(want, -top, top)) / ulp(scale, have.dtype)
     distance = np.where(np.isnan(want), np.where(np.isnan(have), 0.0, np.inf), distance)
@@ -193,8 +206,18 @@ def ulp(magnitude: Array, dtype: Any) -> Array:
 
     Beyond the largest number it is what it would be, had the dtype larger exponents.
     """
-    info = np.finfo(dtype)
+    info = limits(dtype)
     magnitude = np.abs(np.where(np.isfinite(magnitude), magnitude, 1))
     _, exponent = np.frexp(magnitude)
     exponent = np.where(magnitude == 0, info.minexp, np.maximum(exponent - 1, info.minexp))
     return np.ldexp(np.ones((), magnitude.dtype), exponent - info.nmant)
+
+
+def limits(dtype: Any) -> Any:
+    """NumPy's finfo, which has no bfloat16."""
+    if np.dtype(dtype).kind != "V":
+        return np.finfo(dtype)
+    import ml_dtypes
+
+    finfo: Any = ml_dtypes.finfo
+    return finfo(dtype)

@@ -15,7 +15,7 @@ import scipy
 from benchmarks.environment import processor
 from flowgraph.graph import OPS
 
-from .measure import DTYPES, Reference, dtypes_of, measured
+from .measure import DTYPES, NARROW, Reference, dtypes_of, measured
 from .references import FAMILIES, REFERENCES
 
 PAGE = Path(__file__).parents[2] / "docs" / "accuracy.md"
@@ -48,8 +48,8 @@ def measure_all(count: int, report: Callable[[str], Any] = lambda line: None) ->
 
 
 def bounds(reference: Reference, dtypes: Any) -> str:
-    """What the tests allow: one number, or that of real and that of complex inputs."""
-    values = dict.fromkeys(reference.bound_in(dtype) for dtype in DTYPES if dtype in dtypes)
+    """What the tests allow in 32 and 64 bits: one number, or that of real and that of complex inputs."""
+    values = dict.fromkeys(reference.bound_in(dtype) for dtype in DTYPES if dtype in dtypes and dtype not in NARROW)
     return ", ".join(f"{value:g}" for value in values)
 
 
@@ -59,11 +59,12 @@ def bound_of(op: str, dtype: str) -> float:
 
 
 def rival(name: str, reference: Reference, count: int) -> str:
-    """The largest errors of the other library's function, if one is named."""
+    """The largest errors of the other library's function, if one is named, in 32 and 64 bits."""
     if reference.rival is None:
         return ""
     other, function = reference.rival
-    errors = [measured(OPS[name], reference, dtype, count, function).ulps for dtype in dtypes_of(OPS[name], reference)]
+    dtypes = [dtype for dtype in dtypes_of(OPS[name], reference) if dtype not in NARROW]
+    errors = [measured(OPS[name], reference, dtype, count, function).ulps for dtype in dtypes]
     return f"{other}: {', '.join(map(figure, errors))}"
 
 
