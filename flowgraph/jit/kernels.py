@@ -5,12 +5,12 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from .llvm import Compiler, PyMethodDef, cache_folder
-from .loops import Loop
+from .loops import Operand
 from .values import SUPPORTED
 
 _FASTCALL_WITH_KEYWORDS = 0x80 | 0x02
@@ -24,7 +24,16 @@ def compiler() -> Compiler:
     return Compiler(cache_folder(), {f"flowgraph_{name}": id(kind) for name, kind in types.items()})
 
 
-def compiled(loop: Loop) -> Callable[..., Any]:
+class Described(Protocol):
+    """What can be compiled: a loop, a convolution."""
+
+    @property
+    def operands(self) -> tuple[Operand, ...]: ...
+
+    def text(self, header: int) -> str: ...
+
+
+def compiled(loop: Described) -> Callable[..., Any]:
     """A function of the loop's operands and then its results, which it fills; it returns the last result. ``out=`` may name the last.
 
     Arrays have the dtypes and, but for the first dimension, the shapes that the loop says; a number may be one of NumPy's scalars. It holds

@@ -13,6 +13,7 @@ import stat
 import tempfile
 import threading
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,18 @@ def require() -> None:
         raise MissingExtraError("compiled kernels need llvmlite", help='pip install "flowgraph[jit]", or leave jit=True out')
 
 
+@dataclass(frozen=True)
+class Registers:
+    """Those of a processor for vectors: how many, of how many bytes."""
+
+    count: int
+    bytes: int
+
+    def accumulators(self, bytes: int) -> int:
+        """How many vectors of ``bytes`` may be summed up in them, with some left for operands."""
+        return (self.count * 25 // 32) * self.bytes // max(bytes, self.bytes)
+
+
 class Compiler:
     """Makes functions of LLVM text, one module each, and keeps them for as long as the process lives.
 
@@ -49,6 +62,8 @@ class Compiler:
         llvm.initialize_native_asmprinter()
         features = llvm.get_host_cpu_features()
         self.has_fma = bool(features.get("fma") or features.get("neon") or llvm.get_host_cpu_name().startswith("apple"))
+        wide = Registers(32, 64) if features.get("avx512f") else Registers(16, 32) if features.get("avx") else Registers(16, 16)
+        self.registers = wide if "neon" not in features and not llvm.get_host_cpu_name().startswith("apple") else Registers(32, 16)
         processor, flags = llvm.get_host_cpu_name(), features.flatten()
         self._machine = llvm.Target.from_default_triple().create_target_machine(cpu=processor, features=flags, opt=2, reloc="pic")
         for name, address in symbols.items():

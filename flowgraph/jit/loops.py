@@ -10,14 +10,14 @@ A row is one run of the last dimension. Where values rest on sums over the row t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from .values import BOOL, FLOAT32, FLOAT64, Unfusable, Value
+from .text import Text, literal, stored, suffix, type_of
+from .values import BOOL, FLOAT64, Unfusable, Value
 
 # A value of an earlier phase is kept for the later ones from this number of primitives on; below, it is computed again.
 KEPT_COST = 4
@@ -89,7 +89,6 @@ class Loop:
         return _Writer(self, header).text()
 
 
-_NAMES = {"f": "float", "d": "double", "?": "i1"}
 _FLOATS = {
     "add": "fadd", "subtract": "fsub", "multiply": "fmul", "divide": "fdiv",
 }  # fmt: skip
@@ -101,36 +100,10 @@ _INTRINSICS = {
 }  # fmt: skip
 
 
-def type_of(dtype: np.dtype[Any], lanes: int = 1) -> str:
-    """LLVM's name of a number, or of a vector of them."""
-    name = _NAMES.get(dtype.char) or f"i{8 * dtype.itemsize}"
-    return name if lanes == 1 else f"<{lanes} x {name}>"
-
-
-def stored(dtype: np.dtype[Any], lanes: int = 1) -> str:
-    """The same as it lies in memory: a truth value is a byte."""
-    return type_of(np.dtype("int8") if dtype == BOOL else dtype, lanes)
-
-
-def literal(number: Any, dtype: np.dtype[Any]) -> str:
-    """A number as LLVM writes it."""
-    if dtype.kind == "f":
-        return f"0x{np.float64(number).view(np.uint64):016X}"
-    if dtype == BOOL:
-        return "true" if number else "false"
-    return str(int(number))
-
-
-@dataclass
-class _Writer:
-    loop: Loop
-    header: int
-    lines: list[str] = field(default_factory=list)
-    declared: dict[str, str] = field(default_factory=dict)
-    count: int = 0
-
-    def __post_init__(self) -> None:
-        loop = self.loop
+class _Writer(Text):
+    def __init__(self, loop: Loop, header: int) -> None:
+        super().__init__()
+        self.loop, self.header = loop, header
         self.dims, self.inner = loop.dims, loop.dims[-1]
         self.flat = len(loop.dims) == 1
         values = self._all([result.value for result in loop.results])
@@ -146,55 +119,6 @@ class _Writer:
         self.splats: dict[Value, str] = {}
         self.kept: dict[Value, str] = {}  # values kept from phase to phase -> their scratch memory
         self.kept_in: dict[Value, int] = {}  # the phase that computes them
-
-    # --- text
-
-    def line(self, text: str) -> None:
-        self.lines.append("  " + text)
-
-    def label(self, name: str) -> None:
-        self.lines.append(f"{name}:")
-
-    def new(self, text: str) -> str:
-        """A line that makes a value; its name."""
-        self.count += 1
-        self.line(f"%t{self.count} = {text}")
-        return f"%t{self.count}"
-
-    def name(self, stem: str) -> str:
-        self.count += 1
-        return f"{stem}{self.count}"
-
-    def call(self, function: str, result: str, *operands: tuple[str, str]) -> str:
-        self.declared[function] = f"declare {result} @{function}({', '.join(kind for kind, _ in operands)})"
-        text = f"call {result} @{function}({', '.join(f'{kind} {name}' for kind, name in operands)})"
-        if result == "void":
-            self.line(text)
-            return ""
-        return self.new(text)
-
-    @contextmanager
-    def counting(self, limit: str, step: int = 1) -> Iterator[str]:
-        """A loop from 0 up to ``limit``; gives the name of its counter."""
-        head, body, end = self.name("head"), self.name("body"), self.name("end")
-        before, counter, following, go = self.name("before"), f"%{self.name('i')}", f"%{self.name('n')}", f"%{self.name('c')}"
-        self.line(f"br label %{before}")
-        self.label(before)
-        self.line(f"br label %{head}")
-        self.label(head)
-        self.line(f"{counter} = phi i64 [ 0, %{before} ], [ {following}, %{body}.last ]")
-        mark = len(self.lines)
-        self.line(f"{go} = icmp slt i64 {counter}, {limit}")
-        self.line(f"br i1 {go}, label %{body}, label %{end}")
-        self.label(body)
-        self.phi_place = mark
-        self.entering, self.leaving = before, f"{body}.last"
-        yield counter
-        self.line(f"br label %{body}.last")
-        self.label(f"{body}.last")
-        self.line(f"{following} = add nsw i64 {counter}, {step}")
-        self.line(f"br label %{head}")
-        self.label(end)
 
     # --- the module
 
@@ -217,8 +141,7 @@ class _Writer:
         self.label("otherwise")
         arguments = ("ptr", "%self"), ("ptr", "%args"), ("i64", "%given"), ("ptr", "%names")
         self.line(f"ret ptr {self.call('PyObject_Vectorcall', 'ptr', *arguments)}")
-        head = "define ptr @kernel(ptr %self, ptr %args, i64 %given, ptr %names) {\nentry:"
-        return "\n".join([*self.declared.values(), head, *self.lines, "}"]) + "\n"
+        return self.module("ptr @kernel(ptr %self, ptr %args, i64 %given, ptr %names)")
 
     def _load_arguments(self, number: int) -> None:
         """Pointers to the elements of all arrays; anything unexpected goes to the Python function that is ``self``."""
@@ -474,7 +397,7 @@ class _Writer:
 
     def _masked_load(self, dtype: np.dtype[Any], at: str, mask: str) -> str:
         lanes, kind = self.lanes, stored(dtype, self.lanes)
-        function = f"llvm.masked.load.v{lanes}{_suffix(dtype)}.p0"
+        function = f"llvm.masked.load.v{lanes}{suffix(dtype)}.p0"
         self.declared[function] = f"declare {kind} @{function}(ptr, <{lanes} x i1>, {kind})"
         return self.new(f"call {kind} @{function}(ptr align {dtype.itemsize} {at}, <{lanes} x i1> {mask}, {kind} zeroinitializer)")
 
@@ -508,7 +431,7 @@ class _Writer:
         lanes, kind = self.lanes, stored(dtype, self.lanes)
         if dtype == BOOL:
             name = self.new(f"zext {type_of(dtype, lanes)} {name} to {kind}")
-        function = f"llvm.masked.store.v{lanes}{_suffix(dtype)}.p0"
+        function = f"llvm.masked.store.v{lanes}{suffix(dtype)}.p0"
         self.declared[function] = f"declare void @{function}({kind}, ptr, <{lanes} x i1>)"
         self.line(f"call void @{function}({kind} {name}, ptr align {dtype.itemsize} {at}, <{lanes} x i1> {mask})")
 
@@ -547,7 +470,7 @@ class _Writer:
             if kind == "sum":
                 vector = self.new(f"fadd {kind_of} {parts[0]}, {parts[1]}")
             else:
-                function = f"llvm.{'maximum' if kind == 'max' else 'minimum'}.v{half}{_suffix(dtype)}"
+                function = f"llvm.{'maximum' if kind == 'max' else 'minimum'}.v{half}{suffix(dtype)}"
                 vector = self.call(function, kind_of, (kind_of, parts[0]), (kind_of, parts[1]))
             lanes = half
         return self.new(f"extractelement <1 x {type_of(dtype)}> {vector}, i32 0")
@@ -658,14 +581,10 @@ class _Writer:
         if kind == "cast":
             return self.new(f"{_cast(of, dtype)} {source} {inputs[0]} to {target}")
         if kind in _INTRINSICS:
-            function = f"llvm.{_INTRINSICS[kind]}.{'' if lanes == 1 else f'v{lanes}'}{_suffix(dtype)}"
+            function = f"llvm.{_INTRINSICS[kind]}.{'' if lanes == 1 else f'v{lanes}'}{suffix(dtype)}"
             return self.call(function, target, *[(target, name) for name in inputs])
         table = _FLOATS if dtype.kind == "f" else _INTEGERS
         return self.new(f"{table[kind]} {target} {inputs[0]}, {inputs[1]}")
-
-
-def _suffix(dtype: np.dtype[Any]) -> str:
-    return f"f{8 * dtype.itemsize}" if dtype.kind == "f" else f"i{8 * dtype.itemsize}"
 
 
 def _cast(source: np.dtype[Any], target: np.dtype[Any]) -> str:
@@ -676,6 +595,3 @@ def _cast(source: np.dtype[Any], target: np.dtype[Any]) -> str:
     if target.itemsize > source.itemsize or source == BOOL:
         return "sext" if source.kind == "i" else "zext"
     return "trunc" if target.itemsize < source.itemsize else "bitcast"
-
-
-__all__ = ["FLOAT32", "Loop", "Operand", "Result", "literal", "stored", "type_of"]

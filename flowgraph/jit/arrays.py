@@ -1,0 +1,189 @@
+"""ArrayKernel: what the texts of kernels over whole arrays share: their arguments, addresses, vectors and scratch memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .text import Text, literal, suffix, type_of
+
+_CONTIGUOUS_ALIGNED = 0x101
+
+
+def tiles(total: int, most: int) -> list[tuple[int, int]]:
+    """``total`` cut into as few parts of at most ``most`` as can be, of nearly equal size: (how many, of which size).
+
+    >>> tiles(50, 6)
+    [(5, 6), (4, 5)]
+    """
+    parts = -(-total // most)
+    size, larger = divmod(total, parts)
+    return [(count, length) for count, length in ((larger, size + 1), (parts - larger, size)) if count]
+
+
+def divisors(number: int) -> list[int]:
+    """All of them, from 1 to the number itself."""
+    return [k for k in range(1, number + 1) if number % k == 0]
+
+
+def power_of_two(number: int) -> int:
+    """The smallest one that is not below ``number``."""
+    return 1 << max(0, number - 1).bit_length()
+
+
+class ArrayKernel(Text):
+    """A kernel of arrays of one dtype, C-contiguous and of known shapes but for the first dimension of the first.
+
+    A subclass says in `body` what happens between the arguments' pointers, ``%p0`` and so on; ``%n0`` is the first one's first dimension.
+    Python's lock is let go meanwhile. An argument that is not contiguous or not aligned goes to the Python function that is ``self``.
+    """
+
+    scratch = 0  # numbers of scratch memory that the body needs, at %scratch
+
+    def __init__(self, header: int, dtype: np.dtype[Any], count: int) -> None:
+        super().__init__()
+        self.header, self.dtype, self.arrays = header, dtype, count
+        self.number = type_of(dtype)
+
+    def body(self) -> None:
+        raise NotImplementedError
+
+    def text(self) -> str:
+        """The module, whose function ``kernel`` Python can call."""
+        self._load_arguments()
+        saved = self.call("PyEval_SaveThread", "ptr")
+        if self.scratch:
+            # (Not of the stack: threads have little of it.)
+            size = self.scratch * self.dtype.itemsize + 64
+            memory = self.call("PyMem_RawMalloc", "ptr", ("i64", str(size)))
+            self.line(f"br i1 {self.new(f'icmp eq ptr {memory}, null')}, label %exhausted, label %ready")
+            self.label("ready")
+            address = self.new(f"add i64 {self.new(f'ptrtoint ptr {memory} to i64')}, 63")
+            self.line(f"%scratch = inttoptr i64 {self.new(f'and i64 {address}, -64')} to ptr")
+        self.body()
+        if self.scratch:
+            self.call("PyMem_RawFree", "void", ("ptr", memory))
+        self.call("PyEval_RestoreThread", "void", ("ptr", saved))
+        result = f"%a{self.arrays - 1}"
+        self.call("Py_IncRef", "void", ("ptr", result))
+        self.line(f"ret ptr {result}")
+        if self.scratch:
+            self.label("exhausted")
+            self.call("PyEval_RestoreThread", "void", ("ptr", saved))
+            self.line(f"ret ptr {self.call('PyErr_NoMemory', 'ptr')}")
+        self.label("otherwise")
+        arguments = ("ptr", "%self"), ("ptr", "%args"), ("i64", "%given"), ("ptr", "%names")
+        self.line(f"ret ptr {self.call('PyObject_Vectorcall', 'ptr', *arguments)}")
+        return self.module("ptr @kernel(ptr %self, ptr %args, i64 %given, ptr %names)")
+
+    def _load_arguments(self) -> None:
+        fine = "true"
+        for i in range(self.arrays):
+            self.line(f"%a{i} = load ptr, ptr {self.new(f'getelementptr ptr, ptr %args, i64 {i}')}")
+            self.line(f"%p{i} = load ptr, ptr {self._member(i, 0)}")
+            flags = self.new(f"load i32, ptr {self._member(i, 48)}")
+            contiguous = self.new(f"icmp eq i32 {self.new(f'and i32 {flags}, {_CONTIGUOUS_ALIGNED}')}, {_CONTIGUOUS_ALIGNED}")
+            fine = self.new(f"and i1 {fine}, {contiguous}")
+        self.line(f"%n0 = load i64, ptr {self.new(f'load ptr, ptr {self._member(0, 16)}')}")
+        self.line(f"br i1 {fine}, label %start, label %otherwise")
+        self.label("start")
+
+    def _member(self, array: int, offset: int) -> str:
+        return self.new(f"getelementptr i8, ptr %a{array}, i64 {self.header + offset}")
+
+    # --- addresses
+
+    def at(self, pointer: str, *terms: int | str | tuple[str, int]) -> str:
+        """``pointer`` moved on by the sum of ``terms`` numbers: each an int, a name, or a name times an int."""
+        fixed = 0
+        for term in terms:
+            if isinstance(term, int):
+                fixed += term
+                continue
+            name, factor = term if isinstance(term, tuple) else (term, 1)
+            if factor != 1:
+                name = self.new(f"mul nsw i64 {name}, {factor}")
+            pointer = self.new(f"getelementptr {self.number}, ptr {pointer}, i64 {name}")
+        return self.new(f"getelementptr {self.number}, ptr {pointer}, i64 {fixed}") if fixed else pointer
+
+    # --- vectors
+
+    def vector(self, lanes: int) -> str:
+        return f"<{lanes} x {self.number}>"
+
+    def load(self, at: str, lanes: int, mask: str | None = None, fill: str = "zeroinitializer") -> str:
+        """A vector from memory, of any alignment; lanes that ``mask`` leaves out are not touched there, and are ``fill``."""
+        kind = self.vector(lanes)
+        if mask is None:
+            return self.new(f"load {kind}, ptr {at}, align {self.dtype.itemsize}")
+        function, bits = f"llvm.masked.load.v{lanes}{suffix(self.dtype)}.p0", f"<{lanes} x i1>"
+        self.declared[function] = f"declare {kind} @{function}(ptr, {bits}, {kind})"
+        return self.new(f"call {kind} @{function}(ptr align {self.dtype.itemsize} {at}, {bits} {mask}, {kind} {fill})")
+
+    def store(self, vector: str, at: str, lanes: int, mask: str | None = None) -> None:
+        kind = self.vector(lanes)
+        if mask is None:
+            self.line(f"store {kind} {vector}, ptr {at}, align {self.dtype.itemsize}")
+            return
+        function, bits = f"llvm.masked.store.v{lanes}{suffix(self.dtype)}.p0", f"<{lanes} x i1>"
+        self.declared[function] = f"declare void @{function}({kind}, ptr, {bits})"
+        self.line(f"call void @{function}({kind} {vector}, ptr align {self.dtype.itemsize} {at}, {bits} {mask})")
+
+    def lanes_of(self, truths: Sequence[bool]) -> str | None:
+        """A mask that is known; None if it has all lanes."""
+        return None if all(truths) else f"<{', '.join(f'i1 {int(t)}' for t in truths)}>"
+
+    def lanes_below(self, limit: str, lanes: int) -> str:
+        """A mask of the lanes whose number is below ``limit``."""
+        order = ", ".join(f"i64 {k}" for k in range(lanes))
+        return self.new(f"icmp slt <{lanes} x i64> <{order}>, {self.spread(limit, lanes, 'i64')}")
+
+    def spread(self, name: str, lanes: int, kind: str = "") -> str:
+        """One number in all lanes."""
+        kind = kind or self.number
+        first = self.new(f"insertelement <{lanes} x {kind}> poison, {kind} {name}, i32 0")
+        return self.new(f"shufflevector <{lanes} x {kind}> {first}, <{lanes} x {kind}> poison, <{lanes} x i32> zeroinitializer")
+
+    def shuffle(self, a: str, b: str, lanes: int, order: Sequence[int]) -> str:
+        """The lanes of ``a`` and, counted on, of ``b`` in another order."""
+        kind, choice = self.vector(lanes), ", ".join(f"i32 {k}" for k in order)
+        return self.new(f"shufflevector {kind} {a}, {kind} {b}, <{len(order)} x i32> <{choice}>")
+
+    def arithmetic(self, name: str, a: str, b: str, lanes: int) -> str:
+        return self.new(f"{name} {self.vector(lanes)} {a}, {b}")
+
+    def fma(self, a: str, b: str, c: str, lanes: int) -> str:
+        kind = self.vector(lanes)
+        return self.call(f"llvm.fma.v{lanes}{suffix(self.dtype)}", kind, (kind, a), (kind, b), (kind, c))
+
+    def load_steps(self, row: str, first: int, step: int, count: int, size: int, fill: Any = 0.0, valid: str | None = None) -> str:
+        """Numbers ``first``, ``first + step``, ... of a row of ``size``, ``count`` of them, as a vector of the next power of two.
+
+        What lies outside the row is ``fill``, and all of it where ``valid`` (an i1) is false.
+        """
+        lanes = power_of_two(count)
+        reach = lanes * step
+        inside = [j <= step * (count - 1) and 0 <= first + j < size for j in range(reach)]
+        mask = self.lanes_of(inside)
+        if valid is not None:
+            bits = f"<{reach} x i1>"
+            mask = self.new(f"select i1 {valid}, {bits} {mask or 'splat (i1 true)'}, {bits} zeroinitializer")
+        splat = f"splat ({self.number} {literal(fill, self.dtype)})" if fill else "zeroinitializer"
+        loaded = self.load(self.at(row, first), reach, mask, splat)
+        return loaded if step == 1 else self.shuffle(loaded, "poison", reach, range(0, reach, step))
+
+    def store_first(self, vector: str, at: str, count: int) -> None:
+        """The first ``count`` lanes of a vector of the next power of two."""
+        lanes = power_of_two(count)
+        self.store(vector, at, lanes, self.lanes_of([k < count for k in range(lanes)]))
+
+
+def chunks(length: int, lanes: int) -> list[tuple[int, int]]:
+    """A row cut into vectors: (first, how many) of each.
+
+    >>> chunks(40, 16)
+    [(0, 16), (16, 16), (32, 8)]
+    """
+    return [(first, min(lanes, length - first)) for first in range(0, length, lanes)]

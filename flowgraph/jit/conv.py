@@ -1,0 +1,456 @@
+"""Two-dimensional convolution and its two gradients, as the texts of LLVM modules. Arrays are (batch, channels, height, width).
+
+All three are products of small tiles that stay in registers. Vectors run along the positions of the output, row after row, so that arrays
+are read and written as they lie. What one column of a filter meets at all positions is a run of memory once the image's columns have been
+laid out for it: `_Writer.lay_out` copies each image once for each column of the filter, and its rows stay in order, so that the rows of the
+filter share the copy.
+
+Every sum is added up in an order that the shapes decide: the same for each image, in whatever slice of the batch.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from .arrays import ArrayKernel, chunks, divisors, power_of_two, tiles
+from .llvm import Registers
+from .loops import Operand
+
+Pair = tuple[int, int]
+
+# Bytes of a laid out image, at most, if fewer rows at a time can help: half of a small level-2 cache.
+LAID_OUT_BYTES = 256 << 10
+# Bytes of what a tile of the gradient by the weights reads, at most, if fewer images or rows at a time can help: a level-1 cache.
+TILE_BYTES = 48 << 10
+MOST_STEP = 4
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """The shapes of a convolution.
+
+    image    (channels, height, width)
+    filters  (out, height, width)
+    padding  ((top, bottom), (left, right))
+    """
+
+    dtype: np.dtype[Any]
+    image: tuple[int, int, int]
+    filters: tuple[int, int, int]
+    stride: Pair = (1, 1)
+    padding: tuple[Pair, Pair] = ((0, 0), (0, 0))
+    dilation: Pair = (1, 1)
+
+    @cached_property
+    def size(self) -> Pair:
+        """Of the output."""
+        down, along = (
+            (self.image[1 + k] + sum(self.padding[k]) - self.dilation[k] * (self.filters[1 + k] - 1) - 1) // self.stride[k] + 1
+            for k in range(2)
+        )
+        return down, along
+
+    @property
+    def is_supported(self) -> bool:
+        """Whether the texts below can be written."""
+        return (
+            self.dtype.char in "fd"
+            and self.filters[2] <= 64 // self.dtype.itemsize
+            and self.stride[1] <= MOST_STEP
+            and min(*self.image, *self.filters, *self.size) > 0
+        )
+
+    def rows(self, count: int) -> Rows:
+        """The layout of what ``count`` rows of the output meet."""
+        return Rows(self.filters[1], self.stride[0], self.dilation[0], count)
+
+
+class Rows:
+    """The order in which the rows of a padded image are laid out: those that follow each other at one row of the filter are neighbours.
+
+    Row r of the output meets row ``r * stride + k * dilation`` under row k of the filter. So rows are sorted by their remainder on division
+    by the stride; only those remainders are laid out that occur.
+    """
+
+    def __init__(self, window: int, stride: int, dilation: int, count: int) -> None:
+        self.stride, self.count = stride, count
+        places = [divmod(k * dilation, stride) for k in range(window)]
+        self.lengths = {r: count + max(q for q, other in places if other == r) for r in sorted({r for _, r in places})}
+        self.starts, self.total = {}, 0
+        for remainder, length in self.lengths.items():
+            self.starts[remainder] = self.total
+            self.total += length
+        self.offsets = [self.starts[r] + q for q, r in places]  # for each row of the filter: where its first row is
+
+
+@dataclass(frozen=True)
+class Conv:
+    """The kernel (x, w, out) of the convolution; with ``bias``, (x, w, b, out), and ``relu`` is taken of the sum."""
+
+    conv: Convolution
+    registers: Registers
+    bias: bool = False
+    relu: bool = False
+
+    @property
+    def operands(self) -> tuple[Operand, ...]:
+        return (Operand(self.conv.dtype, (True,)),) * (3 if self.bias else 2)
+
+    def text(self, header: int) -> str:
+        return _Conv(self, header).text()
+
+
+@dataclass(frozen=True)
+class ConvInputGrad:
+    """The kernel (g, w, out) of the gradient by the images."""
+
+    conv: Convolution
+    registers: Registers
+
+    @property
+    def operands(self) -> tuple[Operand, ...]:
+        return (Operand(self.conv.dtype, (True,)),) * 2
+
+    def text(self, header: int) -> str:
+        return _InputGrad(self, header).text()
+
+
+@dataclass(frozen=True)
+class ConvWeightGrad:
+    """The kernel (g, x, out) of the gradient by the filters."""
+
+    conv: Convolution
+    registers: Registers
+
+    @property
+    def operands(self) -> tuple[Operand, ...]:
+        return (Operand(self.conv.dtype, (True,)),) * 2
+
+    def text(self, header: int) -> str:
+        return _WeightGrad(self, header).text()
+
+
+class _Writer(ArrayKernel):
+    """What the three share."""
+
+    def __init__(self, kernel: Conv | ConvInputGrad | ConvWeightGrad, header: int) -> None:
+        conv = self.conv = kernel.conv
+        super().__init__(header, conv.dtype, len(kernel.operands) + 1)
+        self.registers = kernel.registers
+        self.lanes = self.registers.bytes // conv.dtype.itemsize
+        (self.channels, self.height, self.width), (self.outputs, self.kh, self.kw) = conv.image, conv.filters
+        self.down, self.along = conv.size
+        self.positions = self.down * self.along
+        self.pixels = self.height * self.width
+        self.taps = self.channels * self.kh * self.kw  # numbers of one filter
+
+    def name_offsets(self, rows: Rows) -> None:
+        """Makes ``offset`` know where each row of the filter finds its pixels."""
+        table = ", ".join(f"i64 {offset * self.along}" for offset in rows.offsets)
+        self.declared["rows"] = f"@rows = private constant [{self.kh} x i64] [{table}]"
+
+    def offset(self, row: str) -> str:
+        return self.new(f"load i64, ptr {self.new(f'getelementptr i64, ptr @rows, i64 {row}')}")
+
+    def lay_out(self, image: str, target: str, channels: int, rows: Rows, first: str = "0") -> None:
+        """Copies ``channels`` of an image to (channel, column of the filter, row, column of the output), from output row ``first`` on."""
+        (top, _), (left, _) = self.conv.padding
+        stride, room = self.conv.stride, rows.total * self.along
+        begins = self.new(f"mul nsw i64 {first}, {stride[0]}")
+        with self.counting(str(channels)) as channel:
+            source, goal = self.at(image, (channel, self.pixels)), self.at(target, (channel, self.kw * room))
+            for remainder, start in rows.starts.items():
+                with self.counting(str(rows.lengths[remainder])) as j:
+                    place = self.new(f"add nsw i64 {self.new(f'mul nsw i64 {j}, {stride[0]}')}, {remainder - top}")
+                    row = self.new(f"add nsw i64 {place}, {begins}")
+                    # The last output row may leave some of the last rows unmet: below the image they do not count.
+                    valid = self.new(f"icmp ult i64 {row}, {self.height}")
+                    pixels, laid = self.at(source, (row, self.width)), self.at(goal, (j, self.along), start * self.along)
+                    for k in range(self.kw):
+                        for at, count in chunks(self.along, self.lanes):
+                            met = at * stride[1] + k * self.conv.dilation[1] - left
+                            vector = self.load_steps(pixels, met, stride[1], count, self.width, valid=valid)
+                            self.store_first(vector, self.at(laid, k * room + at), count)
+
+    def tiled(self, parts: list[tuple[int, int]], write: Any) -> None:
+        """Calls ``write(first, size)`` within a loop over the parts of each size; ``first`` is the name of where a part begins."""
+        done = 0
+        for count, size in parts:
+            if count == 1:
+                write(str(done), size)
+            else:
+                with self.counting(str(count)) as i:
+                    write(self.new(f"add nsw i64 {self.new(f'mul nsw i64 {i}, {size}')}, {done}"), size)
+            done += count * size
+
+    def one(self, at: str) -> str:
+        """A number from memory in all lanes."""
+        return self.spread(self.new(f"load {self.number}, ptr {at}"), self.lanes)
+
+
+class _Conv(_Writer):
+    """Tiles of some outputs at some vectors of positions; the images are laid out a band of rows at a time."""
+
+    def __init__(self, kernel: Conv, header: int) -> None:
+        super().__init__(kernel, header)
+        self.kernel = kernel
+        self.band = max((rows for rows in divisors(self.down) if self._laid_out(rows) <= LAID_OUT_BYTES), default=1)
+        self.rows = self.conv.rows(self.band)
+        self.length = self.band * self.along  # of a band, in positions
+        vectors = -(-self.length // self.lanes)
+        most = self.registers.accumulators(self.registers.bytes)
+        self.position_tiles = tiles(vectors, min(4, vectors))
+        self.output_tiles = tiles(self.outputs, max(1, most // self.position_tiles[0][1]))
+        self.scratch = self.channels * self.kw * self.rows.total * self.along + 2 * vectors * self.lanes
+
+    def _laid_out(self, rows: int) -> int:
+        return self.channels * self.kw * self.conv.rows(rows).total * self.along * self.dtype.itemsize
+
+    def body(self) -> None:
+        self.name_offsets(self.rows)
+        with self.counting("%n0") as image, self.counting(str(self.down // self.band)) as band:
+            x = self.at("%p0", (image, self.channels * self.pixels))
+            self.lay_out(x, "%scratch", self.channels, self.rows, self.new(f"mul nsw i64 {band}, {self.band}"))
+            self.y = self.at(f"%p{self.arrays - 1}", (image, self.outputs * self.positions), (band, self.length))
+            self.tiled(self.output_tiles, lambda o, outputs: self.tiled(self.position_tiles, lambda v, n: self._tile(o, outputs, v, n)))
+
+    def _tile(self, first: str, outputs: int, at: str, vectors: int) -> None:
+        kind, lanes, room = self.vector(self.lanes), self.lanes, self.rows.total * self.along
+        x, w = self.at("%scratch", (at, lanes)), self.at("%p1", (first, self.taps))
+        with self.carrying(str(self.channels), kind, ["zeroinitializer"] * (outputs * vectors)) as outer:
+            of_channel, filters = self.at(x, (outer.counter, self.kw * room)), self.at(w, (outer.counter, self.kh * self.kw))
+            with self.carrying(str(self.kh), kind, outer.values) as inner:
+                pixels, filter_row = self.at(of_channel, self.offset(inner.counter)), self.at(filters, (inner.counter, self.kw))
+                for k in range(self.kw):
+                    met = [self.load(self.at(pixels, k * room + v * lanes), lanes) for v in range(vectors)]
+                    for o in range(outputs):
+                        weight = self.one(self.at(filter_row, o * self.taps + k))
+                        for v in range(vectors):
+                            inner.values[o * vectors + v] = self.fma(met[v], weight, inner.values[o * vectors + v], lanes)
+            outer.values = inner.values
+        for o in range(outputs):
+            sums = outer.values[o * vectors : (o + 1) * vectors]
+            if self.kernel.bias:
+                bias = self.one(self.at("%p2", first, o))
+                sums = [self.arithmetic("fadd", total, bias, lanes) for total in sums]
+            if self.kernel.relu:
+                sums = [self._relu(total) for total in sums]
+            y = self.at(self.y, (first, self.positions), o * self.positions, (at, lanes))
+            for v, total in enumerate(sums):
+                self.store(total, self.at(y, v * lanes), lanes, self._mask(at, v, vectors))
+
+    def _mask(self, at: str, v: int, vectors: int) -> str | None:
+        """Of the lanes within the band, for the last vector of a tile."""
+        if self.length % self.lanes == 0 or v < vectors - 1:
+            return None
+        begins = self.new(f"mul nsw i64 {self.new(f'add nsw i64 {at}, {v}')}, {self.lanes}")
+        return self.lanes_below(self.new(f"sub nsw i64 {self.length}, {begins}"), self.lanes)
+
+    def _relu(self, total: str) -> str:
+        """NaN stays, as in NumPy's maximum."""
+        kind = self.vector(self.lanes)
+        below = self.new(f"fcmp olt {kind} {total}, zeroinitializer")
+        return self.new(f"select <{self.lanes} x i1> {below}, {kind} zeroinitializer, {kind} {total}")
+
+
+class _InputGrad(_Writer):
+    """For some channels and one row of the filter: what each column of it sends from some vectors of positions, summed over the outputs.
+
+    That is added to scratch memory laid out as `lay_out` does it, one row of the filter after the other; then the columns are put together.
+    """
+
+    def __init__(self, kernel: ConvInputGrad, header: int) -> None:
+        super().__init__(kernel, header)
+        self.rows = self.conv.rows(self.down)
+        vectors = -(-self.positions // self.lanes)
+        most = self.registers.accumulators(self.registers.bytes)
+        self.position_tiles = tiles(vectors, max(1, min(4, vectors, most // self.kw)))
+        self.channel_tiles = tiles(self.channels, max(1, most // (self.position_tiles[0][1] * self.kw)))
+        self.room = self.rows.total * self.along
+        self.sums = self.channel_tiles[0][1] * self.kw * self.room
+        self.scratch = self.sums + 2 * vectors * self.lanes + self.outputs * self.taps
+
+    def body(self) -> None:
+        self.name_offsets(self.rows)
+        self.filters = self.at("%scratch", self.scratch - self.outputs * self.taps)
+        self._sort_filters()
+        with self.counting("%n0") as image:
+            self.g = self.at("%p0", (image, self.outputs * self.positions))
+            self.x = self.at("%p2", (image, self.channels * self.pixels))
+            self.tiled(self.channel_tiles, self._channels)
+
+    def _sort_filters(self) -> None:
+        """Filters as (channel, row, out, column)."""
+        with self.counting(str(self.channels)) as c, self.counting(str(self.kh)) as i, self.counting(str(self.outputs)) as o:
+            source = self.at("%p1", (o, self.taps), (c, self.kh * self.kw), (i, self.kw))
+            target = self.at(self.filters, (c, self.kh * self.outputs * self.kw), (i, self.outputs * self.kw), (o, self.kw))
+            self.store_first(self.load_steps(source, 0, 1, self.kw, self.kw), target, self.kw)
+
+    def _channels(self, first: str, channels: int) -> None:
+        size = channels * self.kw * self.room * self.dtype.itemsize
+        self.call("llvm.memset.p0.i64", "void", ("ptr", "%scratch"), ("i8", "0"), ("i64", str(size)), ("i1", "false"))
+
+        # (Rows of the filter outside: then what a pixel is sent is added up in their order, wherever tiles end.)
+        with self.counting(str(self.kh)) as row:
+            self.tiled(self.position_tiles, lambda at, vectors: self._tile(first, channels, row, at, vectors))
+        for c in range(channels):
+            self._put_together(self.at("%scratch", c * self.kw * self.room), self.at(self.x, (first, self.pixels), c * self.pixels))
+
+    def _tile(self, first: str, channels: int, row: str, at: str, vectors: int) -> None:
+        kind, lanes = self.vector(self.lanes), self.lanes
+        of_channel = self.kh * self.outputs * self.kw
+        g, w = self.at(self.g, (at, lanes)), self.at(self.filters, (first, of_channel), (row, self.outputs * self.kw))
+        masks: list[str | None] = [None] * vectors
+        if self.positions % lanes:
+            begins = self.new(f"mul nsw i64 {self.new(f'add nsw i64 {at}, {vectors - 1}')}, {lanes}")
+            masks[-1] = self.lanes_below(self.new(f"sub nsw i64 {self.positions}, {begins}"), lanes)
+        with self.carrying(str(self.outputs), kind, ["zeroinitializer"] * (channels * self.kw * vectors)) as loop:
+            sent, weights = self.at(g, (loop.counter, self.positions)), self.at(w, (loop.counter, self.kw))
+            values = [self.load(self.at(sent, v * lanes), lanes, masks[v]) for v in range(vectors)]
+            for tap in range(channels * self.kw):
+                c, k = divmod(tap, self.kw)
+                weight = self.one(self.at(weights, c * of_channel + k))
+                for v in range(vectors):
+                    loop.values[tap * vectors + v] = self.fma(values[v], weight, loop.values[tap * vectors + v], lanes)
+        target = self.at("%scratch", self.offset(row), (at, lanes))
+        for tap in range(channels * self.kw):
+            for v in range(vectors):
+                place = self.at(target, tap * self.room + v * lanes)
+                total = self.arithmetic("fadd", self.load(place, lanes, masks[v]), loop.values[tap * vectors + v], lanes)
+                self.store(total, place, lanes, masks[v])
+
+    def _put_together(self, sums: str, target: str) -> None:
+        """One channel of an image, from what its pixels are sent by each column of the filter."""
+        (top, _), stride = self.conv.padding[0], self.conv.stride[0]
+        for h in range(min(stride, self.height)):
+            more, remainder = divmod(h + top, stride)
+            count = len(range(h, self.height, stride))
+            met = min(count, max(0, self.rows.lengths.get(remainder, 0) - more))  # the others are met by no window
+            with self.counting(str(met)) as j:
+                row = self.at(sums, (j, self.along), (self.rows.starts.get(remainder, 0) + more) * self.along)
+                self._row(row, self.at(target, (j, stride * self.width), h * self.width))
+            with self.counting(str(count - met)) as j:
+                place = self.at(target, (j, stride * self.width), (h + met * stride) * self.width)
+                for at, size in chunks(self.width, self.lanes):
+                    self.store_first("zeroinitializer", self.at(place, at), size)
+
+    def _row(self, sums: str, target: str) -> None:
+        (left, _), step, gap = self.conv.padding[1], self.conv.stride[1], self.conv.dilation[1]
+        for at, size in chunks(self.width, self.lanes):
+            lanes = power_of_two(size)
+            total = "zeroinitializer"
+            for k in range(self.kw):
+                places = [divmod(at + lane + left - k * gap, step) for lane in range(size)]
+                met = {lane: q for lane, (q, r) in enumerate(places) if r == 0 and 0 <= q < self.along}
+                if not met:
+                    continue
+                begin = min(met.values()) - (min(met) if step == 1 else 0)
+                used = [begin + j in met.values() for j in range(lanes)]
+                sent = self.load(self.at(sums, k * self.room + begin), lanes, self.lanes_of(used))
+                if step > 1:
+                    order = [met[lane] - begin if lane in met else lanes for lane in range(lanes)]
+                    sent = self.shuffle(sent, "zeroinitializer", lanes, order)
+                total = self.arithmetic("fadd", total, sent, lanes) if total != "zeroinitializer" else sent
+            self.store_first(total, self.at(target, at), size)
+
+
+class _WeightGrad(_Writer):
+    """Tiles of some outputs by some channels at one row of the filter, summed over the positions of some images: a vector for each weight.
+
+    Its lanes are summed at last. So the vectors have the same number of lanes on every processor.
+    """
+
+    def __init__(self, kernel: ConvWeightGrad, header: int) -> None:
+        super().__init__(kernel, header)
+        self.lanes = 64 // self.dtype.itemsize
+        most = self.registers.accumulators(64)
+        self.channel_tiles = tiles(self.channels, max(1, round(math.isqrt(most) / self.kw)))
+        columns = self.channel_tiles[0][1] * self.kw
+        self.output_tiles = tiles(self.outputs, max(1, most // columns))
+
+        def of_tile(rows: int) -> int:
+            return (columns * self.conv.rows(rows).total + self.output_tiles[0][1] * rows) * self.along * self.dtype.itemsize
+
+        # Some images at a time, or some rows of one: both its pixels and its part of g are read many times.
+        self.images = max(1, TILE_BYTES // of_tile(self.down))
+        self.band = max((rows for rows in divisors(self.down) if of_tile(rows) <= TILE_BYTES), default=1)
+        self.rows = self.conv.rows(self.band)
+        self.room = self.rows.total * self.along
+        self.scratch = self.images * columns * self.room + self.lanes
+
+    def body(self) -> None:
+        self.name_offsets(self.rows)
+        size = self.outputs * self.taps * self.dtype.itemsize
+        self.call("llvm.memset.p0.i64", "void", ("ptr", "%p2"), ("i8", "0"), ("i64", str(size)), ("i1", "false"))
+        with self.counting("%n0", self.images) as first, self.counting(str(self.down // self.band)) as band:
+            left = self.new(f"sub nsw i64 %n0, {first}")
+            self.count_of_images = self.call("llvm.smin.i64", "i64", ("i64", left), ("i64", str(self.images)))
+            self.first_row = self.new(f"mul nsw i64 {band}, {self.band}")
+            self.g = self.at("%p0", (first, self.outputs * self.positions), (self.first_row, self.along))
+            self.x = self.at("%p1", (first, self.channels * self.pixels))
+            self.tiled(self.channel_tiles, self._channels)
+
+    def _channels(self, first: str, channels: int) -> None:
+        of_image = channels * self.kw * self.room
+        with self.counting(self.count_of_images) as image:
+            x = self.at(self.x, (image, self.channels * self.pixels), (first, self.pixels))
+            self.lay_out(x, self.at("%scratch", (image, of_image)), channels, self.rows, self.first_row)
+
+        def tile(o: str, outputs: int) -> None:
+            with self.counting(str(self.kh)) as row:
+                self._tile(first, channels, o, outputs, row)
+
+        self.tiled(self.output_tiles, tile)
+
+    def _tile(self, c: str, channels: int, o: str, outputs: int, row: str) -> None:
+        kind, lanes, columns = self.vector(self.lanes), self.lanes, channels * self.kw
+        vectors, rest = divmod(self.band * self.along, lanes)
+        g, x = self.at(self.g, (o, self.positions)), self.at("%scratch", self.offset(row))
+        with self.carrying(self.count_of_images, kind, ["zeroinitializer"] * (outputs * columns)) as outer:
+            sent = self.at(g, (outer.counter, self.outputs * self.positions))
+            pixels = self.at(x, (outer.counter, columns * self.room))
+            with self.carrying(str(vectors), kind, outer.values) as inner:
+                self._add(inner.values, self.at(sent, (inner.counter, lanes)), self.at(pixels, (inner.counter, lanes)), columns, None)
+            outer.values = inner.values
+            if rest:
+                mask = self.lanes_of([k < rest for k in range(lanes)])
+                self._add(outer.values, self.at(sent, vectors * lanes), self.at(pixels, vectors * lanes), columns, mask)
+        target = self.at("%p2", (o, self.taps), (c, self.kh * self.kw), (row, self.kw))
+        runs = [outer.values[k : k + self.kw] for k in range(0, len(outer.values), self.kw)]
+        fitting = lanes // self.kw
+        for begin in range(0, len(runs), fitting):
+            group = runs[begin : begin + fitting]
+            totals = self._sums_of_lanes([vector for run in group for vector in run])
+            for k in range(len(group)):
+                output, channel = divmod(begin + k, channels)
+                place = self.at(target, output * self.taps + channel * self.kh * self.kw)
+                size = power_of_two(self.kw)
+                added = self.shuffle(totals, "poison", lanes, [min(k * self.kw + j, lanes - 1) for j in range(size)])
+                self.store_first(self.arithmetic("fadd", self.load_steps(place, 0, 1, self.kw, self.kw), added, size), place, self.kw)
+
+    def _add(self, sums: list[str], g: str, x: str, columns: int, mask: str | None) -> None:
+        pixels = [self.load(self.at(x, k * self.room), self.lanes, mask) for k in range(columns)]
+        for o in range(len(sums) // columns):
+            sent = self.load(self.at(g, o * self.positions), self.lanes, mask)
+            for k in range(columns):
+                sums[o * columns + k] = self.fma(sent, pixels[k], sums[o * columns + k], self.lanes)
+
+    def _sums_of_lanes(self, vectors: list[str]) -> str:
+        """The sum of each vector, as the lanes of one: two vectors become one that has the sums of the halves of both, and so on."""
+        lanes = length = self.lanes
+        while length > 1:  # of the lanes that are parts of one sum
+            half = length // 2
+            low = [start + k for start in range(0, 2 * lanes, length) for k in range(half)]
+            high = [k + half for k in low]
+            vectors = [*vectors, "zeroinitializer"] if len(vectors) % 2 else vectors
+            vectors = [
+                self.arithmetic("fadd", self.shuffle(a, b, lanes, low), self.shuffle(a, b, lanes, high), lanes)
+                for a, b in zip(vectors[::2], vectors[1::2], strict=True)
+            ]
+            length = half
+        return vectors[0]

@@ -1,0 +1,121 @@
+"""Text: a function in LLVM's language, written line by line. What all compiled kernels are written with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .values import BOOL
+
+_NAMES = {"f": "float", "d": "double", "?": "i1"}
+
+
+def type_of(dtype: np.dtype[Any], lanes: int = 1) -> str:
+    """LLVM's name of a number, or of a vector of them."""
+    name = _NAMES.get(dtype.char) or f"i{8 * dtype.itemsize}"
+    return name if lanes == 1 else f"<{lanes} x {name}>"
+
+
+def stored(dtype: np.dtype[Any], lanes: int = 1) -> str:
+    """The same as it lies in memory: a truth value is a byte."""
+    return type_of(np.dtype("int8") if dtype == BOOL else dtype, lanes)
+
+
+def literal(number: Any, dtype: np.dtype[Any]) -> str:
+    """A number as LLVM writes it."""
+    if dtype.kind == "f":
+        return f"0x{np.float64(number).view(np.uint64):016X}"
+    if dtype == BOOL:
+        return "true" if number else "false"
+    return str(int(number))
+
+
+def suffix(dtype: np.dtype[Any]) -> str:
+    """How the names of intrinsics for this dtype end."""
+    return f"f{8 * dtype.itemsize}" if dtype.kind == "f" else f"i{8 * dtype.itemsize}"
+
+
+@dataclass
+class Carried:
+    """What a loop hands on from round to round: in its body the names of the values so far, to be replaced; behind it, of the last ones."""
+
+    counter: str
+    values: list[str]
+
+
+class Text:
+    """The lines of a function, the names in it, and what it calls."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.declared: dict[str, str] = {}
+        self.count = 0
+
+    def module(self, signature: str) -> str:
+        """The whole module: what is declared, and the function."""
+        return "\n".join([*self.declared.values(), f"define {signature} {{\nentry:", *self.lines, "}"]) + "\n"
+
+    def line(self, text: str) -> None:
+        self.lines.append("  " + text)
+
+    def label(self, name: str) -> None:
+        self.lines.append(f"{name}:")
+
+    def new(self, text: str) -> str:
+        """A line that makes a value; its name."""
+        self.count += 1
+        self.line(f"%t{self.count} = {text}")
+        return f"%t{self.count}"
+
+    def name(self, stem: str) -> str:
+        self.count += 1
+        return f"{stem}{self.count}"
+
+    def call(self, function: str, result: str, *operands: tuple[str, str]) -> str:
+        self.declared[function] = f"declare {result} @{function}({', '.join(kind for kind, _ in operands)})"
+        text = f"call {result} @{function}({', '.join(f'{kind} {name}' for kind, name in operands)})"
+        if result == "void":
+            self.line(text)
+            return ""
+        return self.new(text)
+
+    @contextmanager
+    def counting(self, limit: str, step: int = 1) -> Iterator[str]:
+        """A loop from 0 up to ``limit``; gives the name of its counter."""
+        head, body, end = self.name("head"), self.name("body"), self.name("end")
+        before, counter, following, go = self.name("before"), f"%{self.name('i')}", f"%{self.name('n')}", f"%{self.name('c')}"
+        self.line(f"br label %{before}")
+        self.label(before)
+        self.line(f"br label %{head}")
+        self.label(head)
+        self.line(f"{counter} = phi i64 [ 0, %{before} ], [ {following}, %{body}.last ]")
+        mark = len(self.lines)
+        self.line(f"{go} = icmp slt i64 {counter}, {limit}")
+        self.line(f"br i1 {go}, label %{body}, label %{end}")
+        self.label(body)
+        self.phi_place = mark
+        self.entering, self.leaving = before, f"{body}.last"
+        yield counter
+        self.line(f"br label %{body}.last")
+        self.label(f"{body}.last")
+        self.line(f"{following} = add nsw i64 {counter}, {step}")
+        self.line(f"br label %{head}")
+        self.label(end)
+
+    @contextmanager
+    def carrying(self, limit: str, kind: str, starts: Sequence[str]) -> Iterator[Carried]:
+        """The same with values of one type that each round replaces."""
+        names = [f"%{self.name('carried')}" for _ in starts]
+        with self.counting(limit) as counter:
+            place, entering, leaving = self.phi_place, self.entering, self.leaving
+            carried = Carried(counter, list(names))
+            yield carried
+        self.lines[place:place] = [
+            f"  {name} = phi {kind} [ {start}, %{entering} ], [ {end}, %{leaving} ]"
+            for name, start, end in zip(names, starts, carried.values, strict=True)
+        ]
+        carried.values = names
