@@ -58,6 +58,46 @@ def test_gradients_of_a_scan_agree_with_finite_differences(order):
     fg.check_gradient(loss_of(recurrence), W, H, XS, order=order, tolerance=1e-4)
 
 
+SHARED = {
+    "vector @ w": (lambda w, h: h @ w, H),
+    "w @ vector": (lambda w, h: w @ h, H),
+    "matrix @ w": (lambda w, h: h @ w, XS),
+    "w @ matrix": (lambda w, h: w @ h, XS.T),
+    "w turned": (lambda w, h: h @ fg.permute_dims(w), XS),
+    "matrix turned": (lambda w, h: fg.permute_dims(fg.permute_dims(h) @ w), XS.T),
+}
+
+
+@pytest.mark.parametrize("loop", ["scan", "while_loop"])
+@pytest.mark.parametrize(("product", "start"), SHARED.values(), ids=SHARED)
+def test_the_gradient_by_a_matrix_that_all_turns_share_is_one_product_behind_the_loop(product, start, loop):
+    def turn(w, h):
+        return fg.tanh(product(w, h) + h / 2)
+
+    def looped(w, h):
+        if loop == "scan":
+            h, _ = fg.scan(lambda h, _: (turn(w, h), None), h, length=5)
+        else:
+            h, _ = fg.while_loop(lambda c: c[1] < 5, lambda c: (turn(w, c[0]), c[1] + 1), (h, np.int64(0)))
+        return fg.sum(h * h)
+
+    def by_hand(w, h):
+        for _ in range(5):
+            h = turn(w, h)
+        return fg.sum(h * h)
+
+    with fg.Graph() as graph:
+        w, h = fg.constant(W), fg.constant(start)
+        slopes = [fg.gradients(f(w, h), [w, h]) for f in (looped, by_hand)]
+    with fg.Session(graph, threads=1) as session:
+        for ours, wanted in zip(*session.run(slopes), strict=True):
+            np.testing.assert_allclose(ours, wanted, rtol=1e-12)
+        backwards = slopes[0][1].node
+        assert backwards.attrs["carries"] == 1  # the cotangent of h, and no sum over the turns
+        assert "contract" in str(session.plan(slopes[0][0]))
+    fg.check_gradient(looped, W, start, order=2, tolerance=1e-4)
+
+
 @pytest.mark.parametrize("turn", [lambda c, v: (c + v, None), lambda c, v: (c * 2.0, None)], ids=["sum", "without its xs"])
 def test_a_scan_whose_gradient_needs_nothing_of_its_turns_counts_them_by_its_xs(turn):
     fg.check_gradient(lambda c, xs: fg.scan(turn, c, xs)[0], H, XS)

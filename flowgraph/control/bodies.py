@@ -9,6 +9,7 @@ its gradient is a loop over them that runs backwards.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ..autodiff.forward import push_forward
@@ -44,11 +45,25 @@ def floats(values: Iterable[Any]) -> list[Any]:
     return [x for x in values if is_float(x)]
 
 
+@dataclass(frozen=True)
+class Product:
+    """A cotangent that is one matrix product: so its sum over many turns is one product of the stacks of its factors.
+
+    subscripts  of that, with the turns as the first axis of both: "akn,akm->nm"
+    """
+
+    left: Tensor
+    right: Tensor
+    subscripts: str
+
+
 class Linear:
     """A body and its gradient.
 
     residuals  tensors of the forward part that the backward part reads
     given      for each residual the position of the input that it is, or None where the forward part makes it
+    results    cotangents of the float inputs, then of the float captures
+    products   position in ``results`` -> how it is made, for those of captures that are matrix products
     """
 
     def __init__(self, body: SubGraph, inputs: Sequence[Any]) -> None:
@@ -64,10 +79,15 @@ class Linear:
             first = len(joint)
             self._cotangents = [parameter(f"g{i}", out) for i, out in enumerate(floats(self._outputs))]
             wanted = floats((*self._inputs, *self._captured))
-            self._results: list[Tensor] = []
+            self.results: list[Tensor] = []
             if self._cotangents and wanted:
-                self._results = gradients(floats(self._outputs), wanted, grad_ys=self._cotangents)
+                self.results = gradients(floats(self._outputs), wanted, grad_ys=self._cotangents)
         self._split(first)
+        self.products: dict[int, Product] = {}
+        for place in range(len(floats(self._inputs)), len(self.results)):
+            product = _product(self.results[place], first)
+            if product is not None:
+                self.products[place] = product
 
     def _split(self, first: int) -> None:
         """Finds the residuals: what the nodes from ``first`` on read of those before, and what depends on a turn."""
@@ -77,14 +97,14 @@ class Linear:
             if any(tensor.node.id in varying for tensor in node.inputs) or (node.op.is_stateful and node.op.name == "fold_key"):
                 varying.add(node.id)
         read: dict[Tensor, bool] = {}  # whether its value is needed, or only its shape
-        for node_id in ancestors([result.node for result in self._results], set()):
+        for node_id in ancestors([result.node for result in self.results], set()):
             node = joint.nodes[node_id]
             if node_id >= first:
                 for position, tensor in enumerate(node.inputs):
                     if tensor.node.id < first and tensor.node.id in varying:
                         told = position in node.op.shape_inputs and tensor.is_known
                         read[tensor] = read.get(tensor, False) or not told
-        for result in self._results:
+        for result in self.results:
             if result.node.id < first and result.node.id in varying:
                 read[result] = True
         self.residuals = [tensor for tensor, needed in read.items() if needed]
@@ -99,19 +119,41 @@ class Linear:
         results, _ = rebuilt([*self._outputs, *made], known)
         return results[: len(self._outputs)], results[len(self._outputs) :]
 
-    def backward(self, residuals: Sequence[Any], cotangents: Sequence[Any], captured: Sequence[Any]) -> list[Tensor]:
+    def backward(
+        self, residuals: Sequence[Any], cotangents: Sequence[Any], captured: Sequence[Any], wanted: Sequence[Tensor] | None = None
+    ) -> list[Tensor]:
         """The cotangents of the float inputs and then the float captures, in the current graph.
 
         residuals   all of them, in their order
         cotangents  of the float outputs
+        wanted      other tensors of the backward part, in place of ``results``
         """
         known = self._known((*self.residuals, *self._cotangents, *self._captured), (*residuals, *cotangents, *captured))
         # Of some only the shape is read: a repeated number has it, and no run computes even that.
         known.update({t: broadcast_to(as_tensor(t.dtype.type(0)), t.shape) for t in self._shapes if t not in known})
-        return rebuilt(self._results, known)[0]
+        return rebuilt(self.results if wanted is None else wanted, known)[0]
 
     def _known(self, keys: Sequence[Tensor], values: Sequence[Any]) -> dict[Tensor, Tensor]:
         return dict(zip(keys, [as_tensor(value) for value in values], strict=True))
+
+
+def _product(result: Tensor, first: int) -> Product | None:
+    """How ``result`` is a product of two matrices, if the nodes from ``first`` on, the backward part, make it one."""
+
+    def transposed_back(x: Tensor, term: str) -> tuple[Tensor, str]:
+        is_transpose = x.node.id >= first and x.node.op.name == "permute_dims" and x.node.attrs["axes"] == (1, 0)
+        return (x.node.inputs[0], term[::-1]) if is_transpose else (x, term)
+
+    result, out = transposed_back(result, "nm")
+    node = result.node
+    if node.id < first or node.op.name != "matmul" or [x.ndim for x in node.inputs] != [2, 2]:
+        return None
+    factors = [transposed_back(x, term) for x, term in zip(node.inputs, ("nk", "km"), strict=True)]
+    # The outer product of two vectors: the axis of size 1 between them is left out.
+    if all(x.node.id >= first and x.node.op.name == "expand_dims" and x.node.attrs["axis"] == term.index("k") for x, term in factors):
+        factors = [(x.node.inputs[0], term.replace("k", "")) for x, term in factors]
+    (left, of_left), (right, of_right) = factors
+    return Product(left, right, f"a{of_left},a{of_right}->{out}")
 
 
 def linear_of(node: Node, name: str, captured: Sequence[Any]) -> Linear:

@@ -16,6 +16,7 @@ from ..graph.nest import flatten
 from ..graph.op import Batch, public
 from ..graph.subgraph import as_tensor, parameter
 from ..ops.batching import full, moved
+from ..ops.einsum import contract
 from ..ops.shape import zeros_like
 from .bodies import Linear, floats, is_float, linear_of, push_through
 from .results import check_carry, check_nesting, listed, owned, packed, spread_over
@@ -88,21 +89,9 @@ class Scan(Op):
         residuals = residual_stacks(split, made, kept, inputs[carries : carries + xs])
         cotangents = [zeros_like(y) if c is None else c for c, y in zip(g, out, strict=True) if is_float(y)]
         ends = len(floats(out[:carries]))
-        initial, ys = cotangents[:ends], cotangents[ends:]
-        sums = [zeros_like(c) for c in floats(captured)]
-
-        def backwards(turn: Tensor, *values: Tensor) -> list[Tensor]:
-            ct_carry, totals = values[:ends], values[ends : ends + len(sums)]
-            ct_ys = values[ends + len(sums) : ends + len(sums) + len(ys)]
-            first = ends + len(sums) + len(ys)
-            results = split.backward(values[first : first + len(residuals)], [*ct_carry, *ct_ys], captured)
-            ct_in, ct_captured = results[: len(results) - len(sums)], results[len(results) - len(sums) :]
-            return [*ct_in[:ends], *[total + c for total, c in zip(totals, ct_captured, strict=True)], *ct_in[ends:]]
-
         # A sum needs nothing of its turns but how many they are, which one of the xs tells.
-        stacks = [*ys, *residuals] or inputs[carries : carries + min(xs, 1)]
-        results = listed(scan_node(backwards, [*initial, *sums], stacks, length, not reverse, "gradient"))
-        return spread_over(inputs, [*results[:ends], *results[ends + len(sums) :], *results[ends : ends + len(sums)]])
+        counting = () if len(cotangents) > ends or residuals else inputs[carries : carries + min(xs, 1)]
+        return spread_over(inputs, backward_loop(split, cotangents, ends, residuals, captured, length, not reverse, counting))
 
     def _with_residuals(
         self,
@@ -188,6 +177,51 @@ def residual_stacks(split: Linear, made: Sequence[Tensor], kept: Sequence[int], 
     fresh = iter(made[len(kept) :])
     first = len(split.body.inputs) - len(xs)
     return [next(fresh) if i is None else made[kept.index(i)] if i in kept else xs[i - first] for i in split.given]
+
+
+def backward_loop(
+    split: Linear,
+    cotangents: Sequence[Tensor],
+    ends: int,
+    residuals: Sequence[Tensor],
+    captured: Sequence[Tensor],
+    length: Any,
+    reverse: bool,
+    counting: Sequence[Tensor] = (),
+) -> list[Tensor]:
+    """The cotangents of the float inputs of a loop: of its start, its xs and its captures.
+
+    cotangents  of its float outputs; the first ``ends`` are those of the last carry, the others are stacks
+    residuals   stacks of what the backward part of the turns reads
+    counting    stacks that only say how many turns there are
+
+    A cotangent of a capture is a sum over the turns. Where it is a matrix product in each turn, the turns keep its factors, most of
+    which are there anyway, and behind the loop one product does for all: fewer and larger kernels, which can be cut.
+    """
+    initial, ys = cotangents[:ends], cotangents[ends:]
+    results, products = split.results, split.products
+    first = len(results) - len(floats(captured))  # of the captures
+    summed = [place for place in range(first, len(results)) if place not in products]
+    there = set(split.residuals)
+    factors = [x for product in products.values() for x in (product.left, product.right) if x not in there]
+    stacked = list(dict.fromkeys([*results[ends:first], *factors]))
+    sums = [zeros_like(c) for place, c in enumerate(floats(captured), first) if place in summed]
+
+    def backwards(turn: Tensor, *values: Tensor) -> list[Tensor]:
+        ct_carry, totals, rest = values[:ends], values[ends : ends + len(sums)], values[ends + len(sums) + len(counting) :]
+        wanted = [*results[:ends], *(results[place] for place in summed), *stacked]
+        made = split.backward(rest[len(ys) :], [*ct_carry, *rest[: len(ys)]], captured, wanted)
+        grown = [total + c for total, c in zip(totals, made[ends : ends + len(sums)], strict=True)]
+        return [*made[:ends], *grown, *made[ends + len(sums) :]]
+
+    if not (initial or sums or stacked):
+        return []
+    made = listed(scan_node(backwards, [*initial, *sums], [*counting, *ys, *residuals], length, reverse, "gradient"))
+    stacks = {**dict(zip(split.residuals, residuals, strict=True)), **dict(zip(stacked, made[ends + len(sums) :], strict=True))}
+    totals = dict(zip(summed, made[ends : ends + len(sums)], strict=True))
+    for place, product in products.items():
+        totals[place] = contract(stacks[product.left], stacks[product.right], subscripts=product.subscripts)
+    return [*made[:ends], *(stacks[x] for x in results[ends:first]), *(totals[place] for place in range(first, len(results)))]
 
 
 def scan_node(

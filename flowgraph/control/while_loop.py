@@ -24,7 +24,7 @@ from ..ops.reduce import sum
 from ..ops.shape import zeros_like
 from .bodies import floats, is_float, linear_of, push_through
 from .results import check_carry, check_nesting, listed, owned, packed, spread_over
-from .scan import TURN, residual_stacks, scan_node, settled, started
+from .scan import TURN, backward_loop, residual_stacks, settled, started
 
 
 class While(Op):
@@ -104,20 +104,8 @@ class While(Op):
         turns, residuals = made[0], residual_stacks(linear, made, kept)
         cotangents = [zeros_like(y) if c is None else c for c, y in zip(g, out, strict=True) if is_float(y)]
         ends = len(floats(carry))
-        initial, ys = cotangents[:ends], cotangents[ends:]
-        sums = [zeros_like(c) for c in floats(captured)]
-
-        def backwards(_: Tensor, *values: Tensor) -> list[Tensor]:
-            ct_carry, totals, (_, *rest) = values[:ends], values[ends : ends + len(sums)], values[ends + len(sums) :]
-            results = linear.backward(rest[len(ys) :], [*ct_carry, *rest[: len(ys)]], captured)
-            return [*results[:ends], *[total + c for total, c in zip(totals, results[ends:], strict=True)]]
-
-        results = scan_node(backwards, [*initial, *sums], [turns, *ys, *residuals], None, True, "gradient") if initial or sums else ()
-        return (
-            *spread_over(carry, results[:ends]),
-            *(None for _ in ours),
-            *spread_over(captured, results[ends : ends + len(sums)]),
-        )
+        results = backward_loop(linear, cotangents, ends, residuals, captured, None, True, [turns])
+        return (*spread_over(carry, results[:ends]), *(None for _ in ours), *spread_over(captured, results[ends:]))
 
     def jvp(
         self,

@@ -90,6 +90,8 @@ class Contract(Op):
         terms, result = subscripts.split("->")
         left, right = terms.split(",")
         label = result[:1]
+        if left[:1] and left[:1] == right[:1] and left[:1] not in result and x.shape[0] > 1:
+            return Slicing((True, True), x.shape[0], "sum")
         if not label or label in left[1:] or label in right[1:] or out.shape[0] < 2:
             return None
         return Slicing((left[:1] == label, right[:1] == label), out.shape[0])
