@@ -1,6 +1,7 @@
 """Columns: large graphs are looked through as arrays of numbers, and their plans are those that a walk from node to node gives."""
 
 import random
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import flowgraph as fg
-from flowgraph.compile import compiler, needed, suspects
+from flowgraph.compile import compiler, lower, needed, suspects
 from flowgraph.compile.columns import columns_of
 
 OPERATIONS: list[Any] = [
@@ -41,19 +42,69 @@ def some_graph(seed, size=60):
     return graph, fetches, feeds
 
 
-@given(st.integers(0, 2**32))
+@contextmanager
+def all_graphs_large(stretch):
+    """Within it every graph counts as large, and ``stretch`` plain nodes one behind the other are lowered together."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (compiler, lower, needed, suspects):
+            patch.setattr(module, "LARGE", 1)
+        patch.setattr(suspects, "MOST", 2)
+        patch.setattr(lower, "STRETCH", stretch)
+        yield
+
+
+@given(st.integers(0, 2**32), st.sampled_from([1, 2, 5]))
 @settings(max_examples=150, deadline=None)
-def test_a_large_graph_is_planned_like_a_small_one(seed):
+def test_a_large_graph_is_planned_like_a_small_one(seed, stretch):
     graph, fetches, feeds = some_graph(seed)
     shapes = dict.fromkeys(feeds, (3,))
     with fg.Session(graph, threads=1) as session:
-        small = str(session.plan(fetches, shapes))
-    with pytest.MonkeyPatch.context() as patch, fg.Session(graph, threads=1) as session:
-        for module in (compiler, needed, suspects):
-            patch.setattr(module, "LARGE", 1)
-        patch.setattr(suspects, "MOST", 2)
-        large = str(session.plan(fetches, shapes))
-    assert large == small
+        small = session.plan(fetches, shapes)
+    with all_graphs_large(stretch), fg.Session(graph, threads=1) as session:
+        large = session.plan(fetches, shapes)
+    assert str(large) == str(small)
+    assert large.copied == small.copied
+    assert large.seconds == pytest.approx(small.seconds)
+    assert [(task.peak_bytes, task.kept_bytes) for task in large.tasks] == [(task.peak_bytes, task.kept_bytes) for task in small.tasks]
+
+
+@given(st.integers(0, 2**32), st.sampled_from([1, 2, 5]))
+@settings(max_examples=50, deadline=None)
+def test_a_large_graph_has_the_values_of_a_small_one(seed, stretch):
+    graph, fetches, feeds = some_graph(seed)
+    values = {tensor: np.random.default_rng(seed + i).standard_normal(3) for i, tensor in enumerate(feeds)}
+    with fg.Session(graph, threads=1) as session:
+        expected = session.run(fetches, values)
+    with all_graphs_large(stretch), fg.Session(graph, threads=1) as session:
+        for _ in range(3):  # by the interpreter, then by a generated program
+            for have, want in zip(session.run(fetches, values), expected, strict=True):
+                np.testing.assert_array_equal(have, want)
+
+
+def test_units_of_a_large_graph_are_made_when_somebody_looks_at_them():
+    with fg.Graph() as graph:
+        x = y = fg.placeholder("x", (2,), "float64")
+        for _ in range(500):
+            y = fg.exp(y)
+    with fg.Session(graph, threads=1) as session:
+        units = session.plan(y, {x: (2,)}).units
+        assert [len(chunk) for chunk in units.chunks] == [500]
+        assert units[-1].node is y.node
+        assert len(units) == 500
+        assert not units.chunks
+
+
+def test_an_error_in_a_large_graph_names_its_node():
+    with fg.Graph() as graph:
+        x = y = fg.placeholder("x", (None,), "float64")
+        z = fg.placeholder("z", (None,), "float64")
+        for _ in range(500):
+            y = fg.exp(y)
+        w = y + z
+        for _ in range(500):
+            w = fg.tanh(w)
+    with all_graphs_large(5), fg.Session(graph, threads=1) as session, pytest.raises(fg.ShapeError, match="add: shapes"):
+        session.run(w, {x: np.zeros(2), z: np.zeros(3)})
 
 
 def test_columns_grow_with_their_graph():
@@ -85,6 +136,5 @@ def test_a_chain_of_nodes_that_nobody_needs_is_left_out_of_a_large_graph():
         y = unneeded = x + 1
         for _ in range(30):
             y, unneeded = fg.exp(y), unneeded + x
-    with pytest.MonkeyPatch.context() as patch, fg.Session(graph, threads=1) as session:
-        patch.setattr(needed, "LARGE", 1)
+    with all_graphs_large(5), fg.Session(graph, threads=1) as session:
         assert [unit.node.op.name for unit in session.plan(y, {x: (2,)}).units] == ["add"] + ["exp"] * 30

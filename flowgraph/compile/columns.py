@@ -18,10 +18,13 @@ from ..graph import Graph, Node
 Numbers = np.ndarray[Any, np.dtype[Any]]
 
 # Below this number of nodes, passes go through the objects: setting out the columns takes as long.
-LARGE = 2000
+LARGE = 400
 
 # Unneeded nodes are left out layer by layer: so many layers at most.
 _ROUNDS = 16
+
+# Held while columns are made, so that two threads do not give one place to two ops.
+_GROWING = threading.Lock()
 
 # Odd, with bits all over: products with them spread numbers over 64 bits.
 _SPREAD = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)
@@ -29,45 +32,54 @@ _HASHED_INPUTS = 4
 
 
 class Columns:
-    """What the nodes of a graph read.
+    """What the nodes of a graph are and read. Never changed: of a graph that has grown there are new ones.
 
     count    number of nodes
     readers  for each edge the id of the node that reads, ascending
     makers   for each edge the id of the node that is read
     control  (reader, what it waits for)
+    counts   for each node how many edges come in; ``starts``: the place of the first
     ops      for each node the place of its op in ``table``
+    specs    for each node the place in ``shapes`` of its first output's (shape, dtype), -1 where there is none
+    is_bare  for each node whether it is nothing but an op on one or two nodes' first outputs, with one output: it has no attributes,
+             waits for nothing and asks for no device
     hashes   for each node a number: equal for nodes of one op that read the same nodes, and for hardly any others
     """
 
-    def __init__(self) -> None:
-        self.count = 0
-        self.table: dict[Any, int] = _Places()
-        self.readers = self.makers = np.empty(0, np.int32)
-        self.ops = np.empty(0, np.int32)
-        self.hashes = np.empty(0, np.uint64)
-        self.control: list[tuple[int, int]] = []
+    def __init__(self, nodes: Sequence[Node], before: Columns | None = None) -> None:
+        """nodes: of a graph; before: the columns of the first of them."""
+        first = 0 if before is None else before.count
+        self.count: int = len(nodes)
+        new = nodes[first:]
+        self.table: dict[Any, int] = _Places() if before is None else before.table
+        self.shapes: dict[Any, int] = _Places() if before is None else before.shapes
         self._by_maker: tuple[Numbers, Numbers] | None = None
-        self._lock = threading.Lock()  # guards the growing
 
-    def grow(self, nodes: Sequence[Node]) -> None:
-        """Takes in the nodes of ``nodes`` that are new."""
-        with self._lock:
-            first, nodes = self.count, nodes[self.count :]
-            if not nodes:
-                return
-            inputs = list(map(attrgetter("inputs"), nodes))
-            lengths = np.fromiter(map(len, inputs), np.int32, len(nodes))
-            makers = np.array([tensor.node.id for tensor in chain.from_iterable(inputs)], np.int32)
-            ops = np.fromiter(map(self.table.__getitem__, map(attrgetter("op"), nodes)), np.int32, len(nodes))
-            self.hashes = np.concatenate([self.hashes, _hashes(ops, lengths, makers)])
-            self.readers = np.concatenate([self.readers, np.repeat(np.arange(first, first + len(nodes), dtype=np.int32), lengths)])
-            self.makers = np.concatenate([self.makers, makers])
-            self.ops = np.concatenate([self.ops, ops])
-            for number, context in enumerate(map(attrgetter("_context"), nodes), first):
-                if context.control:
-                    self.control += [(number, before.id) for before in context.control]
-            self._by_maker = None
-            self.count = first + len(nodes)
+        inputs, outputs, contexts = (list(map(attrgetter(name), new)) for name in ("inputs", "outputs", "_context"))
+        self.counts = np.fromiter(map(len, inputs), np.int32, len(new))
+        self.makers = np.array([tensor.node.id for tensor in chain.from_iterable(inputs)], np.int32)
+        self.readers = np.repeat(np.arange(first, self.count, dtype=np.int32), self.counts)
+        self.ops = np.fromiter(map(self.table.__getitem__, map(attrgetter("op"), new)), np.int32, len(new))
+        shapes = self.shapes
+        self.specs = np.array([shapes[tensors[0].shape, tensors[0].dtype] if tensors else -1 for tensors in outputs], np.int32)
+        self.hashes = _hashes(self.ops, self.counts, self.makers)
+        self.is_bare = ((self.counts == 1) | (self.counts == 2)) & ~np.fromiter(map(bool, map(attrgetter("attrs"), new)), bool, len(new))
+        made = np.fromiter(map(len, outputs), np.int32, len(new))
+        if not (made == 1).all():
+            self.is_bare &= made == 1
+        places = np.fromiter(map(attrgetter("index"), chain.from_iterable(inputs)), np.int32, len(self.makers))
+        self.is_bare[self.readers[places > 0] - first] = False
+        self.control: list[tuple[int, int]] = []
+        if any(context.control or context.device for context in set(contexts)):
+            for number, context in enumerate(contexts):
+                if context.control or context.device:
+                    self.control += [(first + number, node.id) for node in context.control]
+                    self.is_bare[number] = False
+        if before is not None:
+            self.control = before.control + self.control
+            for name in ("counts", "makers", "readers", "ops", "specs", "hashes", "is_bare"):
+                setattr(self, name, np.concatenate([getattr(before, name), getattr(self, name)]))
+        self.starts = np.cumsum(self.counts) - self.counts
 
     def readers_of(self, node_id: int) -> list[int]:
         """The ids of the nodes that read an output of a node, ascending."""
@@ -129,17 +141,19 @@ class _Places(dict[Any, int]):
 
 def columns_of(graph: Graph) -> Columns:
     """The columns of all nodes that ``graph`` has now."""
-    columns: Columns = graph.memo.setdefault("columns", Columns())
-    columns.grow(graph.nodes)
+    columns: Columns | None = graph.memo.get("columns")
+    if columns is None or columns.count < len(graph.nodes):
+        with _GROWING:
+            columns = graph.memo["columns"] = Columns(list(graph.nodes), graph.memo.get("columns"))
     return columns
 
 
-def _hashes(ops: Numbers, lengths: Numbers, makers: Numbers) -> Numbers:
+def _hashes(ops: Numbers, counts: Numbers, makers: Numbers) -> Numbers:
     """Of ops and inputs in their order. Of many inputs only the first count."""
     result = (ops.astype(np.uint64) + np.uint64(1)) * _SPREAD[0]
-    starts = np.cumsum(lengths) - lengths
-    for position in range(min(_HASHED_INPUTS, int(lengths.max(initial=0)))):
-        rows = np.nonzero(lengths > position)[0]
+    starts = np.cumsum(counts) - counts
+    for position in range(min(_HASHED_INPUTS, int(counts.max(initial=0)))):
+        rows = np.nonzero(counts > position)[0]
         made = makers[starts[rows] + position].astype(np.uint64)
         mixed = (result[rows] ^ made) * _SPREAD[1]
         result[rows] = mixed ^ (mixed >> np.uint64(29))

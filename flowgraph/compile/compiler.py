@@ -57,7 +57,7 @@ def compile_plan(
     if lowering.unsized:
         plan.notes.append(f"{lowering.unsized} results have a size that only a run knows; times and bytes do not count it")
     plan.slots = len(lowering.codes)
-    plan.fetches = [lowering.slot[fetch] if isinstance(fetch, Tensor) else -1 for fetch in fetches]
+    plan.fetches = [lowering.slot_of(fetch) if isinstance(fetch, Tensor) else -1 for fetch in fetches]
     task_of = form_tasks(plan, lowering, single=is_body)
     memory = Memory(lowering)
     memory.work_in_place()

@@ -15,6 +15,7 @@ from ..devices import Device
 from ..graph import Node, Spec
 from ..graph.spec import is_known
 from .cost import estimated_seconds
+from .plan import Unit
 
 # Below this an array comes from the allocator's cache faster than from the pool.
 POOLED_BYTES = 16384
@@ -51,6 +52,10 @@ class Kind:
         self.mode = "take" if is_pooled else "fresh"
         special = is_pooled or self.passes or op.bodies or op.is_view or op.shape_inputs or self.spec is None
         self.is_plain = not special and len(outputs) == 1
+
+    def unit(self, node: Node, inputs: tuple[int, ...], output: int, device: str) -> Unit:
+        """The unit of a node that runs whole."""
+        return Unit(node, self.kernel, inputs, output, device, self.mode, self.spec, self.seconds, self.told, self.nbytes)
 
 
 class Kinds:

@@ -9,15 +9,20 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
+import numpy as np
+
 from ..devices import Device
 from ..errors import ArgumentError, FeedError
 from ..graph import Node, Shape, Spec, SubGraph, Tensor
 from ..graph.op import Op, Slicing
 from ..graph.report import where
 from ..graph.spec import format_spec
+from .columns import LARGE, columns_of
 from .kinds import Kind, Kinds
+from .plain import PlainNodes
 from .plan import Plan, Unit
 from .simplify import Simplified
+from .units import Units
 
 # A kernel worth more than SLICE_SECONDS is cut into parts of about PART_SECONDS, at most MAX_PARTS of them; where its input is cut
 # already, from CHAIN_SECONDS on, so that a chain of kernels stays on one slice while it is in the cache.
@@ -25,6 +30,9 @@ SLICE_SECONDS = 0.5e-3
 PART_SECONDS = 0.8e-3
 CHAIN_SECONDS = 0.05e-3
 MAX_PARTS = 8
+
+# So many plain nodes that follow each other are worth to be lowered together.
+STRETCH = 128
 
 
 class Lowering:
@@ -54,6 +62,7 @@ class Lowering:
         self.given: list[int] = []  # the units that write into an array that they are given: whole ("take") or rows of it
         self.unsized = 0  # kernels whose result has a size that only a run knows
         self.external: set[int] = set()  # slots whose memory is not the run's own
+        self.place = np.empty(0, np.int64)  # of a large graph, for each node the slot of its first output
 
     def new_slot(self, code: int = -1, maker: int = -1) -> int:
         self.codes.append(code)
@@ -68,24 +77,79 @@ class Lowering:
     def spec(self, tensor: Tensor) -> Any:
         return self.specs.get(tensor, tensor)
 
-    def lower(self, nodes: Iterable[Node], feeds: Collection[Tensor], simplified: Simplified) -> None:
+    def lower(self, nodes: list[Node], feeds: Collection[Tensor], simplified: Simplified) -> None:
         """Adds the units of ``nodes``, which come behind what they read."""
-        same, values = simplified.same, simplified.values
-        given = {tensor.node for tensor in (*feeds, *same, *values)}
+        self._fed, self._simplified = feeds, simplified
+        self._given = {tensor.node for tensor in (*feeds, *simplified.same, *simplified.values)}
+        if len(nodes) < LARGE:
+            self._lower_each(nodes)
+        else:
+            self._lower_stretches(nodes)
+
+    def _lower_stretches(self, nodes: list[Node]) -> None:
+        """The same for a large graph: where many plain nodes follow each other, their units are made together, as columns."""
+        plain = PlainNodes(nodes, self.kinds, self.spec, self.specs, lambda kind: self.is_body or kind.seconds <= CHAIN_SECONDS)
+        is_given = np.zeros(columns_of(nodes[0].graph).count, bool)
+        is_given[[node.id for node in self._given]] = True
+        runs = plain.runs(is_given, STRETCH)
+        if not runs:
+            self._lower_each(nodes)
+            return
+        units = self.plan.units = Units(self.device.name)
+        self.place = np.full(len(is_given), -1)
+        for tensor in self._fed:
+            if tensor.index == 0:
+                self.place[tensor.node.id] = self.slot[tensor]
+        done = 0
+        for start, end in runs:
+            self._lower_between(nodes[done:start])
+            first, index = len(self.codes), len(units)
+            units.extend(plain.stretch(start, end, self.place, first))
+            self.codes += plain.codes(start, end)
+            self.maker += range(index, index + end - start)
+            done = end
+        self._lower_between(nodes[done:])
+
+    def _lower_between(self, nodes: Sequence[Node]) -> None:
+        """Lowers the nodes between two stretches, which may read these and be read by them."""
+        for node in nodes:
+            for tensor in node.inputs:
+                self.slot_of(tensor)
+            for before in node._context.control:
+                for tensor in before.outputs:
+                    self.slot_of(tensor)
+        self._lower_each(nodes)
+        for node in nodes:
+            if node.outputs:
+                self.place[node.id] = self.slot_of(node.outputs[0])
+
+    def slot_of(self, tensor: Tensor) -> int:
+        """The slot of a tensor, -1 if it has none."""
+        slot = self.slot.get(tensor, -1)
+        if slot < 0 and not tensor.index and tensor.node.id < len(self.place):
+            slot = int(self.place[tensor.node.id])
+            if slot >= 0:
+                self.slot[tensor] = slot
+        return slot
+
+    def _lower_each(self, nodes: Iterable[Node]) -> None:
+        """Adds the units of ``nodes`` one by one."""
+        given, feeds = self._given, self._fed
+        same, values = self._simplified.same, self._simplified.values
         slot, slot_of, code_of = self.slot, self.slot.__getitem__, self.codes.__getitem__
         codes, maker, units, device = self.codes, self.maker, self.plan.units, self.device.name
         for node in nodes:
             if node in given:
                 out = node.outputs[0]
                 if out in same:
-                    slot[out] = slot[same[out]]
+                    slot[out] = self.slot_of(same[out])
                     continue
                 if out in values and out not in feeds:
                     self.plan.constants.append((self.source(out), values[out]))
                     continue
                 if all(tensor in feeds for tensor in node.outputs):
                     continue
-            # Most nodes of a large graph are plain: one kernel, of a kind that was met before. This loop is what planning them costs.
+            # Most nodes are plain (see `Kind`), and of a kind that was met before.
             kinds = self.plain.get(node.op)
             context = node._context
             if kinds is None or context.control or context.device or node.attrs:
@@ -99,7 +163,7 @@ class Lowering:
             output = slot[node.outputs[0]] = len(codes)
             codes.append(kind.codes[0])
             maker.append(len(units))
-            units.append(Unit(node, kind.kernel, slots, output, device, kind.mode, kind.spec, kind.seconds, kind.told, kind.nbytes))
+            units.append(kind.unit(node, slots, output, device))
 
     def _lower(self, node: Node) -> None:
         """Adds the units of any node."""
@@ -204,6 +268,8 @@ class Lowering:
         twin = node.attrs.get("extends")
         while twin is not None:
             self.slot.update({theirs: self.slot[ours] for theirs, ours in zip(twin.outputs, node.outputs, strict=False)})
+            if len(self.place):
+                self.place[twin.id] = self.slot[twin.outputs[0]]
             twin = twin.attrs.get("extends")
 
     # --- kernels
@@ -230,7 +296,7 @@ class Lowering:
         index = len(self.plan.units)
         output = self.new_slot(kind.codes[0], index)
         arrays = slots if not kind.told else tuple([slot for i, slot in enumerate(slots) if i not in kind.told])
-        unit = Unit(node, kind.kernel, arrays, output, self.device.name, kind.mode, kind.spec, kind.seconds, kind.told, kind.nbytes)
+        unit = kind.unit(node, arrays, output, self.device.name)
         self.plan.units.append(unit)
         if kind.mode != "fresh":
             self.given.append(index)

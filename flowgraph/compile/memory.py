@@ -8,10 +8,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+import numpy as np
+
+from .ends import Ends, bytes_alive
 from .kinds import POOLED_BYTES
 from .lower import Lowering
 from .plan import Plan, Storage, Task
+from .units import Stretch, chunks_of
 
 
 class Memory:
@@ -115,15 +120,19 @@ class Memory:
             settled[storage] = 1
         if len(tasks) > 1:
             self._share(roots, task_of, members, owned, settled)
-        for unit in reversed(units):
-            for slot in (*unit.inputs, unit.output) if unit.buffer < 0 else (*unit.inputs, unit.output, unit.buffer):
+        ends = Ends(roots, members, settled)
+        for chunk in reversed(chunks_of(units)):
+            if isinstance(chunk, Stretch):
+                ends.settle(chunk)
+                continue
+            for slot in (*chunk.inputs, chunk.output) if chunk.buffer < 0 else (*chunk.inputs, chunk.output, chunk.buffer):
                 storage = roots[slot]
                 if settled[storage]:
                     continue
                 settled[storage] = 1  # seen from the end, this is the last unit that touches it; those of one task run in their order
-                unit.frees += members.get(storage) or (storage,)
+                chunk.frees += members.get(storage) or (storage,)
                 if storage in owned:
-                    unit.recycles += (storage,)
+                    chunk.recycles += (storage,)
         for index in self.lowering.given:
             buffer = units[index].buffer
             if buffer >= 0:
@@ -187,14 +196,19 @@ def predicted_peak(plan: Plan) -> int:
     live = peak = 0
     sharers = {storage: entry.sharers for storage, entry in plan.storages.items()}
     prepared: set[int] = set()
-    made = [0] * plan.slots  # bytes in each slot
+    has_stretches = any(isinstance(chunk, Stretch) for task in plan.tasks for chunk in chunks_of(task.units))
+    made: Any = np.zeros(plan.slots, np.int64) if has_stretches else [0] * plan.slots  # bytes in each slot
     for task in plan.tasks:
         for slot, spec in task.prepares:
             if slot not in prepared:
                 prepared.add(slot)
                 live += spec.nbytes
         here = most = 0
-        for unit in task.units:
+        for unit in chunks_of(task.units):
+            if isinstance(unit, Stretch):
+                highest, end = bytes_alive(unit, made)
+                here, most = here + end, max(most, here + highest)
+                continue
             if unit.bodies:  # their results are among them until they end
                 most = max(most, here + max(body.peak_bytes for body in unit.bodies))
             if unit.mode == "fresh" or unit.mode == "take":
@@ -204,9 +218,9 @@ def predicted_peak(plan: Plan) -> int:
                     most = here
             for slot in unit.frees:
                 here -= made[slot]
-        task.peak_bytes, task.kept_bytes = most, here
-        peak = max(peak, live + most)
-        live += here
+        task.peak_bytes, task.kept_bytes = int(most), int(here)
+        peak = max(peak, live + task.peak_bytes)
+        live += task.kept_bytes
         for storage in task.releases:
             sharers[storage] -= 1
             if not sharers[storage]:

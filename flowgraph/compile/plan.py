@@ -79,7 +79,7 @@ class Task:
     """
 
     index: int
-    units: list[Unit]
+    units: Sequence[Unit]
     device: str
     after: tuple[int, ...] = ()
     prepares: tuple[tuple[int, Any], ...] = ()
@@ -133,7 +133,7 @@ class Plan:
     fetches: list[int] = field(default_factory=list)
     copied: frozenset[int] = frozenset()
     updates: list[tuple[Node, int]] = field(default_factory=list)
-    units: list[Unit] = field(default_factory=list)
+    units: Any = field(default_factory=list)  # a sequence of units: a list or, of a large graph, `Units`
     tasks: list[Task] = field(default_factory=list)
     storages: dict[int, Storage] = field(default_factory=dict)
     peak_bytes: int = 0
@@ -142,7 +142,7 @@ class Plan:
     @property
     def seconds(self) -> float:
         """Estimated time on one thread."""
-        return sum(unit.seconds for unit in self.units)
+        return sum(task.seconds for task in self.tasks)
 
     @property
     def critical_seconds(self) -> float:
@@ -182,7 +182,7 @@ class Plan:
         }
         spec = "" if unit.spec is None else format_spec(unit.spec.shape, unit.spec.dtype)
         extra = how.get(unit.mode) or where.get(unit.mode)
-        frees = f"; frees {', '.join(f's{s}' for s in unit.frees)}" if unit.frees else ""
+        frees = f"; frees {', '.join(f's{s}' for s in sorted(unit.frees))}" if unit.frees else ""
         return f"  # {unit}: {spec}{', ' + extra if extra else ''}{frees}"
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..graph import Node, Tensor
 from ..graph.op import Op
-from .columns import LARGE, columns_of
+from .columns import LARGE, Columns, Numbers, columns_of
 
 # Where more than this share of the nodes are suspects, going through all of them is as quick.
 MOST = 0.3
@@ -39,9 +39,8 @@ class Suspects(Everyone):
     suspect  for each node of the graph whether it is among the first; ``needed``: whether the plan needs it
     """
 
-    def __init__(self, nodes: Sequence[Node], suspect: np.ndarray, needed: np.ndarray) -> None:
-        self.nodes = nodes
-        self._columns = columns_of(nodes[0].graph)
+    def __init__(self, nodes: Sequence[Node], columns: Columns, suspect: Numbers, needed: Numbers) -> None:
+        self.nodes, self._columns = nodes, columns
         self._heap: list[int] = np.nonzero(suspect & needed)[0].tolist()  # ascending: that is a heap
         self._settled = bytearray((suspect | ~needed).tobytes())  # queued, looked at, or none of the plan's
         self._now = -1
@@ -86,13 +85,13 @@ def suspects_among(nodes: Sequence[Node], is_suspect: Callable[[Op], bool], is_c
     ids = np.fromiter(map(attrgetter("id"), nodes), np.int64, len(nodes))
     needed = np.zeros(columns.count, bool)
     needed[ids] = True
-    suspect = np.array([is_suspect(op) for op in columns.table])[columns.ops]
+    suspect = np.array([is_suspect(op) for op in list(columns.table)])[columns.ops]
     hashes = columns.hashes[ids]
     order = np.argsort(hashes)
     equal = hashes[order[1:]] == hashes[order[:-1]]
     suspect[ids[order[1:][equal]]] = suspect[ids[order[:-1][equal]]] = True
     readers, makers = columns.readers, columns.makers
-    constant = np.array([is_constant(op) for op in columns.table])[columns.ops]
+    constant = np.array([is_constant(op) for op in list(columns.table)])[columns.ops]
     suspect[readers[constant[makers]]] = True
     suspect[readers[1:][(readers[1:] == readers[:-1]) & (makers[1:] == makers[:-1])]] = True  # max(x, x)
     reads = np.zeros(columns.count, bool)
@@ -100,4 +99,4 @@ def suspects_among(nodes: Sequence[Node], is_suspect: Callable[[Op], bool], is_c
     suspect |= ~reads
     if np.count_nonzero(suspect & needed) > MOST * len(nodes):
         return Everyone(nodes)
-    return Suspects(graph.nodes, suspect, needed)
+    return Suspects(graph.nodes, columns, suspect, needed)

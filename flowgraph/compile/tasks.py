@@ -13,6 +13,7 @@ from heapq import heapify, heappop, heappush
 from .cost import CALL_SECONDS
 from .lower import Lowering
 from .plan import Plan, Task, Unit
+from .units import Stretch, chunks_of
 
 # A hand-over between threads costs 40-60 us; below this a unit is not worth one.
 CHEAP_SECONDS = 50e-6
@@ -24,21 +25,24 @@ def form_tasks(plan: Plan, lowering: Lowering, *, single: bool = False) -> list[
     units = plan.units
     if not units:
         return []
-    total = sum([unit.seconds for unit in units])
-    if single or total < 4 * CHEAP_SECONDS or _is_mostly_calls(units, total):
-        return _one_task(plan, total)
+    total, calls = _seconds(units)
+    # Where most of the time goes into calls, which hold Python's lock, little can run side by side.
+    is_cheap = total < 4 * CHEAP_SECONDS or (total <= len(units) * CHEAP_SECONDS and total - calls < total / 2)
+    if single or is_cheap:
+        return _one_task(plan, lowering.device.name, total)
     after = lowering.waits()
     owner = _merge_down(units, after)
     _merge_up(units, after, owner)
     order = _numbered(owner, after)
     if len(order) * HAND_OVER_SECONDS > total / 2:
-        return _one_task(plan, total)
+        return _one_task(plan, lowering.device.name, total)
     task_of = [order[task] for task in owner]
-    tasks = [Task(index, [], units[0].device) for index in range(len(order))]
+    members: list[list[Unit]] = [[] for _ in order]
+    tasks = [Task(index, members[index], units[0].device) for index in range(len(order))]
     waits: list[set[int]] = [set() for _ in tasks]
     for index, unit in enumerate(units):
         task = tasks[task_of[index]]
-        task.units.append(unit)
+        members[task.index].append(unit)
         task.seconds += unit.seconds
         task.device = unit.device
         waits[task.index].update(task_of[before] for before in after[index])
@@ -52,18 +56,23 @@ def form_tasks(plan: Plan, lowering: Lowering, *, single: bool = False) -> list[
     return task_of
 
 
-def _one_task(plan: Plan, total: float) -> list[int]:
+def _seconds(units: Sequence[Unit]) -> tuple[float, float]:
+    """Estimated seconds of all units, and of the calls among them, but for kernels of unknown size, which may take long."""
+    total = calls = 0.0
+    for chunk in chunks_of(units):
+        if isinstance(chunk, Stretch):
+            total += chunk.seconds
+            calls += CALL_SECONDS * len(chunk)
+        else:
+            total += chunk.seconds
+            calls += CALL_SECONDS * (chunk.spec is not None)
+    return total, calls
+
+
+def _one_task(plan: Plan, device: str, total: float) -> list[int]:
     """Where handing tasks over would cost more than running side by side can save: one, on the caller's thread."""
-    plan.tasks = [Task(0, list(plan.units), plan.units[0].device, seconds=total, priority=total)]
+    plan.tasks = [Task(0, plan.units, device, seconds=total, priority=total)]
     return [0] * len(plan.units)
-
-
-def _is_mostly_calls(units: Sequence[Unit], total: float) -> bool:
-    """Whether most of the time goes into the calls, during which Python's lock is held: only the rest can run side by side."""
-    if total > len(units) * CHEAP_SECONDS:
-        return False
-    calls = CALL_SECONDS * sum([unit.spec is not None for unit in units])  # (what has no known size may take long)
-    return total - calls < total / 2
 
 
 def _merge_down(units: Sequence[Unit], after: Sequence[set[int]]) -> list[int]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from ..compile import Plan, Unit
 from ..compile.source import Source, body_source, task_sources
+from ..compile.units import Stretch, chunks_of
 from ..errors import ExecutionError, FlowgraphError, LinAlgError
 from ..graph.report import explain, raised_at
 from .generated import Generated
@@ -27,6 +29,16 @@ GENERATED_UNITS = 20_000
 Instruction = tuple[Callable[..., Any], int, int, int, tuple[int, ...], int, tuple[int, ...]]
 
 
+class Instructions:
+    """Instructions of a large task, in pieces; a piece that is a tuple holds them as columns, which take a third of the memory."""
+
+    def __init__(self, pieces: Sequence[list[Instruction] | tuple[Iterable[Any], ...]]) -> None:
+        self._pieces = pieces
+
+    def __iter__(self) -> Iterator[Instruction]:
+        return chain.from_iterable(zip(*piece, strict=True) if isinstance(piece, tuple) else piece for piece in self._pieces)
+
+
 class Program:
     """A plan made ready to be run by one session: instructions for each task, the schedule, the first values.
 
@@ -40,14 +52,21 @@ class Program:
         self.template: list[Any] = [None] * plan.slots
         for slot, array in plan.constants:
             self.template[slot] = memory.constant(array)
-        self.holding = {id(unit): _holding(unit, memory) for unit in plan.units if unit.bodies}
-        self.tasks = [[self._instruction(unit) for unit in task.units] for task in plan.tasks]
+        apart = [unit for unit in chunks_of(plan.units) if not isinstance(unit, Stretch)]
+        self.holding = {id(unit): _holding(unit, memory) for unit in apart if unit.bodies}
+        self.tasks = [self._instructions(task.units) for task in plan.tasks]
         self.generated: Generated | None = None
         self._runs = 0
         self._lock = threading.Lock()
         self.schedule: Schedule[int] | None = None
         if len(plan.tasks) > 1:
             self.schedule = Schedule({task.index: task.after for task in plan.tasks}, {task.index: task.priority for task in plan.tasks})
+
+    def _instructions(self, units: Sequence[Unit]) -> Iterable[Instruction]:
+        chunks = chunks_of(units)
+        if not any(isinstance(chunk, Stretch) for chunk in chunks):
+            return [self._instruction(unit) for unit in chunks if isinstance(unit, Unit)]
+        return Instructions([_columns(chunk) if isinstance(chunk, Stretch) else [self._instruction(chunk)] for chunk in chunks])
 
     def _instruction(self, unit: Unit) -> Instruction:
         inputs = unit.inputs
@@ -207,7 +226,14 @@ def _recycling(
     return call, unit.frees
 
 
-def interpret(instructions: Sequence[Instruction], values: list[Any], run: Run, units: Sequence[Unit]) -> None:
+def _columns(stretch: Stretch) -> tuple[Iterable[Any], ...]:
+    """The instructions of a stretch, as columns; inputs are not listed, as there are at most two."""
+    counts = (2 - (stretch.reads[1] < 0)).tolist()
+    first, second = stretch.reads.tolist()
+    return stretch.kernels(), counts, first, second, [()] * len(stretch), stretch.outputs, stretch.frees()
+
+
+def interpret(instructions: Iterable[Instruction], values: list[Any], run: Run, units: Sequence[Unit]) -> None:
     """Runs ``instructions``, those of ``units``, over ``values``.
 
     raises  what stopped the run; the error of a kernel, with its node

@@ -1,0 +1,79 @@
+"""Plain nodes of large graphs: which they are and of what kind, found for all of them at once from the columns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from operator import attrgetter
+from typing import Any
+
+import numpy as np
+
+from ..graph import Node, Spec, Tensor
+from .columns import Numbers, columns_of
+from .kinds import Kind, Kinds
+from .units import KindTable, Stretch
+
+_NONE = np.empty(0, np.int64)
+
+
+class PlainNodes:
+    """The plain ones (see `Kind`) among ``nodes``.
+
+    spec      the spec of any tensor, and ``specs``: of those of which the plan knows more than the graph
+    is_whole  whether nodes of a kind run whole, if they are plain
+    ids       ids of all nodes, and ``is_plain``: for each node
+    """
+
+    def __init__(
+        self,
+        nodes: list[Node],
+        kinds: Kinds,
+        spec: Callable[[Tensor], Any],
+        specs: Mapping[Tensor, Any],
+        is_whole: Callable[[Kind], bool],
+    ) -> None:
+        columns = columns_of(nodes[0].graph)
+        self._nodes = nodes
+        self.ids = np.fromiter(map(attrgetter("id"), nodes), np.int64, len(nodes))
+        self.is_plain = columns.is_bare[self.ids]
+        rows = np.flatnonzero(self.is_plain)
+        bare = self.ids[rows]
+        starts, two = columns.starts[bare], columns.counts[bare] == 2
+        first, second = columns.makers[starts], np.where(two, columns.makers[starts + two], -1)
+        codes = np.array([kinds.code(Spec(*shape)) for shape in list(columns.shapes)], np.int64)[columns.specs]
+        for tensor, known in specs.items():
+            if tensor.index == 0:
+                codes[tensor.node.id] = kinds.code(known)
+        count = len(kinds.specs) + 1
+        keys = (columns.ops[bare].astype(np.int64) * count + codes[first]) * count + np.where(two, codes[second] + 1, 0)
+        _, examples, numbers = np.unique(keys, return_index=True, return_inverse=True)
+        table = []
+        for row in examples.tolist():
+            makers = [first[row], second[row]] if two[row] else [first[row]]
+            table.append(kinds.of(nodes[rows[row]], tuple(codes[makers].tolist()), spec))
+        self._table = KindTable(table)
+        self.is_plain[rows] = np.array([kind.is_plain and is_whole(kind) for kind in table], bool)[numbers]
+        # For each node, where it is plain: the nodes that make its inputs, -1 for none, and its kind.
+        self._reads, self._kinds = np.full((2, len(nodes)), -1), np.full(len(nodes), -1)
+        self._reads[:, rows], self._kinds[rows] = (first, second), numbers
+
+    def stretch(self, start: int, end: int, place: Numbers, output: int) -> Stretch:
+        """Nodes start...end, all plain, as units that fill the slots from ``output`` on.
+
+        place  for each node of the graph the slot of its first output, which for these nodes is set
+        """
+        place[self.ids[start:end]] = np.arange(output, output + end - start)
+        reads = self._reads[:, start:end]
+        slots = np.where(reads < 0, -1, place[reads])
+        assert (slots >= 0).sum() == (reads >= 0).sum()  # what they read was lowered before
+        return Stretch(self._nodes[start:end], self._table, self._kinds[start:end], slots, output, _NONE, _NONE)
+
+    def runs(self, is_taken: Numbers, shortest: int) -> list[tuple[int, int]]:
+        """Where plain nodes follow each other, ``shortest`` or more, that are not taken: first and last (exclusive) of them."""
+        plain = self.is_plain & ~is_taken[self.ids]
+        edges = np.flatnonzero(np.diff(plain, prepend=False, append=False)).reshape(-1, 2)
+        return [(start, end) for start, end in edges.tolist() if end - start >= shortest]
+
+    def codes(self, start: int, end: int) -> list[int]:
+        """The numbers of the specs of their outputs."""
+        return self._table.codes[self._kinds[start:end]].tolist()  # type: ignore[no-any-return]
