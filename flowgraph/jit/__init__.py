@@ -1,4 +1,4 @@
-"""Compiled kernels: fused loops and convolutions as machine code, made by LLVM.
+"""Compiled kernels: fused loops, convolutions and pooling as machine code, made by LLVM.
 
 values     what a loop computes for one element, as a graph of primitives
 functions  exp, log and their kin, built of primitives
@@ -6,6 +6,7 @@ text       what texts are written with
 loops      a loop as the text of an LLVM module
 arrays     what the texts of kernels over whole arrays share
 conv       convolution and its gradients
+pool       max pooling and its gradient
 llvm       from text to machine code, with a cache on disk
 kernels    machine code as functions that Python calls
 
