@@ -6,6 +6,7 @@ import signal
 import threading
 import weakref
 
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,10 +14,11 @@ from hypothesis import strategies as st
 
 import flowgraph as fg
 from flowgraph.compile.plan import Plan, Task, Unit
+from flowgraph.devices import open_device
 from flowgraph.errors import ExecutionError, RunCancelledError, RunTimeoutError, SessionClosedError
 from flowgraph.graph import OPS, Op, Work, op
 from flowgraph.graph.op import no_gradient
-from flowgraph.runtime import Run, RunState, Schedule
+from flowgraph.runtime import BufferPool, Run, RunState, Schedule
 
 GATES: dict[int, tuple[threading.Event, threading.Event]] = {}
 
@@ -235,6 +237,46 @@ def test_a_thousand_runs_leave_no_thread_buffer_or_reference():
         gc.collect()
         assert gone() is None
     assert threading.active_count() == before
+
+
+def test_a_lent_array_is_idle_again_when_the_last_view_of_it_is_gone():
+    pool = BufferPool(open_device("cpu:0"))
+    lent = pool.lend((100, 100), np.dtype("float32"))
+    place, view = lent.ctypes.data, lent[3:].T
+    del lent
+    other = pool.take((100, 100), np.dtype("float32"))
+    assert other.ctypes.data != place
+    del view
+    assert pool.take((100, 100), np.dtype("float32")).ctypes.data == place
+    assert pool.lend((2, 3), np.dtype(ml_dtypes.bfloat16)).dtype == ml_dtypes.bfloat16
+
+
+def test_a_loop_stacks_its_results_in_the_memory_of_the_run_before(monkeypatch):
+    with fg.Graph() as graph:
+        x = fg.placeholder("x", (50, 40, 40), "float64")
+        _, sums = fg.scan(lambda total, row: (total + row, total + row), np.zeros((40, 40)), x)
+        slope = fg.gradients(fg.sum(fg.tanh(sums)), x)
+    with fg.Session(graph, threads=2) as session:
+        call, rows = session.function([x], [sums, *slope]), np.ones((50, 40, 40))
+        first = call(rows)
+        wanted = [value.copy() for value in first]
+        del first
+        for _ in range(3):
+            call(rows)
+        made, empty = [], np.empty
+
+        def watched(shape, *args, **options):
+            array = empty(shape, *args, **options)
+            made.append(array.nbytes)
+            return array
+
+        monkeypatch.setattr(np, "empty", watched)
+        kept = call(rows)
+        assert sum(made) < rows.nbytes
+        again = call(rows)  # while the results of the call before are still with the caller
+        for values in (kept, again):
+            for value, right in zip(values, wanted, strict=True):
+                np.testing.assert_array_equal(value, right)
 
 
 def test_variables_are_read_at_the_start_and_written_at_the_end():

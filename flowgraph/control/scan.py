@@ -37,6 +37,7 @@ class Scan(Op):
     """
 
     bodies = ("body",)
+    takes_empty = True
 
     def infer(self, *inputs: Any, body: SubGraph, carries: int, xs: int, length: Any, reverse: bool, extends: Any) -> list[Any]:
         count = turns(inputs[carries : carries + xs], length)
@@ -57,7 +58,17 @@ class Scan(Op):
         return count if isinstance(count, int) else 10
 
     def kernel(
-        self, xp: Any, turn_of: Any, *inputs: Any, shared: Any, carries: int, xs: int, length: Any, reverse: bool, **attrs: Any
+        self,
+        xp: Any,
+        turn_of: Any,
+        *inputs: Any,
+        shared: Any,
+        carries: int,
+        xs: int,
+        length: Any,
+        reverse: bool,
+        empty: Any = None,
+        **attrs: Any,
     ) -> Any:
         carry, rest = list(inputs[:carries]), inputs[carries + xs :]
         entries = inputs[carries : carries + xs]
@@ -69,7 +80,8 @@ class Scan(Op):
             results = turn_of((turn, *carry, *entry, *rest))
             carry = results[:carries]
             if stacks is None:
-                stacks = [xp.empty((count, *np.shape(y)), y.dtype) for y in results[carries:]]
+                made = empty or xp.empty
+                stacks = [made((count, *np.shape(y)), y.dtype) for y in results[carries:]]
             for stack, y in zip(stacks, results[carries:], strict=True):
                 stack[place] = y
         if stacks is None:
@@ -78,7 +90,7 @@ class Scan(Op):
         return packed([*owned(carry, shared[0] if count else [True] * carries), *stacks])
 
     def bind(self, xp: Any, attrs: dict[str, Any]) -> Callable[..., Any]:
-        return lambda turn_of, *inputs, shared: self.kernel(xp, turn_of, *inputs, shared=shared, **attrs)
+        return lambda turn_of, *inputs, **told: self.kernel(xp, turn_of, *inputs, **told, **attrs)
 
     def vjp(self, g: Any, out: Any, *inputs: Tensor, carries: int, xs: int, length: Any, reverse: bool, **attrs: Any) -> Any:
         g, out = listed(g), listed(out)

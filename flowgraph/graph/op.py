@@ -125,6 +125,7 @@ class Op:
     samples: ClassVar[Any] = ()
 
     bodies: tuple[str, ...] = ()  # the attributes that hold sub-graphs: see `flowgraph.control`
+    takes_empty = False  # for one with bodies: its kernel makes large arrays with the function ``empty(shape, dtype)`` that it is given
     is_view = False  # the output may share the first input's memory
     in_place = False  # the kernel may be given an input's array as `out`
     is_stateful = False  # two nodes with equal inputs may differ (placeholders, variables, random draws): never merged

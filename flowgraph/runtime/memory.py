@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,8 @@ LIMIT_BYTES = 2**30
 class BufferPool:
     """Arrays to take and give back, by shape and dtype.
 
-    Promises: an array is in the pool or with one owner, never both; what is taken has any content; at most ``limit`` bytes lie idle.
+    Promises: an array is in the pool or with one owner, never both; what is taken has any content; at most ``limit`` bytes lie idle, beside
+    what was lent and has come back since the last call of `take`.
     `_lock` guards `_idle` and `idle_bytes`.
     """
 
@@ -24,10 +26,17 @@ class BufferPool:
         self.device, self.limit = device, limit
         self.idle_bytes = 0
         self._idle: dict[tuple[tuple[int, ...], np.dtype[Any]], list[Any]] = {}
+        # What was lent comes back here without the lock: an object may die in the middle of anything, also of `take`.
+        self._returned: deque[Any] = deque()
         self._lock = threading.Lock()
 
     def take(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
         """An array of that shape and dtype."""
+        while self._returned:
+            try:
+                self.give(self._returned.popleft())
+            except IndexError:  # another thread was faster
+                break
         with self._lock:
             idle = self._idle.get((shape, dtype))
             if idle:
@@ -43,6 +52,17 @@ class BufferPool:
                 self._idle.setdefault((array.shape, array.dtype), []).append(array)
                 self.idle_bytes += array.nbytes
 
+    def lend(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+        """An array of that shape and dtype, which comes back by itself once nothing refers to it or to a view of it.
+
+        For arrays that a kernel makes itself, of which the plan does not know who touches them last. It costs 3 us.
+        """
+        array = self.take(shape, dtype)
+        if not isinstance(array, np.ndarray):
+            return array  # a device's own allocator keeps what dies
+        lent = np.asarray(_Loan(array, self._returned))
+        return lent if lent.dtype == dtype else lent.view(dtype)
+
     def constant(self, array: np.ndarray[Any, Any]) -> Any:
         """A constant as kernels get it: on the device, and a scalar where the shape is ()."""
         return self.device.xp.asarray(array) if array.ndim else array[()]
@@ -51,4 +71,18 @@ class BufferPool:
         """Lets go of everything that lies idle."""
         with self._lock:
             self._idle.clear()
+            self._returned.clear()
             self.idle_bytes = 0
+
+
+class _Loan:
+    """What a lent array and its views refer to: when it dies, the array is idle again."""
+
+    __slots__ = ("__array_interface__", "_array", "_returned")
+
+    def __init__(self, array: np.ndarray[Any, Any], returned: deque[Any]) -> None:
+        self.__array_interface__ = array.__array_interface__
+        self._array, self._returned = array, returned
+
+    def __del__(self) -> None:
+        self._returned.append(self._array)

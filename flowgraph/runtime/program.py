@@ -173,9 +173,12 @@ class Body:
 def _holding(unit: Unit, memory: BufferPool) -> Callable[..., Any]:
     """The kernel of a node that holds sub-graphs: it gets a function for each of them, which ends when the run is stopped."""
     kernel, bodies = unit.kernel, [Body(plan, memory) for plan in unit.bodies]
+    told: dict[str, Any] = {"shared": [body.shared for body in bodies]}
+    if unit.node.op.takes_empty:
+        told["empty"] = memory.lend
 
     def call(run: Run, *arrays: Any) -> Any:
-        return kernel(*[partial(body, run) for body in bodies], *arrays, shared=[body.shared for body in bodies])
+        return kernel(*[partial(body, run) for body in bodies], *arrays, **told)
 
     return call
 
