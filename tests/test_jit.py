@@ -12,10 +12,11 @@ pytest.importorskip("llvmlite")
 
 from flowgraph.jit.functions import Scalars
 from flowgraph.jit.kernels import compiled, compiler
-from flowgraph.jit.llvm import Compiler, cache_folder
+from flowgraph.jit.llvm import Compiler, Registers, Target, cache_folder
 from flowgraph.jit.loops import Loop, Operand, Result
 from flowgraph.jit.values import Unfusable
 
+TARGET = Target(object.__basicsize__, Registers(32, 64))
 F4, F8, BOOL = np.dtype("f4"), np.dtype("f8"), np.dtype(bool)
 
 
@@ -203,7 +204,7 @@ def test_kernels_are_kept_on_disk_and_what_is_damaged_there_is_made_anew(tmp_pat
     def text(number):
         s = Scalars()
         x = s.load(0, F4, is_row=False)
-        return Loop((5,), (0, 1), (Operand(F4, (True,)),), (Result(x * float(number), (False,)),)).text(object.__basicsize__)
+        return Loop((5,), (0, 1), (Operand(F4, (True,)),), (Result(x * float(number), (False,)),)).text(TARGET)
 
     symbols: dict[str, int] = {}
     first = Compiler(tmp_path / "k", symbols)
@@ -230,7 +231,7 @@ def test_a_cache_that_cannot_be_written_costs_time_only(tmp_path):
     blocked = Compiler(tmp_path / "file" / "k", {})
     s = Scalars()
     x = s.load(0, F4, is_row=False)
-    assert blocked.address(Loop((5,), (0, 1), (Operand(F4, (True,)),), (Result(-x, (False,)),)).text(object.__basicsize__))
+    assert blocked.address(Loop((5,), (0, 1), (Operand(F4, (True,)),), (Result(-x, (False,)),)).text(TARGET))
 
 
 def test_the_folder_of_the_cache(monkeypatch):

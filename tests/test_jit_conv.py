@@ -11,10 +11,10 @@ pytest.importorskip("llvmlite")
 from flowgraph.jit.arrays import tiles
 from flowgraph.jit.conv import Conv, ConvInputGrad, Convolution, ConvWeightGrad
 from flowgraph.jit.kernels import compiled, compiler
-from flowgraph.jit.llvm import Registers
+from flowgraph.jit.llvm import Registers, Target
 from flowgraph.ops import conv_kernels
 
-WIDE, NARROW = Registers(32, 64), Registers(16, 32)
+WIDE, NARROW, SHORT = [Target(object.__basicsize__, registers) for registers in (Registers(32, 64), Registers(16, 32), Registers(32, 16))]
 F4, F8 = np.dtype("f4"), np.dtype("f8")
 
 # image, filters, and what is not the default
@@ -63,10 +63,10 @@ def within(made, exact, scale, terms):
     assert (np.abs(made - exact) <= (3 + 2 * np.sqrt(terms)) * ulp * scale + np.finfo(made.dtype).tiny).all()
 
 
-@pytest.mark.parametrize("registers", [WIDE, NARROW])
+@pytest.mark.parametrize("target", [WIDE, NARROW])
 @pytest.mark.parametrize("dtype", [F4, F8])
 @pytest.mark.parametrize("image, filters, options", SHAPES)
-def test_convolution_and_its_gradients_agree_with_numpy(image, filters, options, dtype, registers):
+def test_convolution_and_its_gradients_agree_with_numpy(image, filters, options, dtype, target):
     conv = Convolution(dtype, image, filters, **options)
     assert conv.is_supported
     x, w, g, _ = arrays(3, conv, dtype)
@@ -83,7 +83,7 @@ def test_convolution_and_its_gradients_agree_with_numpy(image, filters, options,
         room = np.full(exact.size + 32, 7, dtype)
         out = room[: exact.size].reshape(exact.shape)
         given = [(x, w, g)[k] for k in (a, b)]
-        assert compiled(kind(conv, registers))(*given, out) is out
+        assert compiled(kind(conv), target)(*given, out) is out
         within(out, exact, scale, terms)
         assert (room[exact.size :] == 7).all()
 
@@ -93,22 +93,22 @@ def test_the_bits_of_an_image_do_not_depend_on_the_batch(batch):
     conv = Convolution(F4, (3, 9, 10), (7, 3, 3), padding=((1, 0), (2, 1)))
     x, w, g, _ = arrays(batch, conv, F4)
     y, dx = np.empty_like(g), np.empty_like(x)
-    forward, backward = compiled(Conv(conv, WIDE)), compiled(ConvInputGrad(conv, WIDE))
+    forward, backward = compiled(Conv(conv), WIDE), compiled(ConvInputGrad(conv), WIDE)
     forward(x, w, y)
     backward(g, w, dx)
     for part in (slice(0, 1), slice(1, 3), slice(5, batch)):
         np.testing.assert_array_equal(forward(x[part], w, np.empty_like(g[part])), y[part])
         np.testing.assert_array_equal(backward(g[part], w, np.empty_like(x[part])), dx[part])
     exact = conv_kernels.conv2d_weight_grad(np, g.astype("f8"), x.astype("f8"), shape=w.shape, padding=conv.padding)
-    np.testing.assert_allclose(compiled(ConvWeightGrad(conv, WIDE))(g, x, np.empty_like(w)), exact, atol=1e-4)
+    np.testing.assert_allclose(compiled(ConvWeightGrad(conv), WIDE)(g, x, np.empty_like(w)), exact, atol=1e-4)
 
 
 @pytest.mark.parametrize("image, filters, options", SHAPES[:8])
 def test_the_bits_do_not_depend_on_the_processors_registers(image, filters, options):
     conv = Convolution(F4, image, filters, **options)
     x, w, g, _ = arrays(2, conv, F4)
-    for kind, a, b, like in ((Conv, x, w, g), (ConvInputGrad, g, w, x)):
-        made = [compiled(kind(conv, registers))(a, b, np.empty_like(like)) for registers in (WIDE, NARROW, Registers(32, 16))]
+    for kind, a, b, like in ((Conv, x, w, g), (ConvInputGrad, g, w, x), (ConvWeightGrad, g, x, w)):
+        made = [compiled(kind(conv), target)(a, b, np.empty_like(like)) for target in (WIDE, NARROW, SHORT)]
         np.testing.assert_array_equal(made[0], made[1])
         np.testing.assert_array_equal(made[0], made[2])
 
@@ -119,10 +119,10 @@ def test_bias_and_relu_within_the_kernel_give_the_bits_that_they_give_behind_it(
     x, w, _, b = arrays(4, conv, dtype)
     x[0, 0, 3, 3], x[1, 0, 3, 3] = np.nan, np.inf
     y = np.empty((4, 5, *conv.size), dtype)
-    compiled(Conv(conv, WIDE))(x, w, y)
+    compiled(Conv(conv), WIDE)(x, w, y)
     with np.errstate(invalid="ignore"):
-        np.testing.assert_array_equal(compiled(Conv(conv, WIDE, relu=True))(x, w, np.empty_like(y)), np.maximum(y, 0))
-        both = compiled(Conv(conv, WIDE, bias=True, relu=True))(x, w, b, np.empty_like(y))
+        np.testing.assert_array_equal(compiled(Conv(conv, relu=True), WIDE)(x, w, np.empty_like(y)), np.maximum(y, 0))
+        both = compiled(Conv(conv, bias=True, relu=True), WIDE)(x, w, b, np.empty_like(y))
         np.testing.assert_array_equal(both, np.maximum(y + b[:, None, None], 0))
 
 
@@ -131,20 +131,20 @@ def test_what_lies_outside_a_window_does_not_touch_its_sum():
     x, w, g, _ = arrays(2, conv, F4)
     y, dw = np.empty_like(g), np.empty_like(w)
     x[0, 0, 0, 0] = np.inf
-    compiled(Conv(conv, WIDE))(x, w, y)
+    compiled(Conv(conv), WIDE)(x, w, y)
     assert np.isfinite(y[1]).all() and np.isfinite(y[0, 0, 2:]).all() and np.isfinite(y[0, 0, :2, 1:]).all()
     x[0, 0, 0, 0], w[0, 0, 0, 0] = 1, np.inf
-    dx = compiled(ConvInputGrad(conv, WIDE))(g, w, np.empty_like(x))
+    dx = compiled(ConvInputGrad(conv), WIDE)(g, w, np.empty_like(x))
     assert np.isfinite(dx[..., 4]).all()
     x[:, :, :, 0] = np.nan  # met by the first column of the filters alone
-    compiled(ConvWeightGrad(conv, WIDE))(g, x, dw)
+    compiled(ConvWeightGrad(conv), WIDE)(g, x, dw)
     assert np.isnan(dw[..., 0]).all() and np.isfinite(dw[..., 1]).all()
 
 
 def test_arrays_that_lie_otherwise_in_memory_are_copied():
     conv = Convolution(F4, (2, 6, 6), (3, 3, 3))
     x, w, g, _ = arrays(4, conv, F4)
-    kernel = compiled(Conv(conv, WIDE))
+    kernel = compiled(Conv(conv), WIDE)
     y = kernel(x, w, np.empty_like(g))
     turned = np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
     out = np.empty((4, 3, 4, 8), "f4")[..., ::2]
@@ -156,13 +156,13 @@ def test_big_images_are_worked_off_band_by_band(monkeypatch):
     module = importlib.import_module("flowgraph.jit.conv")
     conv = Convolution(F4, (3, 33, 20), (4, 3, 3), padding=((1, 2), (1, 1)), stride=(2, 1))
     x, w, g, _ = arrays(2, conv, F4)
-    text = Conv(conv, WIDE).text(16)
-    whole = [compiled(Conv(conv, WIDE))(x, w, np.empty_like(g)), compiled(ConvWeightGrad(conv, WIDE))(g, x, np.empty_like(w))]
+    text = Conv(conv).text(WIDE)
+    whole = [compiled(Conv(conv), WIDE)(x, w, np.empty_like(g)), compiled(ConvWeightGrad(conv), WIDE)(g, x, np.empty_like(w))]
     monkeypatch.setattr(module, "LAID_OUT_BYTES", 6000)
     monkeypatch.setattr(module, "TILE_BYTES", 4000)
-    assert Conv(conv, WIDE).text(16) != text
-    np.testing.assert_array_equal(compiled(Conv(conv, WIDE))(x, w, np.empty_like(g)), whole[0])
-    np.testing.assert_allclose(compiled(ConvWeightGrad(conv, WIDE))(g, x, np.empty_like(w)), whole[1], rtol=1e-4, atol=1e-4)
+    assert Conv(conv).text(WIDE) != text
+    np.testing.assert_array_equal(compiled(Conv(conv), WIDE)(x, w, np.empty_like(g)), whole[0])
+    np.testing.assert_allclose(compiled(ConvWeightGrad(conv), WIDE)(g, x, np.empty_like(w)), whole[1], rtol=1e-4, atol=1e-4)
 
 
 def test_what_has_no_text_is_not_supported():

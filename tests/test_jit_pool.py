@@ -6,11 +6,11 @@ import pytest
 pytest.importorskip("llvmlite")
 
 from flowgraph.jit.kernels import compiled, compiler
-from flowgraph.jit.llvm import Registers
+from flowgraph.jit.llvm import Registers, Target
 from flowgraph.jit.pool import MaxPool, MaxPoolGrad, Pooling
 from flowgraph.ops import pool_kernels
 
-WIDE, NARROW = Registers(32, 64), Registers(16, 32)
+WIDE, NARROW = [Target(object.__basicsize__, registers) for registers in (Registers(32, 64), Registers(16, 32))]
 F4, F8 = np.dtype("f4"), np.dtype("f8")
 
 # image, window, stride, padding
@@ -50,23 +50,23 @@ def images(pooling, batch):
     return x, random.standard_normal((batch, pooling.planes, *pooling.size)).astype(pooling.dtype)
 
 
-@pytest.mark.parametrize("registers", [WIDE, NARROW])
+@pytest.mark.parametrize("target", [WIDE, NARROW])
 @pytest.mark.parametrize("dtype", [F4, F8])
 @pytest.mark.parametrize("image, window, stride, padding", SHAPES)
-def test_max_pool_and_its_gradient_give_numpys_bits(image, window, stride, padding, dtype, registers):
+def test_max_pool_and_its_gradient_give_numpys_bits(image, window, stride, padding, dtype, target):
     pooling = Pooling(dtype, 3, image, window, stride, padding)
     assert pooling.is_supported
     x, g = images(pooling, 2)
     options = {"window": window, "stride": stride, "padding": padding}
     y = pool_kernels.max_pool(np, x, **options)
     room = np.full(y.size + 16, 7, dtype)
-    made = compiled(MaxPool(pooling, registers))(x, room[: y.size].reshape(y.shape))
+    made = compiled(MaxPool(pooling), target)(x, room[: y.size].reshape(y.shape))
     np.testing.assert_array_equal(made, y)
     assert (room[y.size :] == 7).all()
     if not pooling.is_tiled:
         return
     room = np.full(x.size + 16, 7, dtype)
-    made = compiled(MaxPoolGrad(pooling, registers))(g, x, y, room[: x.size].reshape(x.shape))
+    made = compiled(MaxPoolGrad(pooling), target)(g, x, y, room[: x.size].reshape(x.shape))
     exact = pool_kernels.max_pool_grad(np, g, x, y, **options)
     np.testing.assert_array_equal(made.view(f"u{dtype.itemsize}"), exact.view(f"u{dtype.itemsize}"))
     assert (room[x.size :] == 7).all()
@@ -76,7 +76,7 @@ def test_max_pool_and_its_gradient_give_numpys_bits(image, window, stride, paddi
 def test_a_batch_may_be_of_any_length(batch):
     pooling = Pooling(F4, 2, (6, 6), (2, 2), (2, 2))
     x, g = images(pooling, batch)
-    y = compiled(MaxPool(pooling, WIDE))(x, np.empty_like(g))
+    y = compiled(MaxPool(pooling), WIDE)(x, np.empty_like(g))
     np.testing.assert_array_equal(y, pool_kernels.max_pool(np, x, window=(2, 2), stride=(2, 2), padding=NONE))
 
 

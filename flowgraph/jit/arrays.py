@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .llvm import Target
 from .text import Text, literal, suffix, type_of
 
 _CONTIGUOUS_ALIGNED = 0x101
@@ -42,9 +43,10 @@ class ArrayKernel(Text):
 
     scratch = 0  # numbers of scratch memory that the body needs, at %scratch
 
-    def __init__(self, header: int, dtype: np.dtype[Any], count: int) -> None:
+    def __init__(self, target: Target, dtype: np.dtype[Any], count: int) -> None:
         super().__init__()
-        self.header, self.dtype, self.arrays = header, dtype, count
+        self.header, self.registers = target.header, target.registers
+        self.dtype, self.arrays = dtype, count
         self.number = type_of(dtype)
 
     def body(self) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from .arrays import ArrayKernel, chunks, divisors, power_of_two, tiles
-from .llvm import Registers
+from .llvm import Target
 from .loops import Operand
 
 Pair = tuple[int, int]
@@ -93,7 +93,6 @@ class Conv:
     """The kernel (x, w, out) of the convolution; with ``bias``, (x, w, b, out), and ``relu`` is taken of the sum."""
 
     conv: Convolution
-    registers: Registers
     bias: bool = False
     relu: bool = False
 
@@ -101,8 +100,8 @@ class Conv:
     def operands(self) -> tuple[Operand, ...]:
         return (Operand(self.conv.dtype, (True,)),) * (3 if self.bias else 2)
 
-    def text(self, header: int) -> str:
-        return _Conv(self, header).text()
+    def text(self, target: Target) -> str:
+        return _Conv(self, target).text()
 
 
 @dataclass(frozen=True)
@@ -110,14 +109,13 @@ class ConvInputGrad:
     """The kernel (g, w, out) of the gradient by the images."""
 
     conv: Convolution
-    registers: Registers
 
     @property
     def operands(self) -> tuple[Operand, ...]:
         return (Operand(self.conv.dtype, (True,)),) * 2
 
-    def text(self, header: int) -> str:
-        return _InputGrad(self, header).text()
+    def text(self, target: Target) -> str:
+        return _InputGrad(self, target).text()
 
 
 @dataclass(frozen=True)
@@ -125,23 +123,21 @@ class ConvWeightGrad:
     """The kernel (g, x, out) of the gradient by the filters."""
 
     conv: Convolution
-    registers: Registers
 
     @property
     def operands(self) -> tuple[Operand, ...]:
         return (Operand(self.conv.dtype, (True,)),) * 2
 
-    def text(self, header: int) -> str:
-        return _WeightGrad(self, header).text()
+    def text(self, target: Target) -> str:
+        return _WeightGrad(self, target).text()
 
 
 class _Writer(ArrayKernel):
     """What the three share."""
 
-    def __init__(self, kernel: Conv | ConvInputGrad | ConvWeightGrad, header: int) -> None:
+    def __init__(self, kernel: Conv | ConvInputGrad | ConvWeightGrad, target: Target) -> None:
         conv = self.conv = kernel.conv
-        super().__init__(header, conv.dtype, len(kernel.operands) + 1)
-        self.registers = kernel.registers
+        super().__init__(target, conv.dtype, len(kernel.operands) + 1)
         self.lanes = self.registers.bytes // conv.dtype.itemsize
         (self.channels, self.height, self.width), (self.outputs, self.kh, self.kw) = conv.image, conv.filters
         self.down, self.along = conv.size
@@ -196,8 +192,8 @@ class _Writer(ArrayKernel):
 class _Conv(_Writer):
     """Tiles of some outputs at some vectors of positions; the images are laid out a band of rows at a time."""
 
-    def __init__(self, kernel: Conv, header: int) -> None:
-        super().__init__(kernel, header)
+    def __init__(self, kernel: Conv, target: Target) -> None:
+        super().__init__(kernel, target)
         self.kernel = kernel
         self.band = max((rows for rows in divisors(self.down) if self._laid_out(rows) <= LAID_OUT_BYTES), default=1)
         self.rows = self.conv.rows(self.band)
@@ -264,8 +260,8 @@ class _InputGrad(_Writer):
     That is added to scratch memory laid out as `lay_out` does it, one row of the filter after the other; then the columns are put together.
     """
 
-    def __init__(self, kernel: ConvInputGrad, header: int) -> None:
-        super().__init__(kernel, header)
+    def __init__(self, kernel: ConvInputGrad, target: Target) -> None:
+        super().__init__(kernel, target)
         self.rows = self.conv.rows(self.down)
         vectors = -(-self.positions // self.lanes)
         most = self.registers.accumulators(self.registers.bytes)
@@ -362,11 +358,11 @@ class _InputGrad(_Writer):
 class _WeightGrad(_Writer):
     """Tiles of some outputs by some channels at one row of the filter, summed over the positions of some images: a vector for each weight.
 
-    Its lanes are summed at last. So the vectors have the same number of lanes on every processor.
+    Its lanes are summed at last. So the number of lanes, and of the images, is the same on every processor.
     """
 
-    def __init__(self, kernel: ConvWeightGrad, header: int) -> None:
-        super().__init__(kernel, header)
+    def __init__(self, kernel: ConvWeightGrad, target: Target) -> None:
+        super().__init__(kernel, target)
         self.lanes = 64 // self.dtype.itemsize
         most = self.registers.accumulators(64)
         self.channel_tiles = tiles(self.channels, max(1, round(math.isqrt(most) / self.kw)))
@@ -374,7 +370,8 @@ class _WeightGrad(_Writer):
         self.output_tiles = tiles(self.outputs, max(1, most // columns))
 
         def of_tile(rows: int) -> int:
-            return (columns * self.conv.rows(rows).total + self.output_tiles[0][1] * rows) * self.along * self.dtype.itemsize
+            """Bytes for one of 5 columns by 5 outputs."""
+            return 5 * (self.conv.rows(rows).total + rows) * self.along * self.dtype.itemsize
 
         # Some images at a time, or some rows of one: both its pixels and its part of g are read many times.
         self.images = max(1, TILE_BYTES // of_tile(self.down))

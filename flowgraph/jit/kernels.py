@@ -9,12 +9,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from .llvm import Compiler, PyMethodDef, cache_folder
+from .llvm import Compiler, PyMethodDef, Target, cache_folder
 from .loops import Operand
 from .values import SUPPORTED
 
 _FASTCALL_WITH_KEYWORDS = 0x80 | 0x02
-_HEADER = object.__basicsize__  # bytes of an object before its own fields
 
 
 @cache
@@ -30,16 +29,16 @@ class Described(Protocol):
     @property
     def operands(self) -> tuple[Operand, ...]: ...
 
-    def text(self, header: int) -> str: ...
+    def text(self, target: Target) -> str: ...
 
 
-def compiled(loop: Described) -> Callable[..., Any]:
+def compiled(loop: Described, target: Target | None = None) -> Callable[..., Any]:
     """A function of the loop's operands and then its results, which it fills; it returns the last result. ``out=`` may name the last.
 
     Arrays have the dtypes and, but for the first dimension, the shapes that the loop says; a number may be one of NumPy's scalars. It holds
     Python's lock only while it looks at its arguments, unless the loop is short.
     """
-    return _function(loop.text(_HEADER), tuple([operand.dtype for operand in loop.operands]))
+    return _function(loop.text(target or compiler().target), tuple([operand.dtype for operand in loop.operands]))
 
 
 @cache

@@ -45,6 +45,18 @@ class Registers:
         return (self.count * 25 // 32) * self.bytes // max(bytes, self.bytes)
 
 
+@dataclass(frozen=True)
+class Target:
+    """What a text is written for.
+
+    header     bytes of an object of Python before its own fields
+    registers  those of the processor
+    """
+
+    header: int
+    registers: Registers
+
+
 class Compiler:
     """Makes functions of LLVM text, one module each, and keeps them for as long as the process lives.
 
@@ -63,7 +75,8 @@ class Compiler:
         features = llvm.get_host_cpu_features()
         self.has_fma = bool(features.get("fma") or features.get("neon") or llvm.get_host_cpu_name().startswith("apple"))
         wide = Registers(32, 64) if features.get("avx512f") else Registers(16, 32) if features.get("avx") else Registers(16, 16)
-        self.registers = wide if "neon" not in features and not llvm.get_host_cpu_name().startswith("apple") else Registers(32, 16)
+        is_arm = "neon" in features or llvm.get_host_cpu_name().startswith("apple")
+        self.target = Target(object.__basicsize__, Registers(32, 16) if is_arm else wide)
         processor, flags = llvm.get_host_cpu_name(), features.flatten()
         self._machine = llvm.Target.from_default_triple().create_target_machine(cpu=processor, features=flags, opt=2, reloc="pic")
         for name, address in symbols.items():

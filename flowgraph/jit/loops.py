@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from .llvm import Target
 from .text import Text, literal, stored, suffix, type_of
 from .values import BOOL, FLOAT64, Unfusable, Value
 
@@ -84,9 +85,9 @@ class Loop:
         phases = {result.value.phase for result in self.results if not result.is_total and not result.value.is_row}
         return len(phases) <= 1 and all(p == max((r.value.phase for r in self.results), default=0) for p in phases)
 
-    def text(self, header: int) -> str:
-        """The module, whose function ``kernel`` Python can call. ``header`` is the size of an object's header in bytes."""
-        return _Writer(self, header).text()
+    def text(self, target: Target) -> str:
+        """The module, whose function ``kernel`` Python can call."""
+        return _Writer(self, target.header).text()
 
 
 _FLOATS = {

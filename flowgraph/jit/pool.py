@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .arrays import ArrayKernel, chunks, power_of_two
-from .llvm import Registers
+from .llvm import Target
 from .loops import Operand
 
 Pair = tuple[int, int]
@@ -62,14 +62,13 @@ class MaxPool:
     """The kernel (x, out)."""
 
     pooling: Pooling
-    registers: Registers
 
     @property
     def operands(self) -> tuple[Operand, ...]:
         return (Operand(self.pooling.dtype, (True,)),)
 
-    def text(self, header: int) -> str:
-        return _MaxPool(self, header).text()
+    def text(self, target: Target) -> str:
+        return _MaxPool(self, target).text()
 
 
 @dataclass(frozen=True)
@@ -77,23 +76,22 @@ class MaxPoolGrad:
     """The kernel (g, x, y, out): ``g`` goes to the first maximum of each window of ``x``; ``y`` is what `MaxPool` made of that."""
 
     pooling: Pooling
-    registers: Registers
 
     @property
     def operands(self) -> tuple[Operand, ...]:
         return (Operand(self.pooling.dtype, (True,)),) * 3
 
-    def text(self, header: int) -> str:
-        return _MaxPoolGrad(self, header).text()
+    def text(self, target: Target) -> str:
+        return _MaxPoolGrad(self, target).text()
 
 
 class _Writer(ArrayKernel):
     """What the two share."""
 
-    def __init__(self, kernel: MaxPool | MaxPoolGrad, header: int) -> None:
+    def __init__(self, kernel: MaxPool | MaxPoolGrad, target: Target) -> None:
         pooling = self.pooling = kernel.pooling
-        super().__init__(header, pooling.dtype, len(kernel.operands) + 1)
-        self.lanes = kernel.registers.bytes // pooling.dtype.itemsize
+        super().__init__(target, pooling.dtype, len(kernel.operands) + 1)
+        self.lanes = self.registers.bytes // pooling.dtype.itemsize
         (self.height, self.width), (self.down, self.along) = pooling.image, pooling.size
 
     def body(self) -> None:
