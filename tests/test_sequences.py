@@ -192,7 +192,7 @@ def attended(layer, session, x, memory=None, mask=None):
         part = slice(head * size, (head + 1) * size)
         scores = q[..., part] @ np.swapaxes(k[..., part], -1, -2) / np.sqrt(size)
         if mask is not None:
-            scores = np.where(mask, scores, -np.inf)
+            scores = np.where(mask[..., head, :, :] if mask.ndim > x.ndim else mask, scores, -np.inf)
         shares = np.exp(scores - scores.max(axis=-1, keepdims=True))
         heads.append(shares / shares.sum(axis=-1, keepdims=True) @ v[..., part])
     return np.concatenate(heads, axis=-1) @ wo + bo
@@ -220,6 +220,23 @@ def test_a_mask_holds_for_all_heads(graph, session, attention):
     np.testing.assert_allclose(session.run(attention(rows, mask=one)), attended(attention, session, rows, mask=one), rtol=1e-9)
     padding = np.array([[[True, True, True, False]], [[True, False, False, False]]])
     np.testing.assert_allclose(session.run(attention(rows, mask=padding)), attended(attention, session, rows, mask=padding), rtol=1e-9)
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_mask_with_one_axis_more_than_x_has_is_another_for_each_head(graph, session, attention, batch):
+    rows = drawn(2, 4, 6)
+    mask = drawn(batch, 3, 4, 4, seed=1) > -0.5
+    mask[..., 0] = True
+    np.testing.assert_allclose(session.run(attention(rows, mask=mask)), attended(attention, session, rows, mask=mask), rtol=1e-9)
+
+
+def test_a_mask_for_each_batch_of_the_memory_holds_for_all_heads_of_an_x_without_a_batch(graph, session):
+    attention = nn.MultiHeadAttention(6, 2, dtype="float64")
+    x, memory = drawn(3, 6), drawn(2, 5, 6, seed=1)
+    mask = drawn(2, 3, 5, seed=2) > -0.5
+    mask[..., 0] = True
+    expected = [attended(attention, session, x, m, allowed) for m, allowed in zip(memory, mask)]
+    np.testing.assert_allclose(session.run(attention(x, memory, mask=mask)), expected, rtol=1e-9)
 
 
 def test_a_memory_may_have_another_length_and_size(graph, session):

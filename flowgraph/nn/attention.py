@@ -67,14 +67,15 @@ class MultiHeadAttention(Layer):
 
         x       (..., n, size)
         memory  (..., m, memory_size), where is looked; None: x itself
-        mask    what broadcasts to (..., n, m), for all heads: booleans, true where a position may look, or floats added to the scores
+        mask    what broadcasts to (..., n, m), for all heads: booleans, true where a position may look, or floats added to the scores.
+                One axis more, (..., heads, n, m), is another mask for each head
         causal  whether position i may look at positions 0 ... i only
         """
         source = x if memory is None else memory
         q, k, v = self._apart(self.query(x)), self._apart(self.key(source)), self._apart(self.value(source))
         if mask is not None:
             (mask,) = add.lift((mask,))
-            mask = expand_dims(mask, -3) if mask.ndim > 2 else mask
+            mask = expand_dims(mask, -3) if 2 < mask.ndim < max(q.ndim, k.ndim) else mask
         y = swapaxes(scaled_dot_product_attention(q, k, v, mask=mask, causal=causal), -2, -3)
         size = self.out.w.shape[0]
         return self.out(reshape_behind(y, shape=(size,), keep=y.ndim - 2))
