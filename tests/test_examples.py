@@ -123,3 +123,10 @@ def test_a_generator_learns_to_draw_digits_of_each_kind(tmp_path):
     assert number(r"step 800: score ([\d.]+)", text) > number(r"step 0: score ([\d.]+)", text) + 1.5
     assert len([share for share in re.findall(r"\d: ([\d.]+)%", text) if float(share) > 0.5]) >= 9
     assert (tmp_path / "samples.png").stat().st_size > 1000
+
+
+def test_a_transformer_learns_more_of_text_than_which_characters_follow_each_other(tmp_path):
+    text = run("transformer_text.py", "--steps", "300", "--size", "32", "--blocks", "1", "--rate", "0.01", cwd=tmp_path)
+    assert number(r"held-out text: ([\d.]+)", text) < 3.4  # pairs of characters, counted, give 3.68
+    written = text.split("It writes:\n")[1]
+    assert len(written) == 64 + len("|") + 400 + len("\n")
