@@ -32,6 +32,7 @@ from .errors import (
     SessionClosedError,
     ShapeError,
     UninitializedError,
+    UnknownNameError,
     VariableOrderWarning,
 )
 from .graph import Graph, Node, Tensor, control_dependencies, device, get_default_graph, scope
@@ -230,7 +231,7 @@ __all__ = [
     # errors
     "FlowgraphError", "ArgumentError", "DataError", "DrawingError", "DtypeError", "ExecutionError", "FeedError", "FetchError",
     "FileFormatError", "GradientError", "GraphError", "LinAlgError", "MissingExtraError", "RunCancelledError", "RunTimeoutError",
-    "SessionClosedError", "ShapeError", "UninitializedError", "GraphGrowthWarning", "VariableOrderWarning",
+    "SessionClosedError", "ShapeError", "UninitializedError", "UnknownNameError", "GraphGrowthWarning", "VariableOrderWarning",
 ]  # fmt: skip
 
 
@@ -241,7 +242,22 @@ def __getattr__(name: str) -> Any:
     if name == "draw":
         value = globals()["draw"] = importlib.import_module(f"{__name__}.viz").draw
         return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}{_elsewhere(name)}", name=name)
+
+
+def _elsewhere(name: str) -> str:
+    """Where a name that is not here may have been meant to be: in a library, or under NumPy's other name for it."""
+    if name.startswith("_"):
+        return ""
+    for library in ("nn", "linalg", "special", "random", "fft", "init", "optim"):
+        if hasattr(importlib.import_module(f"{__name__}.{library}"), name):
+            return f": it is fg.{library}.{name}"
+    other = {"transpose": "permute_dims", "concatenate": "concat", "power": "pow", "dot": "matmul"}.get(name)
+    if other is None:
+        from difflib import get_close_matches
+
+        other = next(iter(get_close_matches(name.lower(), __all__, n=1, cutoff=0.75)), None)
+    return f": did you mean fg.{other}?" if other else ""
 
 
 def _draw(*args: Any, **options: Any) -> Any:

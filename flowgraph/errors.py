@@ -14,7 +14,7 @@ This module knows neither graphs nor arrays (of NumPy, only an error's class).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -74,6 +74,18 @@ class ArgumentError(FlowgraphError, ValueError):
 
 class GraphError(FlowgraphError, ValueError):
     """Tensors of two graphs mixed, an unknown name, a value where a tensor was meant."""
+
+
+class UnknownNameError(GraphError, KeyError):
+    """A name that no node, or no variable, has; the help lists those that are near."""
+
+    @classmethod
+    def of(cls, what: str, name: object, known: Iterable[str]) -> UnknownNameError:
+        from difflib import get_close_matches
+
+        names = list(known)
+        near = get_close_matches(str(name), names, n=3) or ([] if len(names) > 8 else names)
+        return cls(f"no {what} is called {name!r}", help=f"near: {', '.join(near)}" if near else None)
 
 
 class FeedError(FlowgraphError, ValueError):

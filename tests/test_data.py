@@ -512,9 +512,10 @@ def test_an_error_in_the_transform_reaches_the_consumer_with_stage_batch_and_cau
         text_of(caught.value)
         == (
             "batches: transform spoil failed at batch 1 of epoch 0: ZeroDivisionError: no such scale\n"
-            + ("" if prefetch else "  at      test_data.py:LINE    next(made)\n")  # (else it happened on another thread)
-            + "  stage   transform spoil\n"
-            "  batch   1 of epoch 0, both counted from 0"
+            + ("" if prefetch else "  at          test_data.py:LINE    next(made)\n")  # (else it happened on another thread)
+            + '  raised at   test_data.py:LINE    raise ZeroDivisionError("no such scale")\n'
+            "  stage       transform spoil\n"
+            "  batch       1 of epoch 0, both counted from 0"
         )
     )
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
@@ -580,7 +581,7 @@ def test_a_failed_iterator_keeps_nothing_alive_once_its_error_is_dropped():
         (np.zeros((0, 2)), 2, {}, ShapeError, "have no rows"),
         (np.zeros(()), 2, {}, ShapeError, "a single number"),
         ((), 2, {}, ArgumentError, "there is no array"),
-        ([1, 2, 3], 2, {}, ArgumentError, "array 0 is a int and not an array"),
+        ([1, 2, 3], 2, {}, ArgumentError, "array 0 is no array but 1"),
         (np.zeros(3), 0, {}, ArgumentError, "size is 0, but at least 1 is needed"),
         (np.zeros(3), 2.0, {}, ArgumentError, "size is 2.0 and not an int"),
         (np.zeros(3), 4, {"drop_last": True}, ArgumentError, "drop_last leaves nothing of 3 rows"),
@@ -849,7 +850,7 @@ def test_a_damaged_file_is_named_with_what_is_wrong_and_what_to_do(small, ending
     path.write_bytes(damaged(kind, ending))
     with pytest.raises(FileFormatError) as caught:
         mnist(small / "mine", download=False)
-    assert str(caught.value).startswith(f"{path} is not the MNIST file of that name: ")
+    assert str(caught.value).startswith(f"mnist: {path} is not the MNIST file of that name: ")
     assert text in str(caught.value)
     assert "delete this file" in str(caught.value)
 

@@ -387,7 +387,7 @@ def test_a_gradient_that_is_missing_foreign_or_for_a_variable_seen_before_is_ref
         SGD(0.1).apply([(foreign, w)])
     with pytest.raises(fg.ArgumentError, match="w is updated twice"):
         SGD(0.1).apply([(w, w), (w, w)])
-    with pytest.raises(fg.GraphError, match="the rate g belongs to another graph than w"):
+    with pytest.raises(fg.GraphError, match="the rate, g, belongs to another graph than w"):
         SGD(foreign).apply([(w, w)])
 
 

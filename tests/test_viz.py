@@ -353,7 +353,7 @@ def test_graphviz_pure_writes_no_pdf_and_the_error_says_what_to_do(monkeypatch, 
     with pytest.raises(fg.DrawingError) as caught:
         fg.draw(network(), tmp_path / "graph.pdf")
     assert text_of(caught.value) == (
-        "graphviz-pure (of the package graphviz-pure) cannot write pdf\n"
+        "draw: graphviz-pure (of the package graphviz-pure) cannot write pdf\n"
         '  at     test_viz.py:LINE    fg.draw(network(), tmp_path / "graph.pdf")\n'
         "  help   install Graphviz for pdf: apt install graphviz, brew install graphviz; .svg and .png work without it"
     )
@@ -564,7 +564,7 @@ def test_png_and_pdf_without_a_program_say_what_to_install(monkeypatch, tmp_path
     with pytest.raises(fg.DrawingError) as caught:
         fg.draw(chain(1), tmp_path / "graph.png")
     assert text_of(caught.value) == (
-        "no dot program was found, and a png needs one\n"
+        "draw: no dot program was found, and a png needs one\n"
         '  at     test_viz.py:LINE    fg.draw(chain(1), tmp_path / "graph.png")\n'
         '  help   pip install "flowgraph[dot]", or install Graphviz; .svg and .dot need none'
     )
@@ -723,7 +723,7 @@ def test_draw_takes_a_graph_file(toy_file, capsys):
         (["toy.py", "-o", "toy.gif"], "ArgumentError: draw: toy.gif must end in one of svg, png, pdf, dot"),
         (["toy.py:missing"], "ArgumentError: draw: toy.py has no name 'missing'\n  help   it has small, graph, y"),
         (["toy.py:fg"], "ArgumentError: draw: toy.py:fg is no graph, tensor or function that gives one, but <module"),
-        (["toy.py", "--only", "expp"], "GraphError: no node is called 'expp'\n  help   near: exp"),
+        (["toy.py", "--only", "expp"], "UnknownNameError: no node is called 'expp'\n  help   near: exp"),
         (["none.py"], "FileNotFoundError: [Errno 2] No such file or directory: 'none.py'"),
         (["none.py:x"], "FileNotFoundError: [Errno 2] No such file or directory: 'none.py'"),
         (["empty.py"], "ArgumentError: draw: empty.py has no graph among its names\n  help   give it one at the top"),

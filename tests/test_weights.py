@@ -279,7 +279,7 @@ def test_a_file_cut_anywhere_is_an_error_that_names_it_and_loads_nothing(path):
         path.write_bytes(content[:length])
         with pytest.raises(FileFormatError) as caught:
             load_weights(session, path)
-        assert str(caught.value).startswith(f"{path} is damaged, truncated, or no safetensors file: ")
+        assert str(caught.value).startswith(f"load_weights: {path} is damaged, truncated, or no safetensors file: ")
         assert f"{length} bytes" in str(caught.value)
     assert session.variables["w"].tolist() == [0] * 6
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ArgumentError, DataError
+from ..graph.report import raised_at
 from .ahead import CLOSED, END, Channel, Failure, Work
 from .rows import Rows, count_rows, generator, is_examples, stack_examples, take_rows, whole
 
@@ -301,5 +302,5 @@ class _Source:
         except Exception as error:
             raise DataError(
                 f"batches: {stage} failed at batch {number} of epoch {epoch}: {type(error).__name__}: {error}",
-                rows=[("stage", stage), ("batch", f"{number} of epoch {epoch}, both counted from 0")],
+                rows=[*raised_at(error), ("stage", stage), ("batch", f"{number} of epoch {epoch}, both counted from 0")],
             ) from error

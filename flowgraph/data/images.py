@@ -29,6 +29,8 @@ def standardize(images: NDArray[Any], mean: ArrayLike | None = None, std: ArrayL
     array([[0. , 1.5]], dtype=float32)
     """
     images = np.asarray(images)
+    if images.dtype.kind not in "biuf":
+        raise ArgumentError(f"standardize: images are numbers, got {images.dtype}")
     if (mean is None) != (std is None):
         raise ArgumentError("standardize: give both mean and std, or neither")
     if mean is None or std is None:

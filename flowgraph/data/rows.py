@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ArgumentError, ShapeError
+from ..graph import Tensor
 
 
 class Examples(Protocol):
@@ -69,11 +70,10 @@ def count_rows(arrays: Rows) -> int:
     if not parts:
         raise ArgumentError("there is no array in the arrays given")
     for label, array in parts:
+        if isinstance(array, Tensor):
+            raise ArgumentError(f"{label} is no array but {array!r}", help="session.run(tensor, feeds) gives its value")
         if not hasattr(array, "shape") or not hasattr(array, "__getitem__"):
-            raise ArgumentError(
-                f"{label} is a {type(array).__name__} and not an array",
-                help="np.asarray makes an array of numbers in lists",
-            )
+            raise ArgumentError(f"{label} is no array but {array!r:.60}", help="np.asarray makes an array of numbers in lists")
         if len(array.shape) == 0:
             raise ShapeError(f"{label} is a single number, with no rows to take")
     sizes = {int(array.shape[0]) for _, array in parts}

@@ -22,10 +22,13 @@ from .report import input_row, some, where
 # Called from a shell, where no line of the user's is.
 _COMMANDS = "flowgraph.cli"
 
-# Whose functions build operations, and whose are told by their own names as well; and what may stand between one and the user's line.
+# Whose functions build operations; whose go by their own names as well; and of which libraries what the user calls does, functions and
+# classes that he makes one of. Between the user's line and an operation there may be layers and optimisers.
 _OPERATIONS = ("flowgraph.ops.", Tensor.__module__)
 _FUNCTIONS = (*_OPERATIONS, "flowgraph.control.", "flowgraph.autodiff.", "flowgraph.traced", "flowgraph.check")
-_BETWEEN = ("flowgraph.nn.", "flowgraph.metrics.", "flowgraph.optim.")
+_BETWEEN = ("flowgraph.nn.", "flowgraph.optim.", "flowgraph.metrics.")
+_LIBRARIES = (*_BETWEEN, "flowgraph.io.", "flowgraph.data.", "flowgraph.viz.")
+_METHODS = ("minimize", "apply")  # of optimisers
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,10 @@ class Call:
         if self.name is None:
             return message
         first, colon, rest = message.partition(": ")
-        return f"{self.name}: {rest if colon and (first in OPS or first in self.within) else message}"
+        if colon and (first in OPS or first in self.within):
+            return f"{self.name}: {rest}"
+        # (a layer or an optimiser speaks of itself)
+        return message if colon and first.isidentifier() else f"{self.name}: {message}"
 
 
 def calling() -> Call | None:
@@ -68,7 +74,7 @@ def calling() -> Call | None:
     return Call(
         resolve(user.f_code, user.f_lasti),
         name or None,
-        called is not None and called.f_globals["__name__"].startswith(_OPERATIONS),
+        called is not None and called.f_globals["__name__"].startswith((*_OPERATIONS, "flowgraph.metrics.")),
         some(list(_rows(called))) if called is not None else [],
         frozenset(part for frame in inner for part in frame.f_code.co_qualname.split(".")),
     )
@@ -101,14 +107,25 @@ def _function(frames: list[FrameType]) -> tuple[FrameType | None, str]:
             is_rule = len(parts) > 1 and "<locals>" not in parts and isinstance(frame.f_locals.get("self"), Op)
             if not name.startswith(("_", "<")) and not is_rule:
                 return frame, name
+        elif module.startswith(_LIBRARIES) and frame is frames[-1] and (name := _library_name(frame)):
+            return frame, name
         elif not module.startswith(_BETWEEN) and not is_foreign(frame):
             break
     return None, ""
 
 
+def _library_name(frame: FrameType) -> str:
+    """What the user calls a library's function or class, or a method that makes updates; empty for other methods."""
+    owner, _, name = frame.f_code.co_qualname.rpartition(".")
+    if name == "__init__":
+        return type(frame.f_locals["self"]).__name__
+    is_update = name in _METHODS and frame.f_globals["__name__"].startswith("flowgraph.optim.")
+    return name if (not owner or is_update) and not name.startswith("_") else ""
+
+
 def _rows(frame: FrameType) -> Iterator[tuple[str, str]]:
     code = frame.f_code
-    if code.co_argcount and code.co_varnames[0] == "self" and not isinstance(frame.f_locals["self"], Tensor):
+    if frame.f_globals["__name__"].startswith(_OPERATIONS) and not isinstance(frame.f_locals.get("self", frame), Tensor | FrameType):
         return  # (the method of something that holds the tensors: the node will tell of them)
     named = code.co_argcount + code.co_kwonlyargcount + bool(code.co_flags & 4)  # (4: it takes *args)
     for label in code.co_varnames[:named]:

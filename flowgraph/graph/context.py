@@ -109,7 +109,12 @@ def scope(name: str) -> Iterator[str]:
 
 @contextmanager
 def device(name: str | None) -> Iterator[None]:
-    """Asks that the nodes built inside run on ``name`` (``"cpu:0"``, ``"cuda:0"``); None takes the request back."""
+    """Asks that the nodes built inside run on ``name`` (``"cpu:0"``, ``"cuda:0"``); None takes the request back.
+
+    raises  ArgumentError for what is no text; a session that has no such device refuses to plan what asks for it
+    """
+    if name is not None and not isinstance(name, str):
+        raise ArgumentError(f"device: the name of a device is a text, got {name!r:.80}", help='for example "cpu:0"')
     with entered(current().replace(device=name)):
         yield
 
@@ -121,11 +126,13 @@ def control_dependencies(nodes: list[Node | Tensor] | tuple[Node | Tensor, ...])
     raises  GraphError when one of them belongs to another graph
     """
     here = current()
+    if not isinstance(nodes, list | tuple):
+        raise GraphError(f"control_dependencies: takes a list of nodes or tensors, got {nodes!r:.80}")
     control = list(here.control)
     for given in nodes:
         node: Any = getattr(given, "node", given)
         if getattr(node, "graph", None) is not here.graph:
-            raise GraphError(f"control dependencies must be nodes or tensors of the current graph, got {node!r}")
+            raise GraphError(f"control_dependencies: takes nodes or tensors of the current graph, got {node!r:.80}")
         if node not in control:
             control.append(node)
     with entered(here.replace(control=tuple(control))):

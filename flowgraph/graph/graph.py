@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import GraphError
+from ..errors import GraphError, UnknownNameError
 from .context import DEFAULT, Context, entered
 from .location import Location, user_frame
 from .node import FUNCTIONS, Node, Tensor
@@ -102,14 +102,14 @@ class Graph:
         return f"<Graph of {len(self.nodes)} nodes>"
 
     def __getitem__(self, name: str) -> Tensor:
-        """The tensor called ``name`` (``layer1/matmul``; a second output is ``split:1``). raises GraphError with near names."""
-        base, _, index = name.partition(":")
+        """The tensor called ``name`` (``layer1/matmul``; a second output is ``split:1``). raises UnknownNameError with near names."""
+        base, _, index = name.partition(":") if isinstance(name, str) else (name, "", "")
         node = self.node(base)
         if not node.outputs:
             raise GraphError(f"{base} has no output", help=f"graph.node({base!r}) gives the node itself")
         position = int(index or 0) if (index or "0").isdigit() else -1
         if not 0 <= position < len(node.outputs):
-            raise GraphError(f"{base} has {len(node.outputs)} outputs, there is no {name!r}")
+            raise UnknownNameError.of("output", name, [output.name for output in node.outputs])
         return node.outputs[position]
 
     def __contains__(self, name: object) -> bool:
@@ -118,15 +118,13 @@ class Graph:
             return name in self._taken
 
     def node(self, name: str) -> Node:
-        """The node called ``name``. raises GraphError, which lists names that are near."""
+        """The node called ``name``. raises UnknownNameError, which lists names that are near."""
         with self._lock:
             self._name_all()
             if name in self._taken:
                 return self.nodes[self._taken[name]]
-            from difflib import get_close_matches
-
-            near = get_close_matches(str(name), list(self._taken), n=3)
-        raise GraphError(f"no node is called {name!r}", help=f"near: {', '.join(near)}" if near else None)
+            known = list(self._taken)
+        raise UnknownNameError.of("node", name, known)
 
     @property
     def variables(self) -> list[Tensor]:

@@ -57,7 +57,8 @@ def user_frame(frame: FrameType) -> FrameType:
 def is_foreign(frame: FrameType) -> bool:
     """Whether code that is not flowgraph's own is not the user's either: NumPy's, or an ``__init__`` that `dataclass` wrote."""
     module = frame.f_globals.get("__name__", "")
-    return module.partition(".")[0] in ("numpy", "scipy") or (frame.f_code.co_filename == "<string>" and module.startswith("flowgraph."))
+    is_written = frame.f_code.co_filename == "<string>" and module.startswith("flowgraph.")
+    return is_written or module.partition(".")[0] in ("numpy", "scipy", "contextlib")
 
 
 def here() -> Location:

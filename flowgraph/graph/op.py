@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
@@ -18,7 +19,7 @@ from .context import CURRENT, Context, current
 from .location import resolve, user_frame
 from .node import FUNCTIONS, Node, Tensor
 from .report import explain, where
-from .spec import Spec, is_known, is_numeric, promote_dtypes, weak_dtype
+from .spec import Spec, as_dtype, is_known, is_numeric, promote_dtypes, weak_dtype
 
 # Every op by name. Filled at import by `op`, in the order of the definitions.
 OPS: dict[str, Op] = {}
@@ -309,6 +310,22 @@ def as_array(value: Any, what: str) -> np.ndarray[Any, Any]:
         if value is None
         else "a tensor, an array, a number or a list of numbers is expected",
     )
+
+
+def cast_exactly(array: np.ndarray[Any, Any], dtype: Any, what: str) -> np.ndarray[Any, Any]:
+    """A copy of ``array`` in ``dtype`` (None: its own). raises DtypeError where a number would become another one; floats are rounded."""
+    if dtype is None:
+        return np.array(array)
+    wanted = as_dtype(dtype)
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # (NumPy warns of an imaginary part that it drops)
+        cast = np.array(array, wanted)
+    of, into = ("f" if d.kind == "V" else d.kind for d in (array.dtype, wanted))
+    may_lose = "iufc".find(into) < "iufc".find(of) or (of in "iu" and into in "iu")
+    if may_lose and not np.array_equal(cast, array):
+        at = np.unravel_index(int(np.argmax(cast != array)), array.shape)
+        raise DtypeError(f"{what}: {array[at]} is no {wanted}", help="round it first" if of == "f" else None)
+    return cast
 
 
 O = TypeVar("O", bound=Op)  # noqa: E741

@@ -75,16 +75,20 @@ def format_spec(shape: Shape, dtype: Any) -> str:
 
 
 def as_shape(shape: Any) -> Shape:
-    """``shape`` as a tuple of dimensions, checked."""
+    """``shape`` as a tuple of dimensions, checked: ints, names of sizes, None."""
     if not isinstance(shape, Iterable) or isinstance(shape, str):
         shape = (shape,)
     dims: list[Dim] = []
     for dim in shape:
-        if dim is None or isinstance(dim, str):
+        if dim is None:
+            dims.append(None)
+        elif isinstance(dim, str):
+            if not dim or "," in dim or dim.isdigit():
+                raise ArgumentError(f"the name of a size is a word, got {dim!r}", help='("batch", 3)')
             dims.append(dim)
         elif isinstance(dim, int | np.integer) and not isinstance(dim, bool):
             if dim < 0:
-                raise ArgumentError(f"a size cannot be negative, got {dim}", help="use None for an unknown size")
+                raise ArgumentError(f"a size cannot be negative, got {dim}")
             dims.append(int(dim))
         else:
             raise ArgumentError(f"a size is an int, a name or None, got {dim!r}")
@@ -100,11 +104,13 @@ def as_dtype(dtype: Any) -> np.dtype[Any]:
             raise MissingExtraError.of("ml_dtypes", "bfloat16") from None
         return np.dtype(ml_dtypes.bfloat16)  # type: ignore[no-any-return]
     try:
-        result: np.dtype[Any] = np.dtype(dtype)
-    except TypeError as error:
-        raise DtypeError(f"{dtype!r} is not a dtype", help='for example "float32" or np.int64') from error
+        result: np.dtype[Any] | None = None if dtype is None else np.dtype(dtype)
+    except TypeError:
+        result = None
+    if result is None:
+        raise DtypeError(f"{dtype!r} is not a dtype", help='for example "float32" or np.int64')
     if not is_numeric(result):
-        raise DtypeError(f"tensors hold numbers or booleans, not {result}")
+        raise DtypeError(f"tensors hold numbers or booleans, not {dtype!r:.40}")
     return result
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..errors import ArgumentError, FileFormatError
+from .files import as_path, variables_of
 from .weights import File, HasVariables, fill, opened, write
 
 FORMAT = 1
@@ -73,8 +74,11 @@ class Checkpoints:
     ) -> None:
         if keep is not None and (isinstance(keep, bool) or not isinstance(keep, int) or keep < 1):
             raise ArgumentError(f"Checkpoints: keep is a number of checkpoints, at least 1, or None for all, got {keep!r}")
-        self.folder, self.keep = Path(folder), keep
+        self.folder, self.keep = as_path(folder, "Checkpoints"), keep
+        variables_of(session, "Checkpoints")
         self._session = session
+        if states is not None and not isinstance(states, Mapping):
+            raise ArgumentError(f"Checkpoints: states are a dict by name, got {states!r:.80}", help='states={"batches": batches}')
         self._states = dict(states or {})
         for name, each in self._states.items():
             if not hasattr(each, "state"):

@@ -5,9 +5,27 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from ..errors import ArgumentError
+
+
+def as_path(path: Any, what: str) -> Path:
+    """``path`` as a Path. raises ArgumentError for what is none, as a session in the wrong place."""
+    if not isinstance(path, str | os.PathLike):
+        raise ArgumentError(f"{what}: the path of a file is expected, got {path!r:.80}")
+    return Path(path)
+
+
+def variables_of(session: Any, what: str) -> Any:
+    """The variables of ``session``. raises ArgumentError for what has none with values, as a graph, or a path in its place."""
+    variables = getattr(session, "variables", None)
+    if not isinstance(variables, Mapping):
+        raise ArgumentError(f"{what}: a session is expected, got {session!r:.80}", help="it holds the values of the variables")
+    return variables
 
 
 @contextmanager

@@ -30,10 +30,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ..errors import FileFormatError
+from ..errors import ArgumentError, FileFormatError
 from ..graph import Graph
 from .attributes import Arrays
-from .files import atomic_path
+from .files import as_path, atomic_path
 from .graph_reader import Damage, Reader
 from .graph_writer import FORMAT, VERSION, Writer
 
@@ -63,6 +63,9 @@ def save_graph(graph: Graph, path: str | os.PathLike[str]) -> None:
 
     from safetensors.numpy import save
 
+    if not isinstance(graph, Graph):
+        raise ArgumentError(f"save_graph: a graph is expected, got {graph!r:.80}", help="fg.io.save_graph(tensor.graph, path)")
+    path = as_path(path, "save_graph")
     written = Writer()
     nodes = [written.node(node) for node in list(graph.nodes)]
     lists: dict[str, list[Any]] = {"contexts": written.contexts, "locations": written.locations, "nodes": nodes}
@@ -87,6 +90,7 @@ def load_graph(path: str | os.PathLike[str]) -> Graph:
 
     Loading runs no code from the file, whoever wrote it.
     """
+    path = as_path(path, "load_graph")
     with open(path, "rb") as raw, _told(path):
         document, arrays = _unpacked(raw)
         return Reader(document, arrays).graph

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ArgumentError, DtypeError, FileFormatError, FlowgraphError
-from .files import atomic_path
+from .files import as_path, atomic_path, variables_of
 
 
 class HasVariables(Protocol):
@@ -47,8 +47,9 @@ def save_weights(
     >>> report.loaded, report.metadata
     (('w',), {'trained': 'not at all'})
     """
-    names = _chosen(list(session.variables), only)
-    write({name: session.variables[name] for name in names}, path, dict(metadata or {}), "save_weights")
+    variables = variables_of(session, "save_weights")
+    names = _chosen(list(variables), only)
+    write({name: variables[name] for name in names}, as_path(path, "save_weights"), dict(metadata or {}), "save_weights")
 
 
 def load_weights(session: HasVariables, path: str | os.PathLike[str], *, strict: bool = True) -> WeightsReport:
@@ -65,7 +66,8 @@ def load_weights(session: HasVariables, path: str | os.PathLike[str], *, strict:
     >>> fg.io.load_weights(session, "w.safetensors", strict=False).missing
     ('v',)
     """
-    with opened(path) as file:
+    variables_of(session, "load_weights")
+    with opened(as_path(path, "load_weights")) as file:
         return fill(session, file, strict, "load_weights")
 
 
@@ -190,11 +192,11 @@ def _listed(group: tuple[object, ...], most: int = 20) -> str:
 def _chosen(names: list[str], only: str | Iterable[str] | None) -> list[str]:
     if only is None:
         return names
-    wanted = [only] if isinstance(only, str) else list(only)
+    wanted = list(only) if isinstance(only, Iterable) and not isinstance(only, str) else [only]
     each: Any
     for each in wanted:
         if not isinstance(each, str):
-            raise ArgumentError(f"save_weights: only takes names, and {each!r} is a {type(each).__name__}")
+            raise ArgumentError(f"save_weights: only takes names of variables and scopes, got {each!r:.80}")
         if not any(_is_in(name, each) for name in names):
             from difflib import get_close_matches
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..errors import ArgumentError, DtypeError, ShapeError
 from ..graph import Tensor
+from ..graph.arguments import as_count
 from ..graph.spec import format_shape, format_spec
 from ..ops.elementwise import add, astype, divide, equal, exp, logical_and, maximum, multiply, where
 from ..ops.gather import segment_sum
@@ -39,7 +40,7 @@ def accuracy(scores: Any, labels: Any, *, k: int = 1) -> Tensor:
             f"accuracy: scores {format_shape(scores.shape)} and labels {format_shape(labels.shape)} do not belong together",
             help="scores have one axis more than labels, the last: a score for each class",
         )
-    _, found = top_k(scores, k)
+    _, found = top_k(scores, as_count(k, "k", 1))
     return mean(astype(any_of(equal(found, expand_dims(labels, -1)), axis=-1), "float64"))
 
 

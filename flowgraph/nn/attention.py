@@ -7,12 +7,13 @@ from typing import Any
 
 from ..errors import ArgumentError
 from ..graph import Tensor
+from ..graph.arguments import as_count
 from ..ops import init
 from ..ops.activations import gelu
 from ..ops.attention import scaled_dot_product_attention
 from ..ops.elementwise import add
 from ..ops.shape import expand_dims, reshape_behind, swapaxes
-from .layer import Initial, Layer, whole
+from .layer import Initial, Layer
 from .linear import Linear
 from .noise import Dropout
 from .norm import LayerNorm
@@ -50,11 +51,11 @@ class MultiHeadAttention(Layer):
         dtype: Any = None,
         name: str = "attention",
     ) -> None:
-        size, self.heads = whole(size, "size"), whole(heads, "heads")
+        size, self.heads = as_count(size, "size", 1), as_count(heads, "heads", 1)
         if size % self.heads:
             raise ArgumentError(f"{self.heads} heads do not divide the size {size}")
         super().__init__(name, dtype)
-        memory = size if memory_size is None else whole(memory_size, "memory_size")
+        memory = size if memory_size is None else as_count(memory_size, "memory_size", 1)
         options: dict[str, Any] = {"weights": weights, "bias": bias, "dtype": dtype}
         with self.scope():
             self.query = Linear(size, size, name="query", **options)
@@ -120,7 +121,7 @@ class TransformerBlock(Layer):
         name: str = "block",
     ) -> None:
         super().__init__(name, dtype)
-        hidden = 4 * whole(size, "size") if hidden is None else whole(hidden, "hidden")
+        hidden = 4 * as_count(size, "size", 1) if hidden is None else as_count(hidden, "hidden", 1)
         self.activation, self.norm_first = activation, bool(norm_first)
         with self.scope():
             self.attention = MultiHeadAttention(size, heads, dtype=dtype)

@@ -7,12 +7,13 @@ from typing import Any, ClassVar
 
 from ..errors import ArgumentError
 from ..graph import Tensor
+from ..graph.arguments import as_count
 from ..ops import init
 from ..ops.conv import conv1d, conv1d_transpose, conv2d, conv2d_transpose, conv3d, conv3d_transpose
 from ..ops.elementwise import add
 from ..ops.shape import reshape
 from ..ops.windows import as_steps
-from .layer import Initial, Layer, whole
+from .layer import Initial, Layer
 
 Sizes = int | Sequence[int]
 
@@ -193,7 +194,7 @@ class ConvTranspose3d(ConvTranspose2d):
 
 
 def _channels(inputs: Any, outputs: Any, groups: Any) -> tuple[int, int, int]:
-    inputs, outputs, groups = whole(inputs, "inputs"), whole(outputs, "outputs"), whole(groups, "groups")
+    inputs, outputs, groups = as_count(inputs, "inputs", 1), as_count(outputs, "outputs", 1), as_count(groups, "groups", 1)
     if inputs % groups or outputs % groups:
         raise ArgumentError(f"{groups} groups do not divide {inputs} and {outputs} channels")
     return inputs, outputs, groups

@@ -20,6 +20,7 @@ import numpy as np
 
 from ..errors import ArgumentError, DtypeError, ShapeError
 from ..graph import Node, Tensor, get_default_graph, scope
+from ..graph.arguments import call
 from ..graph.spec import as_dtype, format_shape, format_spec
 from ..ops.init import Distribution
 from ..ops.state import Initializer, is_variable, variable
@@ -87,6 +88,8 @@ class Layer:
         """
         if self._takes_training:
             options["training"] = training
+        elif training is not None:
+            is_training(training, self)
         with self.scope():
             return self.apply(*inputs, **options)  # type: ignore[no-any-return]
 
@@ -97,6 +100,9 @@ class Layer:
     @contextmanager
     def scope(self) -> Iterator[None]:
         """The layer's scope, in which its parts are made and its operations are built."""
+        if "name" not in vars(self):
+            what = type(self).__name__
+            raise ArgumentError(f"{what}: the layer has no name yet", help=f"call super().__init__(name) first in {what}.__init__")
         with scope(self.name):
             yield
 
@@ -111,11 +117,17 @@ class Layer:
             made = self._shared(name, initial, shape)
         else:
             if not isinstance(initial, Initializer | np.ndarray):
-                initial = initial(shape)
+                expected = "a function of the shape, an initializer, an array or a variable"
+                if not callable(initial):
+                    raise ArgumentError(f"{self.name}: {name} is {expected}, got {initial!r:.60}", help="for example fg.init.he_normal")
+                initial = call(initial, f"{self.name}: the function that makes {name}", "the shape", shape)
                 if isinstance(initial, np.ndarray) and self.dtype is not None:
                     initial = initial.astype(self.dtype)
             if isinstance(initial, Distribution) and self.dtype is not None:
                 initial = replace(initial, dtype=self.dtype)
+            given = tuple(getattr(initial, "shape", shape))
+            if given != shape:
+                raise ShapeError(f"{self.name}: {name} has shape {format_shape(shape)}, but what is given has {format_shape(given)}")
             with self.scope():
                 made = variable(initial, name=name, shape=shape, trainable=trainable)
         self._own.append(made)
@@ -194,13 +206,6 @@ def is_training(training: bool | Tensor | None, layer: Layer) -> bool | Tensor:
     if not isinstance(training, bool | np.bool_):
         raise ArgumentError(f"{layer.name}: training is a boolean, got {training!r:.80}")
     return bool(training)
-
-
-def whole(value: Any, what: str) -> int:
-    """``value`` as an int; ArgumentError, with ``what`` it is, unless it is 1 or more."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise ArgumentError(f"{what}: a positive number is expected, got {value!r:.80}")
-    return int(value)
 
 
 def _layers_in(value: Any) -> Iterator[Layer]:

@@ -6,11 +6,12 @@ from typing import Any
 
 from ..errors import DtypeError
 from ..graph import Tensor
+from ..graph.arguments import as_count
 from ..ops import init
 from ..ops.elementwise import add
 from ..ops.gather import take
 from ..ops.matmul import matmul
-from .layer import Initial, Layer, whole
+from .layer import Initial, Layer
 
 
 class Linear(Layer):
@@ -42,7 +43,7 @@ class Linear(Layer):
         name: str = "linear",
     ) -> None:
         super().__init__(name, dtype)
-        inputs, outputs = whole(inputs, "inputs"), whole(outputs, "outputs")
+        inputs, outputs = as_count(inputs, "inputs", 1), as_count(outputs, "outputs", 1)
         self.w = self.weight("w", weights, (inputs, outputs))
         self.b = None if bias is None else self.weight("b", bias, (outputs,))
 
@@ -69,7 +70,7 @@ class Embedding(Layer):
 
     def __init__(self, count: int, size: int, *, weights: Initial = init.normal, dtype: Any = None, name: str = "embedding") -> None:
         super().__init__(name, dtype)
-        self.w = self.weight("w", weights, (whole(count, "count"), whole(size, "size")))
+        self.w = self.weight("w", weights, (as_count(count, "count", 1), as_count(size, "size", 1)))
 
     def apply(self, x: Any) -> Tensor:
         (x,) = add.lift((x,))

@@ -7,13 +7,14 @@ from typing import Any
 
 from ..errors import ArgumentError, ShapeError
 from ..graph import Tensor, control_dependencies
+from ..graph.arguments import as_count
 from ..graph.spec import format_shape, normalize_axis
 from ..ops import init
 from ..ops.elementwise import add, astype, divide, maximum, multiply, where
 from ..ops.normalization import batch_norm, group_norm, instance_norm, layer_norm, rms_norm
 from ..ops.reduce import size
 from ..ops.state import assign
-from .layer import Initial, Layer, is_training, whole
+from .layer import Initial, Layer, is_training
 
 
 class _Norm(Layer):
@@ -69,7 +70,7 @@ class BatchNorm(_Norm):
         dtype: Any = None,
         name: str = "batch_norm",
     ) -> None:
-        shape = (whole(channels, "channels"),)
+        shape = (as_count(channels, "channels", 1),)
         super().__init__(shape, epsilon, scale, offset, dtype, name)
         if isinstance(keep, bool) or not isinstance(keep, int | float) or not 0 <= keep <= 1:
             raise ArgumentError(f"{self.name}: keep is a number from 0 to 1, got {keep!r:.80}")
@@ -198,7 +199,7 @@ class GroupNorm(_Norm):
         dtype: Any = None,
         name: str = "group_norm",
     ) -> None:
-        self.groups, channels = whole(groups, "groups"), whole(channels, "channels")
+        self.groups, channels = as_count(groups, "groups", 1), as_count(channels, "channels", 1)
         if channels % self.groups:
             raise ArgumentError(f"{self.groups} groups do not divide {channels} channels")
         super().__init__((channels,), epsilon, scale, offset, dtype, name)
@@ -226,7 +227,7 @@ class InstanceNorm(_Norm):
         dtype: Any = None,
         name: str = "instance_norm",
     ) -> None:
-        super().__init__((whole(channels, "channels"),), epsilon, scale, offset, dtype, name)
+        super().__init__((as_count(channels, "channels", 1),), epsilon, scale, offset, dtype, name)
 
     def apply(self, x: Any) -> Tensor:
         return instance_norm(x, self.scale, self.offset, epsilon=self.epsilon)
@@ -236,8 +237,8 @@ def _sizes(shape: Any) -> tuple[int, ...]:
     if isinstance(shape, list | tuple):
         if not shape:
             raise ArgumentError("shape: at least one size is expected, got none")
-        return tuple(whole(each, "shape") for each in shape)
-    return (whole(shape, "shape"),)
+        return tuple(as_count(each, "shape", 1) for each in shape)
+    return (as_count(shape, "shape", 1),)
 
 
 def _last(x: Any, shape: tuple[int, ...], name: str) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ import numpy as np
 from ..control import scan
 from ..errors import ShapeError
 from ..graph import Tensor
+from ..graph.arguments import as_count
 from ..graph.spec import format_shape, format_spec
 from ..ops import init
 from ..ops.activations import sigmoid
@@ -21,7 +22,7 @@ from ..ops.join import split
 from ..ops.matmul import matmul
 from ..ops.reduce import sum
 from ..ops.shape import expand_dims, permute_dims, zeros_like
-from .layer import Initial, Layer, whole
+from .layer import Initial, Layer
 
 
 class _Recurrent(Layer):
@@ -43,9 +44,9 @@ class _Recurrent(Layer):
         name: str = "rnn",
     ) -> None:
         super().__init__(name, dtype)
-        self.size, self.reverse = whole(size, "size"), bool(reverse)
+        self.size, self.reverse = as_count(size, "size", 1), bool(reverse)
         wide = self.gates * self.size
-        self.w = self.weight("w", weights, (whole(inputs, "inputs"), wide))
+        self.w = self.weight("w", weights, (as_count(inputs, "inputs", 1), wide))
         self.u = self.weight("u", state_weights, (self.size, wide))
         self.b = self.weight("b", bias, (wide,))
 
@@ -76,8 +77,9 @@ class _Recurrent(Layer):
 
     def _over_time(self, x: Any, state: Any, mask: Any) -> tuple[Tensor, Any]:
         (x,) = add.lift((x,))
-        if x.ndim < 2:
-            raise ShapeError(f"{self.name}: x is (..., time, inputs), {x.name} is {format_shape(x.shape)}")
+        inputs = self.w.shape[0]
+        if x.ndim < 2 or (isinstance(x.shape[-1], int) and x.shape[-1] != inputs):
+            raise ShapeError(f"{self.name}: x is (..., time, {inputs}), {x.name} is {format_shape(x.shape)}")
         # Time comes first before the product: x is smaller than what becomes of it, and a turn reads rows that lie side by side.
         given = add(matmul(_time_first(x), self.w), self.b)
         if state is None:

@@ -32,7 +32,11 @@ class Sequential(Layer):
     def __init__(self, *functions: Callable[..., Tensor]) -> None:
         for position, function in enumerate(functions):
             if not callable(function):
-                raise ArgumentError(f"Sequential: {function!r:.80} at position {position} is no layer and no function")
+                help = "fg.nn.Sequential(*layers)" if isinstance(function, list | tuple) else None
+                raise ArgumentError(f"Sequential: {function!r:.80} at position {position} is no layer and no function", help=help)
+            if isinstance(function, type) and issubclass(function, Layer):
+                what = f"{function.__name__} at position {position}"
+                raise ArgumentError(f"Sequential: {what} is a class and no layer", help=f"make one of it: {function.__name__}(...)")
         self.name, self.dtype, self._own, self._made = "Sequential", None, [], []
         self.functions = functions
 

@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import ArgumentError, DtypeError
 from ..graph import Op, Shape, Spec, Tensor, no_gradient, op
 from ..graph.arguments import as_count, as_int
-from ..graph.op import by_loop, public
+from ..graph.op import as_array, by_loop, cast_exactly, public
 from ..graph.spec import as_dtype, as_shape, broadcast_shapes, format_shape, is_known
 from .elementwise import add, astype, broadcast_like
 from .samples import Drawn, Sample
@@ -52,7 +52,7 @@ def full(shape: Any, fill_value: Any, dtype: Any = None) -> Tensor:
            [7, 7]])
     """
     if dtype is not None and not isinstance(fill_value, Tensor):
-        fill_value = np.asarray(fill_value, as_dtype(dtype))
+        fill_value = cast_exactly(as_array(fill_value, "full"), dtype, "full")
     (value,) = add.lift((fill_value,))
     return broadcast_to(value if dtype is None else astype(value, dtype), _sizes(shape))
 

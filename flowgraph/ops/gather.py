@@ -148,7 +148,9 @@ def one_hot(x: Any, num_classes: int, dtype: Any = "float32") -> Tensor:
            [1., 0., 0.]], dtype=float32)
     """
     (x,) = gather.lift((x,))
-    return astype(equal(x[(..., None)], np.arange(num_classes, dtype=x.dtype)), dtype)
+    if x.dtype.kind not in "iu":
+        raise DtypeError(f"one_hot: classes are integers, got {x.dtype}", help="fg.astype(x, int)")
+    return astype(equal(x[(..., None)], np.arange(as_count(num_classes, "num_classes"), dtype=x.dtype)), dtype)
 
 
 for _function in (take, take_along_axis, bincount):

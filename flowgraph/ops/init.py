@@ -38,7 +38,7 @@ class Distribution:
     def __post_init__(self) -> None:
         shape = as_shape(self.shape)
         if not is_known(shape):
-            raise ArgumentError(f"{type(self).__name__}: every size of a variable must be known, got {format_shape(shape)}")
+            raise ArgumentError(f"every size of a variable must be known, got {format_shape(shape)}")
         object.__setattr__(self, "shape", shape)
         object.__setattr__(self, "dtype", as_dtype(self.dtype))
 
@@ -49,10 +49,10 @@ class Distribution:
         for name, number in numbers.items():
             is_number = isinstance(number, int | float | np.integer | np.floating) and not isinstance(number, bool)
             if not is_number or not math.isfinite(number):
-                raise ArgumentError(f"{type(self).__name__}: {name} is a finite number, got {number!r}")
+                raise ArgumentError(f"{name} is a finite number, got {number!r}")
             object.__setattr__(self, name, float(number))
         if self.dtype.kind not in "fV":
-            raise DtypeError(f"{type(self).__name__}: draws are floats, not {self.dtype}")
+            raise DtypeError(f"draws are floats, not {self.dtype}")
 
     @property
     def _drawn(self) -> Any:
@@ -69,11 +69,11 @@ class Constant(Distribution):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not isinstance(self.value, bool | int | float | complex | np.generic):
-            raise ArgumentError(f"Constant: the value is one number, got {self.value!r:.80}", help="fg.variable takes an array as it is")
+            raise ArgumentError(f"the value is one number, got {self.value!r:.80}", help="fg.variable takes an array as it is")
         value = self.value.item() if isinstance(self.value, np.generic) else self.value
         object.__setattr__(self, "value", value)
         if not np.can_cast(np.min_scalar_type(value), self.dtype, "same_kind"):
-            raise DtypeError(f"Constant: {self.dtype} cannot hold {value!r}")
+            raise DtypeError(f"{self.dtype} cannot hold {value!r}")
 
     def __call__(self, generator: np.random.Generator) -> Array:
         return np.full(self.shape, self.value, self.dtype)
@@ -90,7 +90,7 @@ class Normal(Distribution):
         super().__post_init__()
         self._check(std=self.std, mean=self.mean)
         if self.std < 0:
-            raise ArgumentError(f"Normal: std cannot be negative, got {self.std}")
+            raise ArgumentError(f"std cannot be negative, got {self.std}")
 
     def __call__(self, generator: np.random.Generator) -> Array:
         drawn = generator.standard_normal(self.shape, self._drawn)
@@ -108,7 +108,7 @@ class Uniform(Distribution):
         super().__post_init__()
         self._check(low=self.low, high=self.high)
         if self.low > self.high:
-            raise ArgumentError(f"Uniform: low is above high, {self.low} > {self.high}")
+            raise ArgumentError(f"low is above high, {self.low} > {self.high}")
 
     def __call__(self, generator: np.random.Generator) -> Array:
         drawn = generator.random(self.shape, self._drawn)
@@ -128,9 +128,9 @@ class TruncatedNormal(Distribution):
         super().__post_init__()
         self._check(std=self.std, mean=self.mean, limit=self.limit)
         if self.std < 0:
-            raise ArgumentError(f"TruncatedNormal: std cannot be negative, got {self.std}")
+            raise ArgumentError(f"std cannot be negative, got {self.std}")
         if self.limit < 0.1:  # below it, most draws would be in vain
-            raise ArgumentError(f"TruncatedNormal: limit is 0.1 standard deviations or more, got {self.limit}", help="fg.init.uniform")
+            raise ArgumentError(f"limit is 0.1 standard deviations or more, got {self.limit}", help="fg.init.uniform")
 
     def __call__(self, generator: np.random.Generator) -> Array:
         drawn = np.asarray(generator.standard_normal(self.shape, self._drawn))
@@ -152,7 +152,7 @@ class Orthogonal(Distribution):
         super().__post_init__()
         self._check(gain=self.gain)
         if len(self.shape) < 2:
-            raise ArgumentError(f"Orthogonal: a matrix or filters are needed, got {format_shape(self.shape)}")
+            raise ArgumentError(f"a matrix or filters are needed, got {format_shape(self.shape)}")
 
     def __call__(self, generator: np.random.Generator) -> Array:
         rows, columns = self.shape[0], math.prod(self.shape[1:])
@@ -175,7 +175,7 @@ class Identity(Distribution):
         super().__post_init__()
         self._check(gain=self.gain)
         if len(self.shape) < 2:
-            raise ArgumentError(f"Identity: a matrix or filters are needed, got {format_shape(self.shape)}")
+            raise ArgumentError(f"a matrix or filters are needed, got {format_shape(self.shape)}")
 
     def __call__(self, generator: np.random.Generator) -> Array:
         made = np.zeros(self.shape, self.dtype)

@@ -14,7 +14,6 @@ import numpy as np
 from ..errors import ArgumentError, ShapeError
 from ..graph import Spec, Tensor, op
 from ..graph.op import Batch, Slicing
-from ..graph.report import spec_text
 from ..graph.spec import format_shape, normalize_axis, promote_dtypes
 from .activations import FloatActivation, log_softmax, relu, sigmoid, softmax
 from .batching import full
@@ -273,7 +272,6 @@ def _paired(name: str, x: Any, y: Any) -> tuple[Tensor, Tensor]:
     if not _same_shape(first.shape, second.shape):
         raise ShapeError(
             f"{name}: the two shapes differ, {format_shape(first.shape)} and {format_shape(second.shape)}",
-            rows=[("one", spec_text(first)), ("other", spec_text(second))],
             help="fg.reshape one of them; broadcasting would compare all pairs",
         )
     return first, second

@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import ArgumentError, DtypeError, ShapeError
 from ..graph import Graph, Node, Op, Spec, Tensor, no_gradient, op
 from ..graph.context import current, entered
-from ..graph.op import Batch, as_array, public
+from ..graph.op import Batch, as_array, cast_exactly, public
 from ..graph.spec import as_dtype, as_shape, format_shape, is_known
 from .samples import UNARY_SHAPES, Over
 from .shape import View
@@ -149,12 +149,16 @@ def placeholder(name: str, shape: Any = (), dtype: Any = "float32") -> Tensor:
     >>> fg.placeholder("images", ("batch", 1, 28, 28), "float32")
     <Tensor images: (batch, 1, 28, 28) float32>
     """
+    if isinstance(shape, list | tuple) and any(isinstance(dim, int) and dim < 0 for dim in shape):
+        raise ArgumentError(f"placeholder: a size cannot be negative, got {shape!r:.80}", help="None stands for an unknown size")
     return _placeholder(name=_checked(name), shape=as_shape(shape), dtype=as_dtype(dtype))
 
 
 def _checked(name: Any) -> str:
     if not isinstance(name, str) or not name or ":" in name:
-        raise ArgumentError(f"a name is a non-empty text without ':', got {name!r}", help='for example fg.placeholder("x", (3,))')
+        raise ArgumentError(
+            f"a name is a non-empty text without ':', got {name!r}", help='for example "x", as in fg.placeholder("x", (3,))'
+        )
     return name
 
 
@@ -167,7 +171,7 @@ def constant(value: Any, dtype: Any = None, *, name: str | None = None, graph: G
     >>> session.run(fg.constant([1, 2], "float64"))
     array([1., 2.])
     """
-    array = np.array(as_array(value, "constant"), dtype=None if dtype is None else as_dtype(dtype))
+    array = cast_exactly(as_array(value, "constant"), dtype, "constant")
     array.flags.writeable = False
     if graph is not None and graph is not current().graph:
         with entered(graph.root):
@@ -202,7 +206,7 @@ def variable(initial: Any = None, name: str | None = None, *, shape: Any = None,
         called = getattr(initial, "__name__", repr(initial))
         raise ArgumentError(f"variable: {called} is no initializer: the shape is missing", help=f"{called}((784, 10)) is one")
     else:
-        initial = np.array(as_array(initial, "variable"), dtype=None if dtype is None else as_dtype(dtype))
+        initial = cast_exactly(as_array(initial, "variable"), dtype, "variable")
         initial.flags.writeable = False
         spec = Spec(initial.shape, initial.dtype)
     if not is_known(spec.shape):
@@ -244,7 +248,7 @@ def assign(variable: Tensor, value: Any) -> Node:
     if not is_variable(variable):
         raise ArgumentError(f"assign: the first argument is a variable, got {variable!r:.80}")
     if not isinstance(value, Tensor):
-        value = variable.graph.constant(np.asarray(as_array(value, "assign"), variable.dtype))
+        value = variable.graph.constant(cast_exactly(as_array(value, "assign"), variable.dtype, "assign"))
     return _assign.node((variable, value), {})
 
 
@@ -257,9 +261,12 @@ def group(updates: Sequence[Node | Tensor], name: str | None = None) -> Node:
     >>> session.run([a, b])
     [np.float64(2.0), np.float64(1.0)]
     """
+    if not isinstance(updates, list | tuple):
+        raise ArgumentError(f"group: takes a list of updates, got {updates!r:.80}")
     nodes = tuple(dict.fromkeys(update.node if isinstance(update, Tensor) else update for update in updates))
     if not nodes or not all(isinstance(node, Node) for node in nodes):
-        raise ArgumentError("group: takes one update or more")
+        others = [node for node in nodes if not isinstance(node, Node)]
+        raise ArgumentError(f"group: takes one update or more, got {others[0]!r:.80}" if others else "group: takes one update or more")
     with entered(current().replace(graph=nodes[0].graph, control=nodes)):
         return _group.node((), {}, name)
 

@@ -12,7 +12,6 @@ import numpy as np
 
 from ..errors import ArgumentError, ShapeError
 from ..graph import Dim, Shape, Tensor
-from ..graph.report import spec_text
 
 Steps = tuple[int, ...]  # a number for each axis
 Borders = tuple[tuple[int, int], ...]  # (before, after) for each axis
@@ -27,7 +26,6 @@ def check_images(name: str, rank: int, **tensors: Tensor) -> None:
             forms = {"w": f"(out, channels per group, {AXES[rank]})"}
             raise ShapeError(
                 f"{name}: {label} needs {rank + 2} dimensions, {forms.get(label, f'(batch, channels, {AXES[rank]})')}, got {tensor.ndim}",
-                rows=[(key, spec_text(value)) for key, value in tensors.items()],
                 help=f"images are (batch, channels, {AXES[rank]})",
             )
 

@@ -53,7 +53,7 @@ class Average:
         is_number = isinstance(decay, int | float) and not isinstance(decay, bool)
         if not is_number or not 0 <= decay < 1:
             raise ArgumentError(f"Average: decay is a number, at least 0 and less than 1, got {decay!r:.80}")
-        trains = [train] if isinstance(train, Node) else list(train)
+        trains: list[Any] = list(train) if isinstance(train, list | tuple) else [train]
         new = {w: value for node in trains for w, value in _assigned(node) if w.node.attrs["trainable"]}
         if not new:
             raise ArgumentError(

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from ..autodiff import gradients
 from ..errors import ArgumentError
 from ..graph import Tensor
-from .optimizer import check_variable, trainable
+from ..graph.arguments import as_count
+from .optimizer import check_variable, several, trainable
 
 Vector: TypeAlias = NDArray[np.float64]
 Pair: TypeAlias = tuple[Vector, Vector]  # a step, and how the gradient changed over it
@@ -78,9 +79,7 @@ class LBFGS:
 
     def __post_init__(self) -> None:
         for name in ("steps", "memory"):
-            count = getattr(self, name)
-            if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-                raise ArgumentError(f"LBFGS: {name} is a whole number, at least 1, got {count!r:.80}")
+            as_count(getattr(self, name), f"LBFGS: {name}", 1)
         if isinstance(self.tolerance, bool) or not isinstance(self.tolerance, int | float) or not self.tolerance >= 0:
             raise ArgumentError(f"LBFGS: tolerance is a number, at least 0, got {self.tolerance!r:.80}")
 
@@ -101,7 +100,7 @@ class LBFGS:
         """
         if not isinstance(loss, Tensor):
             raise ArgumentError(f"minimize: the loss is a tensor, got {loss!r:.80}")
-        chosen = trainable(loss) if variables is None else list(variables)
+        chosen = trainable(loss) if variables is None else several(variables)
         for w in chosen:
             check_variable(w, "minimize")
             if w.dtype.kind == "c":

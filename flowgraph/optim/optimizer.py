@@ -23,10 +23,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..autodiff import gradients
-from ..errors import ArgumentError, GradientError, GraphError
+from ..errors import ArgumentError, GradientError, GraphError, ShapeError
 from ..graph import Graph, Node, Tensor, control_dependencies, get_default_graph, scope
-from ..graph.report import where
-from ..graph.spec import format_spec
+from ..graph.arguments import call
+from ..graph.report import of_another_graph, where
+from ..graph.spec import format_spec, may_be_equal
 from ..ops import init
 from ..ops.elementwise import add, astype, clip, divide, equal, maximum, multiply, sqrt, square, subtract
 from ..ops.elementwise import where as choose
@@ -119,7 +120,7 @@ class Optimizer:
         """
         if not isinstance(loss, Tensor):
             raise ArgumentError(f"minimize: the loss is a tensor, got {loss!r:.80}")
-        chosen = trainable(loss) if variables is None else list(variables)
+        chosen = trainable(loss) if variables is None else several(variables)
         for w in chosen:
             check_variable(w, "minimize")
         if not chosen:
@@ -146,11 +147,12 @@ class Optimizer:
         >>> session.run(w)
         np.float64(3.75)
         """
-        pairs = list(gradients_and_variables)
+        pairs = [gradients_and_variables] if isinstance(gradients_and_variables, Tensor) else list(gradients_and_variables)
         _check_pairs(pairs)
         graph = pairs[0][1].graph
         if isinstance(self.rate, Tensor) and self.rate.graph is not graph:
-            raise GraphError(f"apply: the rate {self.rate.name} belongs to another graph than {pairs[0][1].name}")
+            rows, help = of_another_graph(self.rate)
+            raise GraphError(f"apply: the rate, {self.rate.name}, belongs to another graph than {pairs[0][1].name}", rows=rows, help=help)
         with within(graph):
             name = unused(name)
             with scope(name):
@@ -213,7 +215,11 @@ class Optimizer:
                 decay = float(self.weight_decay) if self.decays(w) else 0.0
                 if decay and not self.decoupled:
                     g = add(g, multiply(w, decay), name="decayed")
-                for kept, value in self.update(w, g, *shared).items():
+                what = type(self).__name__
+                updated = call(self.update, f"{what}: update", "variable, gradient and what `shared` gives", w, g, *shared)
+                if not isinstance(updated, Mapping) or not all(is_variable(kept) for kept in updated):
+                    raise ArgumentError(f"{what}: update returns a dict from variables to new values, got {updated!r:.80}")
+                for kept, value in updated.items():
                     if kept is w and decay and self.decoupled:
                         value = subtract(value, multiply(w, own * decay), name="decayed")
                     yield assign(kept, value if due is None else choose(due, value, kept))
@@ -257,7 +263,7 @@ class Optimizer:
             return float(self.rate)
         assert step is not None
         with scope("schedule"):
-            rate: Any = self.rate(step)
+            rate: Any = call(self.rate, f"{type(self).__name__}: the rate, a schedule,", "the number of steps made", step)
         if not isinstance(rate, Tensor) or rate.shape != ():
             raise ArgumentError(f"{type(self).__name__}: a schedule makes a scalar tensor of a scalar tensor, got {rate!r:.80}")
         return identity(rate, name="rate")
@@ -272,7 +278,11 @@ def global_norm(tensors: Iterable[Tensor]) -> Tensor:
     >>> session.run(fg.optim.global_norm([w, b]))
     np.float64(3.0)
     """
-    squares = [sum(square(abs(t) if t.dtype.kind == "c" else t)) for t in tensors]
+    given = [tensors] if isinstance(tensors, Tensor) else list(tensors) if isinstance(tensors, Iterable) else [tensors]
+    for t in given:
+        if not isinstance(t, Tensor):
+            raise ArgumentError(f"global_norm: takes tensors, got {t!r:.80}")
+    squares = [sum(square(abs(t) if t.dtype.kind == "c" else t)) for t in given]
     if not squares:
         raise ArgumentError("global_norm: there are no tensors")
     total = squares[0]
@@ -298,6 +308,11 @@ def trainable(loss: Tensor) -> list[Tensor]:
     return [w for w in loss.graph.variables if w.node in seen and w.node.attrs["trainable"] and w.dtype.kind in "fcV"]
 
 
+def several(variables: Any) -> list[Any]:
+    """``variables`` as a list; one may come without."""
+    return [variables] if isinstance(variables, Tensor) else list(variables)
+
+
 def _check_pairs(pairs: Sequence[Any]) -> None:
     if not pairs:
         raise ArgumentError("apply: there are no gradients and variables")
@@ -315,7 +330,11 @@ def _check_pairs(pairs: Sequence[Any]) -> None:
         if not isinstance(g, Tensor):
             raise ArgumentError(f"apply: the gradient for {w.name} is a tensor, got {g!r:.80}")
         if g.graph is not w.graph or w.graph is not pairs[0][1].graph:
-            raise GraphError(f"apply: {g.name} and {w.name} belong to two graphs")
+            rows, help = of_another_graph(g)
+            raise GraphError(f"apply: {g.name} and {w.name} belong to two graphs", rows=rows, help=help)
+        if not may_be_equal(g.shape, w.shape) or g.dtype != w.dtype:
+            specs = f"{format_spec(g.shape, g.dtype)}, and {w.name} is {format_spec(w.shape, w.dtype)}"
+            raise ShapeError(f"apply: the gradient for {w.name} is {specs}", rows=[(g.name, f"made at {where(g.node.location)}")])
 
 
 def check_variable(w: Any, what: str) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 
 from ..errors import ArgumentError
 from ..graph import Tensor
+from ..graph.arguments import as_count
 from ..ops.elementwise import astype, clip, cos, floor_divide, maximum, minimum, pow, where
 
 Schedule = Callable[[Tensor], Tensor]
@@ -57,7 +58,7 @@ def cosine(peak: float, steps: int, *, warmup: float = 0.0, first: float = 0.04,
 def exponential(rate: float, decay: float, *, every: int = 1) -> Schedule:
     """``rate * decay ** (step / every)``: it falls smoothly, by the factor ``decay`` over each ``every`` steps."""
     rate, decay = _number(rate, "rate"), _number(decay, "decay")
-    period = _count(every, "every")
+    period = as_count(every, "every", 1)
     return lambda step: rate * pow(decay, _floating(step) / period)
 
 
@@ -69,7 +70,7 @@ def step_decay(rate: float, decay: float, *, every: int) -> Schedule:
     array([1.  , 1.  , 0.5 , 0.25])
     """
     rate, decay = _number(rate, "rate"), _number(decay, "decay")
-    period = _count(every, "every")
+    period = as_count(every, "every", 1)
     return lambda step: rate * pow(decay, floor_divide(_floating(step), period))
 
 
@@ -80,7 +81,7 @@ def linear(first: float, last: float, steps: int) -> Schedule:
     >>> session.run(fg.optim.linear(0.0, 0.5, 100)(step), {step: [0, 20, 100, 101]})
     array([0. , 0.1, 0.5, 0.5])
     """
-    first, last, steps = _number(first, "first"), _number(last, "last"), _count(steps, "steps")
+    first, last, steps = _number(first, "first"), _number(last, "last"), as_count(steps, "steps", 1)
 
     def rate(step: Tensor) -> Tensor:
         part = minimum(_floating(step) / steps, 1.0)
@@ -103,7 +104,9 @@ def piecewise(pieces: Mapping[int, float | Schedule]) -> Schedule:
     array([0.   , 0.2  , 0.4  , 0.2  , 0.001, 0.001])
     """
     parts: list[tuple[int, float | Schedule]] = []
-    for begin in sorted(pieces, key=lambda step: _count(step, "the step of a piece", at_least=0)):
+    if not isinstance(pieces, Mapping):
+        raise ArgumentError(f"piecewise: pieces are a dict from steps to rates, got {pieces!r:.80}", help="{0: 0.1, 1000: 0.01}")
+    for begin in sorted(pieces, key=lambda step: as_count(step, "the step of a piece")):
         piece = pieces[begin]
         parts.append((begin, piece if callable(piece) else _number(piece, f"the rate from step {begin} on")))
     if not parts or parts[0][0] != 0:
@@ -121,7 +124,7 @@ def piecewise(pieces: Mapping[int, float | Schedule]) -> Schedule:
 
 def _risen(peak: float, steps: Any, warmup: Any, first: Any, fall: Callable[[Tensor], Tensor]) -> Schedule:
     """A straight rise from ``first * peak`` to ``peak``, then ``fall``, a function of the part done of the way down."""
-    first, warmup, steps = _number(first, "first"), _number(warmup, "warmup"), _count(steps, "steps")
+    first, warmup, steps = _number(first, "first"), _number(warmup, "warmup"), as_count(steps, "steps", 1)
     if warmup >= 1:
         raise ArgumentError(f"warmup is a part of the steps, at least 0 and less than 1, got {warmup}")
     top = warmup * steps
@@ -144,9 +147,3 @@ def _number(value: Any, what: str) -> float:
     if not is_number or not 0 <= value < math.inf:
         raise ArgumentError(f"{what} is a number, at least 0, got {value!r:.80}")
     return float(value)
-
-
-def _count(value: Any, what: str, at_least: int = 1) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < at_least:
-        raise ArgumentError(f"{what} is a whole number, at least {at_least}, got {value!r:.80}")
-    return int(value)

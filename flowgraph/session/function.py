@@ -11,10 +11,11 @@ import numpy as np
 from ..compile import Plan, compile_plan
 from ..compile.source import call_source, is_direct, task_sources
 from ..compile.standalone import write_module
-from ..errors import ArgumentError, SessionClosedError
+from ..errors import ArgumentError
 from ..graph import Node, Shape, Tensor
+from ..graph.arguments import counted
 from ..runtime import Program, direct_call
-from .values import check_symbols, flatten, handed_out
+from .values import check_symbols, closed, flatten, handed_out
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,8 +52,7 @@ class Function:
 
     def _run(self, arrays: Sequence[Any], timeout: float | None) -> list[Any]:
         if len(arrays) != len(self.inputs):
-            names = ", ".join(tensor.name for tensor in self.inputs)
-            raise TypeError(f"this function takes {len(self.inputs)} arguments ({names}), got {len(arrays)}")
+            raise self._wrong_number(arrays)
         session = self.session
         fed = [
             a if a.__class__ is np.ndarray and a.dtype == t.dtype and a.shape == t.shape else session._fed(t, a)
@@ -61,15 +61,19 @@ class Function:
         shapes = tuple([a.shape for a in fed])
         program = self._programs.get(shapes) or self._program(shapes, fed)
         if session._closed:
-            raise SessionClosedError("the session is closed")
+            raise closed()
         if program.is_warm and program not in self._tried:
             self._tried.add(program)
-            made = direct_call(program, session, session._lock, session._values, session._fed, handed_out, _closed, self._otherwise)
+            made = direct_call(program, session, session._lock, session._values, session._fed, handed_out, closed, self._otherwise)
             if made is not None:
                 self._direct = made
                 if timeout is None:
                     return made(*fed)
         return session._perform(program, fed, timeout)
+
+    def _wrong_number(self, arrays: Sequence[Any]) -> TypeError:
+        names = ", ".join(tensor.name for tensor in self.inputs)
+        return TypeError(f"this function takes {counted(len(self.inputs), 'argument')} ({names}), got {len(arrays)}")
 
     def _otherwise(self, *arrays: Any) -> list[Any]:
         return self._run(arrays, None)
@@ -105,6 +109,10 @@ class Function:
         """The plan that a call with these arrays (or shapes) runs; without arguments, the last one made."""
         if not arrays and self._programs:
             return next(reversed(self._programs.values())).plan
+        if not arrays and self.inputs:
+            raise ArgumentError("function: it has not been called yet, and sizes are not known", help="give arrays or shapes, as in a call")
+        if len(arrays) != len(self.inputs):
+            raise self._wrong_number(arrays)
         return self.session.plan(self._outputs, dict(zip(self.inputs, arrays, strict=True)))
 
 
@@ -138,7 +146,3 @@ class _Word(str):
 
     __slots__ = ()
     __repr__ = str.__str__
-
-
-def _closed() -> SessionClosedError:
-    return SessionClosedError("the session is closed")

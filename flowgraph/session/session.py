@@ -27,15 +27,16 @@ from ..errors import (
     UninitializedError,
 )
 from ..graph import Graph, Node, Shape, Tensor, get_default_graph
+from ..graph.arguments import as_count
 from ..graph.graph import COLLECTING_RARELY
 from ..graph.report import of_another_graph, where
-from ..graph.spec import format_shape, format_spec
+from ..graph.spec import format_spec
 from ..ops.state import Initializer
 from ..runtime import BufferPool, Pool, Program, Run, RunReport
 from .function import Function
 from .future import RunFuture
 from .guards import BLAS, Growth, Turnstile
-from .values import as_fed, check_symbols, fitting, flatten, handed_out, is_plain, kept
+from .values import as_fed, check_shape, check_symbols, closed, fitting, flatten, handed_out, is_plain, kept
 from .variables import Variables
 
 if TYPE_CHECKING:
@@ -79,9 +80,7 @@ class Session:
     ) -> None:
         if graph is not None and not isinstance(graph, Graph):
             raise ArgumentError(f"Session: the first argument is a graph, got {graph!r:.80}")
-        threads = threads or _processors()
-        if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
-            raise ArgumentError(f"Session: threads is a positive number, got {threads!r}")
+        threads = _processors() if threads is None else as_count(threads, "Session: threads", 1)
         _check_seed(seed)
         if isinstance(passes, str) or not set(passes) <= set(PASSES):
             raise ArgumentError(f"Session: passes are some of {', '.join(PASSES)}, got {passes!r}")
@@ -140,13 +139,13 @@ class Session:
         write variables follow each other; others run side by side.
         """
         names, flat = flatten(fetches, self.graph)
-        program, arrays = self._prepared(flat, feeds or {})
+        program, arrays = self._prepared(flat, feeds)
         return names(self._perform(program, arrays, timeout))
 
     def run_async(self, fetches: Any, feeds: Mapping[Tensor, Any] | None = None) -> RunFuture:
         """Starts a run and returns at once: ``future.result()`` or ``await future`` gives what ``run`` would; ``cancel()`` ends it."""
         names, flat = flatten(fetches, self.graph)
-        program, arrays = self._prepared(flat, feeds or {})
+        program, arrays = self._prepared(flat, feeds)
         future, run, start = self._made(program, arrays, background=True)
         start()
         return RunFuture(future, run, names)
@@ -165,8 +164,10 @@ class Session:
         """What ``run`` would execute; printing it shows tasks, kernels and memory. ``feeds`` may hold shapes in place of values."""
         _, flat = flatten(fetches, self.graph)
         shapes: dict[Tensor, Shape] = {}
-        for tensor, value in (feeds or {}).items():
+        for tensor, value in _as_feeds(feeds).items():
             is_shape = isinstance(value, tuple) and all(isinstance(d, int) for d in value)
+            if is_shape:
+                check_shape(self._own(tensor), value)
             shapes[tensor] = value if is_shape else self._fed(tensor, value).shape
         return self._program(flat, shapes).plan
 
@@ -188,6 +189,8 @@ class Session:
 
     @random_state.setter
     def random_state(self, state: tuple[int, int]) -> None:
+        if not isinstance(state, tuple | list) or len(state) != 2:
+            raise ArgumentError(f"Session: random_state is a pair, the seed and the number of runs, got {state!r:.80}")
         seed, runs = state
         _check_seed(seed)
         if isinstance(runs, bool) or not isinstance(runs, int) or not 0 <= runs < 2**64:
@@ -197,13 +200,8 @@ class Session:
 
     # --- one run
 
-    def _prepared(self, flat: Sequence[Tensor | Node], feeds: Mapping[Tensor, Any]) -> tuple[Program, list[Any]]:
-        if not isinstance(feeds, Mapping):
-            raise FeedError(
-                f"feeds are a dict from tensors to values, got {type(feeds).__name__}",
-                help="session.run(y, {x: array})",
-            )
-        arrays = {tensor: self._fed(tensor, value) for tensor, value in feeds.items()}
+    def _prepared(self, flat: Sequence[Tensor | Node], feeds: Mapping[Tensor, Any] | None) -> tuple[Program, list[Any]]:
+        arrays = {tensor: self._fed(tensor, value) for tensor, value in _as_feeds(feeds).items()}
         check_symbols(arrays)
         return self._program(flat, {t: a.shape for t, a in arrays.items()}), list(arrays.values())
 
@@ -211,7 +209,7 @@ class Session:
         key = (tuple(map(id, flat)), tuple((id(t), s) for t, s in shapes.items()))
         with self._lock:
             if self._closed:
-                raise SessionClosedError("the session is closed", help="make a new one; weights can be saved before closing")
+                raise closed()
             program = self._programs.get(key)
             if program is not None:
                 self._programs.move_to_end(key)
@@ -227,6 +225,8 @@ class Session:
 
     def _perform(self, program: Program, arrays: Sequence[Any], timeout: float | None) -> list[Any]:
         """One run on behalf of a caller who waits for it."""
+        if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout >= 0):
+            raise ArgumentError(f"Session: timeout is a number of seconds, at least 0, got {timeout!r:.80}")
         background = timeout is not None or (program.schedule is not None and self.threads > 1)
         future, run, start = self._made(program, arrays, background)
         try:
@@ -257,7 +257,7 @@ class Session:
             try:
                 with self._lock:
                     if self._closed:
-                        raise SessionClosedError("the session is closed")
+                        raise closed()
                     if plan.run_key >= 0:
                         values[plan.run_key] = np.array([self.seed, self._runs_started, 0], np.uint64)
                     self._runs_started += 1
@@ -347,8 +347,8 @@ class Session:
 
     # --- feeds
 
-    def _fed(self, tensor: Any, value: Any) -> Any:
-        """``value`` as an array that fits ``tensor``; not copied when it does already."""
+    def _own(self, tensor: Any) -> Tensor:
+        """``tensor``, which is one of this session's graph."""
         if not isinstance(tensor, Tensor):
             if isinstance(tensor, str) and tensor in self.graph:
                 raise FeedError(f"the key of a feed is a tensor, got the text {tensor!r}", help=f"{{graph[{tensor!r}]: array}}")
@@ -356,21 +356,25 @@ class Session:
         if tensor.graph is not self.graph:
             rows, help = of_another_graph(tensor)
             raise FeedError(f"{tensor.name} belongs to another graph than the session's", rows=rows, help=help)
+        return tensor
+
+    def _fed(self, tensor: Any, value: Any) -> Any:
+        """``value`` as an array that fits ``tensor``; not copied when it does already."""
+        tensor = self._own(tensor)
         if isinstance(value, Tensor):
             raise FeedError(f"{tensor.name} is fed a tensor, {value.name}", help="feed its value: session.run gives it")
         array = as_fed(tensor, value)
-        shape = tensor.shape
-        if array.shape != shape:
-            fits = len(array.shape) == len(shape) and all(
-                have == want or not isinstance(want, int) for have, want in zip(array.shape, shape, strict=True)
-            )
-            if not fits:
-                raise FeedError(
-                    f"{tensor.name} is fed shape {format_shape(array.shape)}, but it is {format_shape(shape)}",
-                    rows=[("made at", where(tensor.node.location))],
-                    help="? and names stand for sizes that may be anything" if not tensor.is_known else None,
-                )
+        if array.shape != tensor.shape:
+            check_shape(tensor, array.shape)
         return array
+
+
+def _as_feeds(feeds: Any) -> Mapping[Tensor, Any]:
+    if feeds is None:
+        return {}
+    if not isinstance(feeds, Mapping):
+        raise FeedError(f"feeds are a dict from tensors to values, got {type(feeds).__name__}", help="session.run(y, {x: array})")
+    return feeds
 
 
 def _shut(pool: Pool) -> None:

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import FeedError, FetchError, ShapeError
-from ..graph import Graph, Node, Tensor
+from ..errors import FeedError, FetchError, SessionClosedError, ShapeError
+from ..graph import Graph, Node, Shape, Tensor
 from ..graph.report import of_another_graph, where
-from ..graph.spec import format_shape
+from ..graph.spec import format_shape, may_be_equal
 
 
 def as_fed(tensor: Tensor, value: Any) -> Any:
@@ -25,7 +25,8 @@ def as_fed(tensor: Tensor, value: Any) -> Any:
         try:
             array = np.asarray(value)
         except (ValueError, TypeError) as error:
-            raise FeedError(f"{tensor.name} is fed {type(value).__name__}, which cannot be made an array: {error}") from error
+            what = f"{tensor.name} is fed {type(value).__name__}, which cannot be made an array: {error}"
+            raise FeedError(what, rows=[("made at", where(tensor.node.location))]) from error
         weak = isinstance(value, bool | int | float | complex | list | tuple)
     # Python's numbers take the tensor's dtype if their kind fits; arrays only where nothing can be lost.
     fits = array.dtype.kind in "biufcV" and (
@@ -33,19 +34,30 @@ def as_fed(tensor: Tensor, value: Any) -> Any:
     )
     if not fits:
         raise FeedError(
-            f"{tensor.name} is fed {array.dtype}, but it is {dtype}",
+            f"{tensor.name} is fed {array.dtype if array.dtype != object else type(value).__name__}, but it is {dtype}",
             rows=[("made at", where(tensor.node.location))],
             help=f'cast it: array.astype("{dtype}")' if array.dtype.kind in "biufcV" else None,
         )
     try:
         return np.asarray(value, dtype) if weak else array.astype(dtype)
     except OverflowError as error:
-        raise FeedError(f"{tensor.name} is fed a number that does not fit into {dtype}: {error}") from error
+        what = f"{tensor.name} is fed a number that does not fit into {dtype}: {error}"
+        raise FeedError(what, rows=[("made at", where(tensor.node.location))]) from error
 
 
 def _kind(dtype: np.dtype[Any]) -> int:
     """How far its kind reaches: truth values, whole numbers, floats (bfloat16, of kind V, is one), complex numbers."""
     return "biufc".find("f" if dtype.kind == "V" else dtype.kind)
+
+
+def check_shape(tensor: Tensor, shape: Shape) -> None:
+    """raises FeedError unless ``shape`` is one that ``tensor`` may have."""
+    if not may_be_equal(tensor.shape, shape):
+        raise FeedError(
+            f"{tensor.name} is fed shape {format_shape(shape)}, but it is {format_shape(tensor.shape)}",
+            rows=[("made at", where(tensor.node.location))],
+            help="? and names stand for sizes that may be anything" if not tensor.is_known else None,
+        )
 
 
 def check_symbols(arrays: Mapping[Tensor, Any]) -> None:
@@ -56,7 +68,15 @@ def check_symbols(arrays: Mapping[Tensor, Any]) -> None:
             if isinstance(name, str):
                 seen, first = known.setdefault(name, (size, tensor))
                 if seen != size:
-                    raise FeedError(f"the size {name!r} is {seen} in the feed of {first.name} and {size} in that of {tensor.name}")
+                    raise FeedError(
+                        f"the size {name!r} is {seen} in the feed of {first.name} and {size} in that of {tensor.name}",
+                        rows=[(t.name, f"{format_shape(t.shape)}, fed {format_shape(arrays[t].shape)}") for t in {first: 0, tensor: 0}],
+                    )
+
+
+def closed() -> SessionClosedError:
+    """What is raised once the session is closed."""
+    return SessionClosedError("the session is closed", help="make a new one; weights can be saved before closing")
 
 
 def handed_out(value: Any, copied: bool) -> Any:

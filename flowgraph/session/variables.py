@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import DtypeError, ShapeError
+from ..errors import DtypeError, ShapeError, UnknownNameError
 from ..graph import Node, Tensor
+from ..graph.op import as_array
+from ..graph.report import origin
 from ..graph.spec import format_shape
 from ..ops.state import is_variable
 
@@ -38,12 +40,7 @@ class Variables(MutableMapping[str, np.ndarray[Any, Any]]):
     def _node(self, key: str | Tensor) -> Node:
         if (node := self._found(key)) is not None:
             return node
-        if isinstance(key, Tensor):
-            raise KeyError(f"{key.name} is no variable of the session's graph")
-        from difflib import get_close_matches
-
-        near = get_close_matches(str(key), list(self), n=3)
-        raise KeyError(f"no variable is called {key!r}" + (f"; near: {', '.join(near)}" if near else ""))
+        raise UnknownNameError.of("variable", key.name if isinstance(key, Tensor) else key, list(self))
 
     def __contains__(self, key: object) -> bool:
         return self._found(key) is not None
@@ -86,11 +83,12 @@ class Variables(MutableMapping[str, np.ndarray[Any, Any]]):
 
 def _as_value(node: Node, value: Any) -> Any:
     tensor = node.outputs[0]
-    array = np.asarray(value)
+    array = as_array(value, f"variable {tensor.name}")
+    rows = [("variable", origin(tensor))]
     if array.shape != tensor.shape:
-        raise ShapeError(f"variable {tensor.name} has shape {format_shape(tensor.shape)}, not {format_shape(array.shape)}")
+        raise ShapeError(f"variable {tensor.name} has shape {format_shape(tensor.shape)}, not {format_shape(array.shape)}", rows=rows)
     weak = isinstance(value, bool | int | float | list | tuple)
     dtype = np.dtype("float16") if tensor.dtype.kind == "V" else tensor.dtype  # NumPy casts nothing to bfloat16 but by force
     if array.dtype != tensor.dtype and not np.can_cast(array.dtype, dtype, "same_kind" if weak else "safe"):
-        raise DtypeError(f"variable {tensor.name} is {tensor.dtype}, not {array.dtype}", help=f'array.astype("{tensor.dtype}")')
+        raise DtypeError(f"variable {tensor.name} is {tensor.dtype}, not {array.dtype}", rows=rows, help=f'array.astype("{tensor.dtype}")')
     return np.array(array, tensor.dtype)

@@ -56,6 +56,8 @@ def draw(
     >>> "exp" in fg.draw(graph, format="dot")
     True
     """
+    if file is not None and not isinstance(file, str | os.PathLike):
+        raise ArgumentError(f"draw: the path of a file is expected, got {file!r:.80}", help='draw(graph, "graph.svg")')
     path = None if file is None else Path(file)
     kind = _format(path, format)
     for name, table in (("values", values), ("gradients", gradients)):
