@@ -175,6 +175,22 @@ def test_a_read_that_no_edge_orders_with_the_write_is_reported_with_both_lines()
         assert session.run(reading) == 6.0
 
 
+def test_reads_and_writes_of_the_same_two_lines_are_reported_together():
+    with fg.Graph() as graph:
+        w, b = fg.variable(np.ones(2), name="w"), fg.variable(1.0, name="b")
+        train = fg.optim.SGD(0.1).minimize(fg.sum(w * b))
+        reading = fg.exp(w) + fg.sin(w) + fg.exp(b)
+    with fg.Session(graph) as session:
+        with pytest.warns(fg.VariableOrderWarning) as caught:
+            session.run([reading, train])
+        session.run([train, reading])  # warnings are errors: it is not said again
+    (warning,) = caught
+    text = str(warning.message)
+    assert text.startswith("w and b are read by exp, sin and 1 more and written in the same run")
+    assert "reading = fg.exp(w)" in text
+    assert "train = fg.optim.SGD" in text
+
+
 def test_building_in_a_loop_warns_once_with_the_line():
     with fg.Graph() as graph:
         x = fg.placeholder("x", ())

@@ -30,6 +30,7 @@ def check_updates(nodes: Sequence[Node]) -> None:
             )
         written[variable] = write
     leads_to = _writes_behind(nodes, writes)
+    unordered: list[tuple[Node, Node]] = []
     for node in nodes:
         if node.op.name == "assign":
             continue
@@ -38,7 +39,9 @@ def check_updates(nodes: Sequence[Node]) -> None:
             if update is None or position in node.op.shape_inputs or node.forward is not None:
                 continue
             if not leads_to[node.id] >> writes.index(update) & 1:
-                _warn(update, node)
+                unordered.append((update, node))
+    if unordered:
+        _warn(unordered)
 
 
 def _writes_behind(nodes: Sequence[Node], writes: Sequence[Node]) -> dict[int, int]:
@@ -57,17 +60,28 @@ def _writes_behind(nodes: Sequence[Node], writes: Sequence[Node]) -> dict[int, i
     return leads_to
 
 
-def _warn(write: Node, read: Node) -> None:
-    memo = write.graph.memo.setdefault("order_warnings", set())
-    if (write.id, read.id) in memo:
-        return
-    memo.add((write.id, read.id))
-    variable = write.inputs[0].node.name
-    warnings.warn(
-        f"{variable} is read by {read.name} and written in the same run, and no edge orders the two: the read sees the value from "
-        f"before the run\n  read   {where(read.location)}\n  write  {where(write.location)}\n"
-        f"  help   to read the new value, use the tensor that is assigned; to say that the old one is meant, build the update "
-        f"inside fg.control_dependencies([{read.name.rpartition('/')[2]}])",
-        VariableOrderWarning,
-        stacklevel=2,
-    )
+def _warn(pairs: Sequence[tuple[Node, Node]]) -> None:
+    """Tells of each pair of a write and a read once; of those from the same two lines of the user's, together."""
+    known = pairs[0][0].graph.memo.setdefault("order_warnings", set())
+    by_lines: dict[tuple[str, str], list[tuple[Node, Node]]] = {}
+    for write, read in pairs:
+        if (write.id, read.id) not in known:
+            known.add((write.id, read.id))
+            by_lines.setdefault((where(read.location), where(write.location)), []).append((write, read))
+    for (read_at, write_at), found in by_lines.items():
+        variables = list(dict.fromkeys(write.inputs[0].node.name for write, _ in found))
+        reads = list(dict.fromkeys(read.name for _, read in found))
+        verb = "is" if len(variables) == 1 else "are"
+        warnings.warn(
+            f"{_listed(variables)} {verb} read by {_listed(reads)} and written in the same run, and no edge orders the two: the read sees "
+            f"the value from before the run\n  read   {read_at}\n  write  {write_at}\n"
+            f"  help   to read the new value, use the tensor that is assigned; to say that the old one is meant, build the update "
+            f"inside fg.control_dependencies([{reads[0].rpartition('/')[2]}])",
+            VariableOrderWarning,
+            stacklevel=3,
+        )
+
+
+def _listed(names: Sequence[str]) -> str:
+    """The first two of ``names``, and how many more there are."""
+    return " and ".join(names) if len(names) <= 2 else f"{names[0]}, {names[1]} and {len(names) - 2} more"
