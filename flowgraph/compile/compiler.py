@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from operator import attrgetter
+from typing import Any
 
 from ..devices import Device
 from ..graph import Node, Shape, SubGraph, Tensor
 from ..graph.spec import is_known
+from ..jit.loops import Loop
 from .columns import LARGE, columns_of, wanted_nodes
+from .fuse import fuse
 from .lower import Lowering
 from .memory import Memory
 from .needed import needed_nodes
@@ -28,10 +31,12 @@ def compile_plan(
     *,
     passes: Collection[str] = PASSES,
     is_body: bool = False,
+    compiled: Callable[[Loop], Callable[..., Any]] | None = None,
 ) -> Plan:
     """The plan that computes ``fetches`` from ``feeds``, given the shapes of these.
 
     passes   names of the simplifications to make
+    compiled  makes a loop a function of arrays; None for plans without compiled loops
     is_body  whether it is that of a sub-graph, which runs on the thread that comes to it: one task, whole kernels
     raises  FeedError for a placeholder that is needed and not fed; ShapeError where the shapes do not fit
     """
@@ -47,12 +52,16 @@ def compile_plan(
         nodes = one_of_twins(nodes)
     simplified = simplify(nodes, specs, feeds, device, passes)
     nodes = still_needed(nodes, fetched, simplified, feeds)
+    notes = simplified.notes()
+    if compiled is not None:
+        nodes, fused = fuse(nodes, simplified, feeds, fetches, compiled)
+        notes += fused
     plan = Plan(nodes)
-    lowering = Lowering(plan, specs, device, partial(_compile_body, passes=passes), is_body)
+    lowering = Lowering(plan, specs, device, partial(_compile_body, passes=passes, compiled=compiled), is_body)
     for tensor in feeds:
         plan.feeds.append((tensor, lowering.source(tensor)))
         plan.shapes.append(feeds[tensor])
-    plan.notes += simplified.notes()
+    plan.notes += notes
     lowering.lower(nodes, feeds, simplified)
     if lowering.unsized:
         plan.notes.append(f"{lowering.unsized} results have a size that only a run knows; times and bytes do not count it")
@@ -72,11 +81,16 @@ def compile_plan(
     return plan
 
 
-def _compile_body(sub: SubGraph, shapes: Sequence[Shape], device: Device, passes: Collection[str]) -> Plan:
+def _compile_body(
+    sub: SubGraph,
+    shapes: Sequence[Shape],
+    device: Device,
+    passes: Collection[str],
+    compiled: Callable[[Loop], Callable[..., Any]] | None,
+) -> Plan:
     """The plan of a sub-graph, fed its inputs and then its captures."""
-    return compile_plan(
-        sub.outputs, dict(zip((*sub.inputs, *sub.captures.values()), shapes, strict=True)), device, passes=passes, is_body=True
-    )
+    feeds = dict(zip((*sub.inputs, *sub.captures.values()), shapes, strict=True))
+    return compile_plan(sub.outputs, feeds, device, passes=passes, is_body=True, compiled=compiled)
 
 
 def still_needed(nodes: list[Node], fetched: Collection[Node], simplified: Simplified, fed: Collection[Tensor]) -> list[Node]:

@@ -18,9 +18,10 @@ from ..graph.op import Op, Slicing
 from ..graph.report import where
 from ..graph.spec import format_spec
 from .columns import LARGE, columns_of
-from .kinds import Kind, Kinds
+from .fuse import FusedNode, Made
+from .kinds import POOLED_BYTES, Kind, Kinds
 from .plain import PlainNodes
-from .plan import Plan, Unit
+from .plan import ENTRY, ROWS, WHOLE, Plan, Unit
 from .simplify import Simplified
 from .units import Units
 
@@ -59,6 +60,7 @@ class Lowering:
         self.after: dict[int, set[int]] = {}  # unit -> the units that it waits for, where those are not the makers of its inputs
         self.done: dict[int, tuple[int, ...]] = {}  # id of a node without output -> the units after which it counts as run
         self.buffers: dict[int, Spec] = {}  # slots that slices are written into
+        self.taken: dict[int, int] = {}  # slots that loops fill besides their own -> the units that take their arrays
         self.given: list[int] = []  # the units that write into an array that they are given: whole ("take") or rows of it
         self.unsized = 0  # kernels whose result has a size that only a run knows
         self.external: set[int] = set()  # slots whose memory is not the run's own
@@ -81,7 +83,7 @@ class Lowering:
         """Adds the units of ``nodes``, which come behind what they read."""
         self._fed, self._simplified = feeds, simplified
         self._given = {tensor.node for tensor in (*feeds, *simplified.same, *simplified.values)}
-        if len(nodes) < LARGE:
+        if len(nodes) < LARGE or any(node.__class__ is FusedNode for node in nodes):  # (the graph has no columns for these)
             self._lower_each(nodes)
         else:
             self._lower_stretches(nodes)
@@ -190,6 +192,9 @@ class Lowering:
             self.slot[node.outputs[0]] = slots[0]
         elif node.op.bodies:
             self._lower_bodies(node, kind, slots, control)
+        elif isinstance(node, FusedNode):
+            large = kind.seconds > CHAIN_SECONDS and not self.is_body
+            self._lower_fused(node, kind, slots, self._slicing(node, kind, slots, codes) if large else None)
         elif kind.seconds > CHAIN_SECONDS and not self.is_body:
             slicing = self._slicing(node, kind, slots, codes)
             if slicing is not None:
@@ -324,6 +329,37 @@ class Lowering:
             part = self.slot[tensor] = self.new_slot(code, index)
             self.alias[part] = unit.output
 
+    # --- loops
+
+    def _lower_fused(self, node: FusedNode, kind: Kind, slots: tuple[int, ...], chosen: tuple[Slicing, int] | None) -> None:
+        """A compiled loop. It fills its last result as any kernel does, and the others as arrays that it is given."""
+        others = node.op.region.results[:-1]
+        writes = []
+        for made in others:
+            spec, slot = made.spec, self.new_slot(self.kinds.code(made.spec))
+            writes.append(slot)
+            if chosen is not None:
+                self.buffers[slot] = Spec((chosen[1], *spec.shape), spec.dtype) if made.is_total else spec
+            else:
+                taken = self._add(Unit(node, _as_given, (), slot, self.device.name, "take", spec, nbytes=spec.nbytes))
+                self.maker[slot], self.taken[slot] = taken, taken
+        first = len(self.plan.units)
+        if chosen is None:
+            self.after[first] = set().union(*[self.makers(slot) for slot in (*slots, *writes)])
+            self._lower_whole(node, kind, (*slots, *writes), _NOTHING)
+        else:
+            self._lower_parts(node, kind, (*slots, *writes), chosen, _NOTHING, others)
+        units = [i for i in range(first, len(self.plan.units)) if self.plan.units[i].kernel is kind.kernel]
+        for i in units:
+            self.plan.units[i].writes = tuple(writes)
+        for slot, made in zip(writes, others, strict=True):
+            self.maker[slot], self.slices[slot] = -1, tuple(units)
+            if chosen is not None and made.is_total:
+                slot = self._add_parts_up(node, slot, made.spec, chosen[1], "take" if made.spec.nbytes >= POOLED_BYTES else "fresh")
+            elif chosen is not None:
+                self.parts[slot] = [(*self.plan.units[i].read, i) for i in units]
+            self.slot[made.tensor] = slot
+
     # --- slices
 
     def _slicing(self, node: Node, kind: Kind, slots: Sequence[int], codes: Sequence[int]) -> tuple[Slicing, int] | None:
@@ -345,7 +381,15 @@ class Lowering:
             count *= 2
         return (slicing, min(count, slicing.length)) if slicing.length > 1 else None
 
-    def _lower_parts(self, node: Node, kind: Kind, slots: Sequence[int], chosen: tuple[Slicing, int], control: frozenset[int]) -> None:
+    def _lower_parts(
+        self,
+        node: Node,
+        kind: Kind,
+        slots: Sequence[int],
+        chosen: tuple[Slicing, int],
+        control: frozenset[int],
+        others: Sequence[Made] = (),
+    ) -> None:
         slicing, count = chosen
         spec = kind.spec
         assert spec is not None  # what is cut has a known size
@@ -354,7 +398,8 @@ class Lowering:
         self.buffers[buffer] = Spec((count, *spec.shape), spec.dtype) if summed else spec
         told = set(node.op.shape_inputs)
         arrays = tuple([slot for i, slot in enumerate(slots) if i not in told])
-        cut = tuple([c for i, c in enumerate(slicing.inputs) if i not in told])
+        cut = tuple([ROWS if c else WHOLE for i, c in enumerate(slicing.inputs) if i not in told])
+        cut += tuple([ENTRY if made.is_total else ROWS for made in others])
         parts: list[tuple[int, int, int]] = []
         for part in range(count):
             low, high = part * slicing.length // count, (part + 1) * slicing.length // count
@@ -370,7 +415,8 @@ class Lowering:
                 mode="partial" if summed else "part",
                 spec=spec,
                 buffer=buffer,
-                rows=(part, part + 1) if summed else (low, high),
+                rows=(low, high),
+                part=part,
                 read=(low, high),
                 cut=cut,
                 seconds=kind.seconds / count,
@@ -381,9 +427,14 @@ class Lowering:
             self.slot[node.outputs[0]] = buffer
             self.parts[buffer] = parts
             return
-        total = self.slot[node.outputs[0]] = self.new_slot(kind.codes[0], len(self.plan.units))
+        self.slot[node.outputs[0]] = self._add_parts_up(node, buffer, spec, count, kind.mode)
+
+    def _add_parts_up(self, node: Node, buffer: int, spec: Spec, count: int, mode: str) -> int:
+        """A unit for the sum of the ``count`` entries of ``buffer``; its slot."""
+        total = self.new_slot(self.kinds.code(spec), len(self.plan.units))
         seconds = 1e-6 + spec.nbytes * count / 6e9
-        self._add(Unit(node, _add_up, (buffer,), total, self.device.name, kind.mode, spec, seconds, nbytes=spec.nbytes))
+        self._add(Unit(node, _add_up, (buffer,), total, self.device.name, mode, spec, seconds, nbytes=spec.nbytes))
+        return total
 
     def _rows_of(self, slot: int, low: int, high: int) -> tuple[int, ...]:
         """The units that make rows low...high of a slot."""
@@ -404,6 +455,10 @@ _APART: dict[str, Callable[[Lowering, Node], None]] = {
     "assign": Lowering._finish_update,
     "group": Lowering._finish_update,
 }
+
+
+def _as_given(out: Any) -> Any:
+    return out
 
 
 def _add_up(parts: Any, out: Any = None) -> Any:

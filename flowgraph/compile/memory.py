@@ -51,7 +51,8 @@ class Memory:
         holder: dict[int, int] = {}  # storage -> the slot whose value it holds now, where results took it over
         for unit in units:
             for slot in unit.inputs:
-                readers[self.root(slot)].add(unit.node.id)
+                if slot not in unit.writes:
+                    readers[self.root(slot)].add(unit.node.id)
             members[self.root(unit.output)] += 1
         for index in self.lowering.given:
             unit = units[index]
@@ -62,7 +63,8 @@ class Memory:
                 spec = self._spec_of(slot)
                 whole = self.lowering.buffers[unit.buffer] if unit.mode == "part" else unit.spec
                 if (
-                    holder.get(storage, storage) != slot
+                    slot in unit.writes
+                    or holder.get(storage, storage) != slot
                     or spec != whole
                     or storage in self.kept
                     or storage in self.outside
@@ -134,10 +136,9 @@ class Memory:
                 if storage in owned:
                     chunk.recycles += (storage,)
         for index in self.lowering.given:
-            buffer = units[index].buffer
-            if buffer >= 0:
-                task = tasks[task_of[index]]
-                if all(slot != buffer for slot, _ in task.prepares):
+            task = tasks[task_of[index]]
+            for buffer in (units[index].buffer, *units[index].writes):
+                if buffer in self.lowering.buffers and all(slot != buffer for slot, _ in task.prepares):
                     task.prepares += ((buffer, self.lowering.buffers[buffer]),)
         plan.peak_bytes = predicted_peak(plan)
 
@@ -161,7 +162,8 @@ class Memory:
             if storage in buffers:
                 nbytes = buffers[storage].nbytes
             else:
-                nbytes = plan.units[maker[storage]].bytes_made if maker[storage] >= 0 else 0
+                made_by = maker[storage] if maker[storage] >= 0 else self.lowering.taken.get(storage, -1)
+                nbytes = plan.units[made_by].bytes_made if made_by >= 0 else 0
             plan.storages[storage] = Storage(members.get(storage) or (storage,), nbytes, len(sharers), storage if storage in owned else -1)
             for task in sharers:
                 plan.tasks[task].releases += (storage,)

@@ -14,6 +14,9 @@ from ..graph import Node, Tensor
 from ..graph.node import FUNCTIONS
 from ..graph.spec import format_spec
 
+# How a slice sees an input: all of it, its own rows, or the entry that is its own.
+WHOLE, ROWS, ENTRY = 0, 1, 2
+
 _NONE_TOLD: Mapping[int, Any] = {}
 
 
@@ -26,9 +29,10 @@ class Unit:
     output   slot that it fills; each unit has one of its own (for a slice it stays empty: the buffer holds the result)
     mode     "fresh": the kernel makes its result; "take": it writes into a buffer from the pool; "reuse": into the array of
              input ``reuse``, which dies here; "part": into the rows ``rows`` of the buffer in slot ``buffer``; "partial": into the
-             entry ``rows[0]`` of it
+             entry ``part`` of it. The slices of a node are counted by ``part``
     spec     shape and dtype of what it makes, where known
-    cut      for a slice: which inputs are cut to ``rows`` too
+    cut      for a slice: which inputs are cut to ``rows`` too (ROWS), and of which one entry is meant (ENTRY)
+    writes   those of the inputs that it writes, where it makes several results
     bodies   for a node that holds sub-graphs: the plan of each; ``kernel`` then takes a function for each before the arrays
     told     for inputs of which only the shape is used, and known, by position: that is part of ``kernel``
     seconds  estimated
@@ -49,8 +53,10 @@ class Unit:
     reuse: int = 0
     buffer: int = -1
     rows: tuple[int, int] = (0, 0)
+    part: int = 0
     read: tuple[int, int] = (0, 0)
-    cut: tuple[bool, ...] = ()
+    cut: tuple[int, ...] = ()
+    writes: tuple[int, ...] = ()
     bodies: tuple[Plan, ...] = ()
     frees: tuple[int, ...] = ()
     recycles: tuple[int, ...] = ()
@@ -178,7 +184,7 @@ class Plan:
         }
         where = {
             "part": f"rows {unit.rows[0]}:{unit.rows[1]} of s{unit.buffer}",
-            "partial": f"part {unit.rows[0]} of s{unit.buffer}",
+            "partial": f"part {unit.part} of s{unit.buffer}",
         }
         spec = "" if unit.spec is None else format_spec(unit.spec.shape, unit.spec.dtype)
         extra = how.get(unit.mode) or where.get(unit.mode)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..graph.spec import format_spec
-from .plan import Plan, Unit
+from .plan import ENTRY, ROWS, WHOLE, Plan, Unit
 
 # A call that runs by itself is not known to the session, which could not end it: so only short ones are made so.
 LONGEST_DIRECT = 0.02
@@ -85,8 +85,10 @@ class Writer:
         names = [self.name(slot) for slot in unit.inputs]
         if unit.mode in ("part", "partial"):
             (low, high), buffer = unit.read, self.name(unit.buffer)
-            arguments = [f"{name}[{low}:{high}]" if cut else name for name, cut in zip(names, unit.cut, strict=True)]
-            target = f"{buffer}[{unit.rows[0]}]" if unit.mode == "partial" else f"{buffer}[{low}:{high}]"
+            part = unit.part
+            views = {WHOLE: "", ROWS: f"[{low}:{high}]", ENTRY: f"[{part}:{part + 1}]"}
+            arguments = [name + views[cut] for name, cut in zip(names, unit.cut, strict=True)]
+            target = f"{buffer}[{part}, ...]" if unit.mode == "partial" else f"{buffer}[{low}:{high}]"
             self.source.add(f"{pad}{self._kernel(unit)}({', '.join([*arguments, f'out={target}'])})", unit)
         else:
             self.source.add(f"{pad}{self.name(unit.output)} = {self._call(unit, names)}", unit)

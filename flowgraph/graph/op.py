@@ -115,6 +115,10 @@ class Op:
         Estimated flops and bytes, for inputs of known shapes.
     slicing(self, out, *inputs, **attrs) -> Slicing | None
         How a big kernel may be cut, from shapes alone; None when it may not.
+    scalar(self, s, *inputs, **attrs) -> a value
+        For an elementwise op: the computation for one element, from which the compiler makes loops. ``s`` has functions of values with
+        NumPy's names, and values have Python's operators; what ``s`` lacks cannot be fused. Where `along_row` is set, the op acts on
+        each row of its first input, and ``s.sum(x)`` and ``s.max(x)`` are taken along it.
     samples
         Inputs for the tests that every op must pass; see `flowgraph.ops.samples`.
     """
@@ -123,10 +127,13 @@ class Op:
     vjp: Any
     jvp: Any = None
     vmap: Any = None
+    scalar: Any = None
     samples: ClassVar[Any] = ()
 
     bodies: tuple[str, ...] = ()  # the attributes that hold sub-graphs: see `flowgraph.control`
     takes_empty = False  # for one with bodies: its kernel makes large arrays with the function ``empty(shape, dtype)`` that it is given
+    along_row = False  # `scalar` may sum along the rows of the first input
+    fold: str | None = None  # for a reduction over the attribute ``axis``: "sum", "mean", "max" or "min"
     is_view = False  # the output may share the first input's memory
     in_place = False  # the kernel may be given an input's array as `out`
     is_stateful = False  # two nodes with equal inputs may differ (placeholders, variables, random draws): never merged
@@ -166,6 +173,10 @@ class Op:
     def trips(self, *inputs: Any, **attrs: Any) -> float:
         """For an op with `bodies`: how often each is expected to run."""
         return 1.0
+
+    def along_last(self, *inputs: Any, **attrs: Any) -> bool:
+        """For an op `along_row`: whether its rows run along the last axis."""
+        return True
 
     def passes(self, out: Any, *inputs: Any) -> bool:
         """Whether, for these specs, the output is the first input itself: then no kernel runs."""

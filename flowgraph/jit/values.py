@@ -92,6 +92,9 @@ class Arithmetic:
         self.values: list[Value] = []
         self._known: dict[Any, Value] = {}
 
+    def __getattr__(self, name: str) -> Any:
+        raise Unfusable(f"{name} of numbers is not known")
+
     def make(self, kind: str, inputs: tuple[Value, ...], dtype: np.dtype[Any], data: Any = None) -> Value:
         """The value of a primitive; the same object for the same primitive of the same inputs."""
         key = (kind, *[x.number for x in inputs], dtype, data)
@@ -130,6 +133,9 @@ class Arithmetic:
         return x, y
 
     # --- arithmetic
+
+    def conjugate(self, x: Value) -> Value:
+        return x
 
     def add(self, x: Any, y: Any) -> Value:
         x, y = self._two(x, y)

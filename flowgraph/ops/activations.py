@@ -34,6 +34,9 @@ class Relu(Op):
     def kernel(self, xp: Any, x: Any, *, out: Any = None) -> Any:
         return xp.maximum(x, 0, out=out)
 
+    def scalar(self, s: Any, x: Any) -> Any:
+        return s.maximum(x, 0)
+
     def vmap(self, batch: Batch, x: Tensor) -> Tensor:
         return relu(x)
 
@@ -60,6 +63,9 @@ class ReluGrad(Op):
             out = xp.empty(g.shape, g.dtype)
         xp.bitwise_and(bits(g), mask(xp, y > 0, bits(g).dtype), out=bits(out))
         return out
+
+    def scalar(self, s: Any, g: Any, y: Any) -> Any:
+        return s.where(y > 0, g, 0)
 
     def vjp(self, g: Tensor, out: Tensor, cotangent: Tensor, y: Tensor) -> Any:
         return relu_grad(g, y), None
@@ -115,6 +121,10 @@ class Sigmoid(FloatActivation):
         xp.exp(above, out=above)
         return xp.divide(above, below, out=above)
 
+    def scalar(self, s: Any, x: Any) -> Any:
+        e = s.exp(-s.absolute(x))
+        return s.where(x < 0, e, s.constant(1, x.dtype)) / (1.0 + e)
+
     def vjp(self, g: Tensor, out: Tensor, x: Tensor) -> Any:
         return g * (out * (1 - out))
 
@@ -143,6 +153,9 @@ class Softplus(FloatActivation):
         xp.log1p(slack, out=slack)
         return xp.add(xp.maximum(x, 0, out=out), slack, out=out)
 
+    def scalar(self, s: Any, x: Any) -> Any:
+        return s.maximum(x, 0) + s.log1p(s.exp(-s.absolute(x)))
+
     def vjp(self, g: Tensor, out: Tensor, x: Tensor) -> Any:
         return g * sigmoid(x)
 
@@ -164,6 +177,9 @@ class Elu(FloatActivation):
         below = xp.asarray(xp.expm1(xp.minimum(x, 0)))  # (a scalar of bfloat16 times a number would be none)
         below *= alpha
         return xp.add(xp.maximum(x, 0, out=out), below, out=out)
+
+    def scalar(self, s: Any, x: Any, *, alpha: float) -> Any:
+        return s.maximum(x, 0) + s.expm1(s.minimum(x, 0)) * alpha
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor, *, alpha: float) -> Any:
         # By the output alone, so that the input dies at once: alpha * exp(x) is out + alpha.
@@ -191,6 +207,11 @@ class AlongAxis(FloatActivation):
         out[...] = made
         return out
 
+    along_row = True
+
+    def along_last(self, x: Any, *, axis: int) -> bool:
+        return axis == len(x.shape) - 1
+
     def along(self, xp: Any, x: Any, axis: int, out: Any) -> Any:
         raise NotImplementedError
 
@@ -215,6 +236,10 @@ class Softmax(AlongAxis):
         shifted = xp.exp(shifted, out=out)
         return xp.divide(shifted, shifted.sum(axis=axis, keepdims=True), out=out)
 
+    def scalar(self, s: Any, x: Any, *, axis: int) -> Any:
+        e = s.exp(x - s.max(x))
+        return e / s.sum(e)
+
     def vjp(self, g: Tensor, out: Tensor, x: Tensor, *, axis: int) -> Any:
         weighted = g * out
         return weighted - out * sum(weighted, axis=axis, keepdims=True)
@@ -226,6 +251,10 @@ class LogSoftmax(AlongAxis):
     def along(self, xp: Any, x: Any, axis: int, out: Any) -> Any:
         shifted = xp.subtract(x, x.max(axis=axis, keepdims=True), out=out)
         return xp.subtract(shifted, xp.log(xp.exp(shifted).sum(axis=axis, keepdims=True)), out=out)
+
+    def scalar(self, s: Any, x: Any, *, axis: int) -> Any:
+        shifted = x - s.max(x)
+        return shifted - s.log(s.sum(s.exp(shifted)))
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor, *, axis: int) -> Any:
         return g - exp(out) * sum(g, axis=axis, keepdims=True)

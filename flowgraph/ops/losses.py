@@ -103,6 +103,14 @@ class CrossEntropy(Loss):
         away *= labels
         return _delivered(away.sum(axis=-1), dtype, out)
 
+    along_row = True
+
+    def scalar(self, s: Any, logits: Any, labels: Any) -> Any:
+        dtype = promote_dtypes(logits.dtype, labels.dtype)
+        shifted = logits - s.max(logits)
+        away = s.log(s.sum(s.exp(shifted))) - shifted
+        return s.sum(s.astype(away, dtype) * s.astype(labels, dtype))
+
     def vjp(self, g: Tensor, out: Tensor, logits: Tensor, labels: Tensor) -> Any:
         g = g[(..., None)]
         total = sum(labels, axis=-1, keepdims=True)
@@ -124,6 +132,11 @@ class SigmoidCrossEntropy(Loss):
         # max(x, 0) - x * z + log(1 + exp(-|x|)): the two first cancel exactly where z is 1, and the third is small there.
         made = xp.maximum(logits, 0) - logits * labels
         return xp.add(made, xp.log1p(xp.exp(-xp.abs(logits))), out=out)
+
+    def scalar(self, s: Any, logits: Any, labels: Any) -> Any:
+        dtype = promote_dtypes(logits.dtype, labels.dtype)
+        x, z = s.astype(logits, dtype), s.astype(labels, dtype)
+        return (s.maximum(x, 0) - x * z) + s.log1p(s.exp(-s.absolute(x)))
 
     def vjp(self, g: Tensor, out: Tensor, logits: Tensor, labels: Tensor) -> Any:
         return (

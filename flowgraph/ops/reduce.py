@@ -60,6 +60,8 @@ def spread(g: Tensor, x: Tensor, axis: tuple[int, ...], keepdims: bool) -> Tenso
 class Sum(Reduction):
     """The sum."""
 
+    fold = "sum"
+
     def result_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
         return sum_dtype(dtype)
 
@@ -83,6 +85,8 @@ class Sum(Reduction):
 
 class Mean(Reduction):
     """The mean."""
+
+    fold = "mean"
 
     def result_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
         return dtype if dtype.kind in "fcV" else np.dtype("float64")
@@ -237,12 +241,16 @@ class Extreme(Reduction):
 class Max(Extreme):
     """The largest element."""
 
+    fold = "max"
+
     def kernel(self, xp: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool, out: Any = None) -> Any:
         return xp.max(x, axis=axis, keepdims=keepdims, out=out)
 
 
 class Min(Extreme):
     """The smallest element."""
+
+    fold = "min"
 
     def kernel(self, xp: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool, out: Any = None) -> Any:
         return xp.min(x, axis=axis, keepdims=keepdims, out=out)

@@ -79,6 +79,9 @@ class Erf(Special):
 
     ufunc = "erf"
 
+    def scalar(self, s: Any, x: Any) -> Any:
+        return s.erf(x)
+
     def vjp(self, g: Tensor, out: Tensor, x: Tensor) -> Any:
         return g * (exp(-x * x) * (2 / math.sqrt(math.pi)))
 

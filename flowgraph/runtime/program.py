@@ -9,6 +9,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from ..compile import Plan, Unit
+from ..compile.plan import ENTRY, ROWS, WHOLE
 from ..compile.source import Source, body_source, task_sources
 from ..compile.units import Stretch, chunks_of
 from ..errors import ExecutionError, FlowgraphError, LinAlgError
@@ -195,18 +196,13 @@ def _reusing(kernel: Callable[..., Any], position: int) -> Callable[..., Any]:
 def _slicing(kernel: Callable[..., Any], unit: Unit) -> Callable[..., Any]:
     """The kernel on rows ``read`` of the cut inputs, writing into rows ``rows`` of the buffer, which comes last."""
     (low, high), cut = unit.read, unit.cut
-    if unit.mode == "partial":
-        entry = unit.rows[0]
-
-        def partial(*inputs: Any) -> None:
-            arrays = [x[low:high] if c else x for x, c in zip(inputs, cut, strict=False)]
-            kernel(*arrays, out=inputs[-1][entry])
-
-        return partial
+    views: dict[int, Any] = {WHOLE: ..., ROWS: slice(low, high), ENTRY: slice(unit.part, unit.part + 1)}
+    entries = [views[c] for c in cut]
+    target = (unit.part, ...) if unit.mode == "partial" else slice(low, high)
 
     def part(*inputs: Any) -> None:
-        arrays = [x[low:high] if c else x for x, c in zip(inputs, cut, strict=False)]
-        kernel(*arrays, out=inputs[-1][low:high])
+        arrays = [x if entry is ... else x[entry] for x, entry in zip(inputs, entries, strict=False)]
+        kernel(*arrays, out=inputs[-1][target])
 
     return part
 

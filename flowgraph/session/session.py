@@ -31,6 +31,8 @@ from ..graph.arguments import as_count
 from ..graph.graph import COLLECTING_RARELY
 from ..graph.report import of_another_graph, where
 from ..graph.spec import format_spec
+from ..jit import llvm
+from ..jit.kernels import compiled
 from ..ops.state import Initializer
 from ..runtime import BufferPool, Pool, Program, Run, RunReport
 from .function import Function
@@ -58,6 +60,9 @@ class Session:
     device   ``"cpu:0"``
     passes   the simplifications that plans make, of "algebra", "fold" and "common": all of them, and none changes a bit
 
+    jit      whether elementwise stretches of the graph run as loops compiled by LLVM: the same values but for the last digits of exp, log
+             and their kin. None where llvmlite is installed, True to insist on it, False for NumPy's kernels alone
+
     While a session is open, BLAS computes with one thread in this process, and parallelism comes from the session's threads;
     closing the last session restores what was.
 
@@ -77,6 +82,7 @@ class Session:
         seed: int = 0,
         device: str = "cpu:0",
         passes: Collection[str] = PASSES,
+        jit: bool | None = None,
     ) -> None:
         if graph is not None and not isinstance(graph, Graph):
             raise ArgumentError(f"Session: the first argument is a graph, got {graph!r:.80}")
@@ -86,6 +92,9 @@ class Session:
             raise ArgumentError(f"Session: passes are some of {', '.join(PASSES)}, got {passes!r}")
         self.graph = graph if graph is not None else get_default_graph()
         self.passes = tuple(passes)
+        if jit:
+            llvm.require()
+        self.jit = llvm.is_available() if jit is None else bool(jit)
         self.threads, self.seed = threads, seed
         self.device = open_device(device)
         self.memory = BufferPool(self.device)
@@ -216,7 +225,9 @@ class Session:
                 return program
         self._growth.check()
         with COLLECTING_RARELY:  # a plan has as many objects as the graph, and none is garbage
-            program = Program(compile_plan(flat, shapes, self.device, passes=self.passes), self.memory)
+            program = Program(
+                compile_plan(flat, shapes, self.device, passes=self.passes, compiled=compiled if self.jit else None), self.memory
+            )
         with self._lock:
             self._programs[key] = program
             while len(self._programs) > PLANS_KEPT:

@@ -58,6 +58,11 @@ class Elementwise(Op):
     def kernel(self, xp: Any, *inputs: Any, out: Any = None) -> Any:
         return getattr(xp, self.ufunc)(*inputs, out=out)
 
+    def scalar(self, s: Any, *inputs: Any, **attrs: Any) -> Any:
+        function = getattr(s, getattr(self, "ufunc", self.name))
+        dtypes = getattr(np, self.ufunc).resolve_dtypes((*[x.dtype for x in inputs], None))
+        return function(*[s.astype(x, dtype) for x, dtype in zip(inputs, dtypes, strict=False)])
+
     def work(self, *inputs: Any, **attrs: Any) -> Work:
         out = self.infer(*inputs, **attrs)
         size = math.prod(out.shape)

@@ -36,6 +36,9 @@ class Astype(Op):
         out[...] = x
         return out
 
+    def scalar(self, s: Any, x: Any, *, dtype: Any) -> Any:
+        return s.astype(x, dtype)
+
     def vjp(self, g: Tensor, out: Tensor, x: Tensor, *, dtype: Any) -> Any:
         return recast(g, x)
 

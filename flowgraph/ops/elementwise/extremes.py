@@ -72,6 +72,13 @@ class Clip(Elementwise):
             return xp.minimum(xp.maximum(x, bounds[0]), bounds[1], out=out)
         return xp.clip(x, *bounds, out=out)
 
+    def scalar(self, s: Any, *inputs: Any, low: bool, high: bool) -> Any:
+        dtype = promote_dtypes(*[x.dtype for x in inputs])
+        x, *bounds = [s.astype(x, dtype) for x in inputs]
+        if low:
+            x = s.maximum(x, bounds[0])
+        return s.minimum(x, bounds[-1]) if high else x
+
     def vjp(self, g: Tensor, out: Tensor, x: Tensor, *bounds: Tensor, low: bool, high: bool) -> Any:
         lower, upper = bounds[0] if low else None, bounds[-1] if high else None
 

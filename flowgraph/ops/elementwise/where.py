@@ -37,6 +37,10 @@ class Where(Op):
             x, y = x.astype(dtype), y.astype(dtype)
         return xp.where(condition, x, y)
 
+    def scalar(self, s: Any, condition: Any, x: Any, y: Any) -> Any:
+        dtype = promote_dtypes(x.dtype, y.dtype)
+        return s.where(condition, s.astype(x, dtype), s.astype(y, dtype))
+
     def vjp(self, g: Tensor, out: Tensor, condition: Tensor, x: Tensor, y: Tensor) -> Any:
         return None, lambda: like(where(condition, g, 0), x), lambda: like(where(condition, 0, g), y)
 
