@@ -41,13 +41,13 @@ def measure_all(count: int) -> list[Row]:
 @cache
 def loop(op: Op, dtype: str) -> Loop | None:
     """A loop over arrays of one axis that computes what ``op`` does with each element; None where there is none."""
-    scalars = Scalars()
-    function = getattr(scalars, getattr(op, "ufunc", ""), None)
-    if function is None:
+    sample = next(iter(op.samples))
+    if op.scalar is None or op.along_row or sample.attrs:
         return None
-    operands = tuple(Operand(np.dtype(dtype), (True,)) for _ in next(iter(op.samples)).inputs)
+    scalars = Scalars()
+    operands = tuple(Operand(np.dtype(dtype) if x.dtype.kind == "f" else x.dtype, (True,)) for x in sample.inputs)
     try:
-        value = function(*(scalars.load(i, operand.dtype, is_row=False) for i, operand in enumerate(operands)))
+        value = op.scalar(scalars, *(scalars.load(i, operand.dtype, is_row=False) for i, operand in enumerate(operands)))
     except Unfusable:
         return None
     return Loop((MOST,), (0, 1), operands, (Result(value, (False,)),))
