@@ -323,9 +323,8 @@ def programs(draw):
     return [(draw(st.integers(0, 5)), draw(st.integers(0, 2 + i)), draw(st.integers(0, 2 + i))) for i in range(count)]
 
 
-@settings(max_examples=25, deadline=None)
-@given(programs(), st.sampled_from([3, 300]))
-def test_random_graphs_have_the_bits_of_plain_numpy_with_any_number_of_threads(program, size):
+def built(program, size):
+    """The graph of a program, its last tensors, feeds for its inputs, and what NumPy makes of them."""
     rng = np.random.default_rng(0)
     arrays = [rng.standard_normal((size, size)) / size for _ in range(3)]
     with fg.Graph() as graph:
@@ -342,13 +341,33 @@ def test_random_graphs_have_the_bits_of_plain_numpy_with_any_number_of_threads(p
             else:
                 nodes.append(fg.permute_dims(nodes[left]))
                 expected.append(expected[left].T)
-    wanted = nodes[-3:]
+    return graph, nodes[-3:], dict(zip(inputs, arrays, strict=True)), expected[-3:]
+
+
+@settings(max_examples=25, deadline=None)
+@given(programs(), st.sampled_from([3, 300]))
+def test_random_graphs_have_the_bits_of_plain_numpy_with_any_number_of_threads(program, size):
+    graph, wanted, feeds, expected = built(program, size)
+    for threads in (1, 2, 4, 8):
+        with fg.Session(graph, threads=threads, jit=False) as session:
+            for _ in range(2):
+                for result, truth in zip(session.run(wanted, feeds), expected, strict=True):
+                    np.testing.assert_array_equal(result, truth)
+
+
+@settings(max_examples=25, deadline=None)
+@given(programs(), st.sampled_from([3, 300]))
+def test_random_graphs_have_the_same_bits_with_any_number_of_threads_where_loops_are_compiled(program, size):
+    graph, wanted, feeds, expected = built(program, size)
+    first = None
     for threads in (1, 2, 4, 8):
         with fg.Session(graph, threads=threads) as session:
             for _ in range(2):
-                results = session.run(wanted, dict(zip(inputs, arrays, strict=True)))
-                for result, truth in zip(results, expected[-3:], strict=True):
-                    np.testing.assert_array_equal(result, truth)
+                results = session.run(wanted, feeds)
+                first = first or results
+                for result, same, truth in zip(results, first, expected, strict=True):
+                    np.testing.assert_array_equal(result, same)
+                    np.testing.assert_allclose(result, truth, rtol=1e-9, atol=1e-12)
 
 
 def test_the_old_value_of_a_variable_is_the_memory_of_a_later_one():

@@ -50,6 +50,8 @@ def loop(op: Op, dtype: str) -> Loop | None:
         value = op.scalar(scalars, *(scalars.load(i, operand.dtype, is_row=False) for i, operand in enumerate(operands)))
     except Unfusable:
         return None
+    if value.dtype.kind != "f":
+        return None
     return Loop((MOST,), (0, 1), operands, (Result(value, (False,)),))
 
 
