@@ -8,6 +8,7 @@ import pytest
 import flowgraph as fg
 from flowgraph.errors import ArgumentError, DtypeError, ExecutionError, GradientError, GraphError
 from flowgraph.graph import OPS, Spec
+from flowgraph.graph.spec import as_dtype
 from flowgraph.ops.elementwise import Binary, Unary
 
 
@@ -339,3 +340,36 @@ def test_numbers_of_python_take_the_dtype_that_numpy_gives_them(graph, function)
 def test_round_takes_a_whole_number_of_digits(graph):
     with pytest.raises(ArgumentError, match=r"round: decimals is a whole number, got 1.5"):
         fg.round(fg.constant(1.0), 1.5)  # type: ignore[arg-type]
+
+
+LAYOUTS = {
+    "whole": lambda c, x, y: (c, x, y),
+    "a row of conditions": lambda c, x, y: (c[:1], x, y),
+    "a column of conditions": lambda c, x, y: (c[:, :1], x, y),
+    "one condition": lambda c, x, y: (c[0, 0], x, y),
+    "else zero": lambda c, x, y: (c, x, x.dtype.type(0)),
+    "zero or else": lambda c, x, y: (c, x.dtype.type(0), y),
+    "minus zero or else": lambda c, x, y: (c, -x.dtype.type(0), y),
+    "one number": lambda c, x, y: (c, x.dtype.type(1.5), y),
+    "other axes": lambda c, x, y: (c, np.asfortranarray(x), y[:, ::-1]),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_where_chooses_the_very_bits_that_numpy_does_also_over_its_inputs(layout, dtype):
+    dtype = as_dtype(dtype)
+    rng = np.random.default_rng(3)
+    x, y = (rng.standard_normal((300, 301)).astype(dtype) for _ in range(2))
+    x[::7], y[::5], y[::11] = np.nan, -0.0, np.inf
+    condition, x, y = LAYOUTS[layout](rng.random((300, 301)) < 0.5, x, y)
+    want = np.ascontiguousarray(np.where(condition, x, y))
+    kernel = OPS["where"].kernel
+    assert kernel(np, condition, x, y).tobytes() == want.tobytes()
+    for position, given in enumerate((x, y)):
+        if given.shape == want.shape:
+            inputs = [x, y]
+            inputs[position] = given.copy()
+            out = inputs[position][:]  # another view of that memory
+            assert kernel(np, condition, *inputs, out=out) is out
+            assert out.tobytes() == want.tobytes()
