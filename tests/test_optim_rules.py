@@ -1,4 +1,4 @@
-"""The numbers of optimisers: fifty steps of each beside the published formula, written independently in NumPy."""
+"""The numbers of optimisers: fifty steps of each, one by one, beside the published formula, written independently in NumPy."""
 
 from typing import Any
 
@@ -15,26 +15,36 @@ TARGET = np.random.default_rng(1).standard_normal((6, 3))
 
 
 def trained(optimizer, dtype="float64"):
-    """The matrix and the bias after STEPS steps on a least-squares problem."""
+    """The matrix and the bias after each of STEPS steps on a least-squares problem, stacked."""
     with fg.Graph() as graph:
         w = fg.variable(np.ones((4, 3), dtype), name="w")
         b = fg.variable(np.zeros(3, dtype), name="b")
         loss = fg.mean(fg.square(A.astype(dtype) @ w + b - TARGET.astype(dtype)))
         train = optimizer.minimize(loss)
     with fg.Session(graph, threads=1) as session:
+        after = []
         for _ in range(STEPS):
             session.run(train)
-        return session.variables["w"], session.variables["b"]
+            after.append((session.variables["w"], session.variables["b"]))
+    return [np.stack(values) for values in zip(*after, strict=True)]
 
 
 def transcribed(rule):
     """The same by ``rule(t, i, parameter, gradient) -> parameter``, with gradients by hand."""
-    parameters = [np.ones((4, 3)), np.zeros(3)]
+    return transcribed_together(
+        lambda t, parameters, gradients: [rule(t, i, p, g) for i, (p, g) in enumerate(zip(parameters, gradients, strict=True))]
+    )
+
+
+def transcribed_together(step):
+    """The same by ``step(t, parameters, gradients) -> parameters``, which sees all of them at once."""
+    parameters: list[Any] = [np.ones((4, 3)), np.zeros(3)]
+    after = []
     for t in range(1, STEPS + 1):
         residual = 2 / TARGET.size * (A @ parameters[0] + parameters[1] - TARGET)
-        gradients = [A.T @ residual, residual.sum(axis=0)]
-        parameters = [rule(t, i, p, g) for i, (p, g) in enumerate(zip(parameters, gradients, strict=True))]
-    return parameters
+        parameters = step(t, parameters, [A.T @ residual, residual.sum(axis=0)])
+        after.append(parameters)
+    return [np.stack(values) for values in zip(*after, strict=True)]
 
 
 def torch_sgd(rate, momentum=0.0, nesterov=False, weight_decay=0.0):
@@ -85,6 +95,11 @@ def adam(rate, beta1, beta2, epsilon):
 def test_fifty_steps_of_adam_are_those_of_the_published_algorithm(settings):
     for have, want in zip(trained(Adam(*settings)), transcribed(adam(*settings)), strict=True):
         np.testing.assert_allclose(have, want, rtol=1e-10, atol=1e-13)
+
+
+def with_decay(rule, weight_decay):
+    # as in PyTorch's optimisers other than AdamW: decay is part of the gradient
+    return lambda t, i, p, g: rule(t, i, p, g + weight_decay * p)
 
 
 def adamw(rate, weight_decay, beta1=0.9, beta2=0.999, epsilon=1e-8):
@@ -153,7 +168,9 @@ def adadelta(rate, rho, epsilon):
 @pytest.mark.parametrize(
     ("ours", "theirs"),
     [
+        (Adam(0.05, weight_decay=0.3, decays=lambda w: True), with_decay(adam(0.05, 0.9, 0.999, 1e-8), 0.3)),
         (AdamW(0.05, weight_decay=0.3, decays=lambda w: True), adamw(0.05, 0.3)),
+        (AdamW(0.05, 0.8, 0.9, 0.01, weight_decay=0.3, decays=lambda w: True), adamw(0.05, 0.3, 0.8, 0.9, 0.01)),
         (AdamW(0.05, decays=lambda w: True), adamw(0.05, 0.01)),
         (Adam(0.05, weight_decay=0.3, decoupled=True, decays=lambda w: True), adamw(0.05, 0.3)),
         (Lion(0.01), lion(0.01, 0.0)),
@@ -164,8 +181,10 @@ def adadelta(rate, rho, epsilon):
         (RMSProp(0.05, rho=0.8, centered=True, momentum=0.5, epsilon=0.01), torch_rmsprop(0.05, 0.8, 0.5, True, 0.01)),
         (Adagrad(0.3), adagrad(0.3)),
         (Adagrad(0.3, epsilon=0.1), adagrad(0.3, 0.1)),
+        (Adagrad(0.3, weight_decay=0.1, decays=lambda w: True), with_decay(adagrad(0.3), 0.1)),
         (Adadelta(), adadelta(1.0, 0.9, 1e-6)),
         (Adadelta(0.5, rho=0.6, epsilon=0.01), adadelta(0.5, 0.6, 0.01)),
+        (Adadelta(0.5, weight_decay=0.1, decays=lambda w: True), with_decay(adadelta(0.5, 0.9, 1e-6), 0.1)),
     ],
     ids=lambda each: type(each).__name__ if isinstance(each, fg.optim.Optimizer) else "",
 )
@@ -193,15 +212,6 @@ def test_only_tensors_of_two_dimensions_decay_unless_told_otherwise():
 
 
 # What is common to all of them
-
-
-def transcribed_together(step):
-    """As ``transcribed``, but ``step(t, parameters, gradients) -> parameters`` sees all of them at once."""
-    parameters: list[Any] = [np.ones((4, 3)), np.zeros(3)]
-    for t in range(1, STEPS + 1):
-        residual = 2 / TARGET.size * (A @ parameters[0] + parameters[1] - TARGET)
-        parameters = step(t, parameters, [A.T @ residual, residual.sum(axis=0)])
-    return parameters
 
 
 @pytest.mark.parametrize("limit", [0.2, 1.0, 100.0, 0.0])
