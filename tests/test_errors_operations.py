@@ -1,5 +1,6 @@
 """What a user reads after a slip in an operation: the name that he called, his line, what he gave it, and what to write instead."""
 
+import pickle
 import re
 import threading
 
@@ -147,3 +148,39 @@ def _trying(function, argument, tell):
         function(argument)
     except fg.FlowgraphError as error:
         tell(error)
+
+
+def test_inputs_may_be_given_by_their_names_in_any_order():
+    with fg.Graph() as graph, fg.Session(graph) as session:
+        a = fg.constant([1.0, 2.0])
+        made = [fg.exp(x=a), fg.subtract(a, y=1.0), fg.subtract(y=a, x=3.0), fg.where(y=a, condition=a > 1, x=-a), fg.nn.relu(x=a)]
+        got = session.run(made)
+    for have, want in zip(got, [np.exp([1, 2]), [0, 1], [2, 1], [1, -2], [1, 2]], strict=True):
+        np.testing.assert_array_equal(have, want)
+
+
+def test_an_input_given_twice_or_left_out_is_refused(refused):
+    with GRAPH:
+        assert refused(lambda: fg.add(m, x=m)).message == "add: multiple values for argument 'x'"
+        assert refused(lambda: fg.add(y=m)).message == "add: missing a required argument: 'x'"
+
+
+def test_of_many_inputs_the_first_few_are_shown(refused):
+    with GRAPH:
+        error = refused(lambda: fg.concat([m] * 20, axis=5))
+    assert [label for label, _ in error.rows] == ["at", *(f"tensors[{k}]" for k in range(8)), "..."]
+    assert error.rows[-1] == ("...", "and 12 more")
+
+
+def test_an_error_reads_the_same_behind_a_process(refused):
+    with GRAPH:
+        error = refused(lambda: fg.vecdot(m, v))
+    copy = pickle.loads(pickle.dumps(error))
+    assert (type(copy), str(copy), copy.args) == (fg.ShapeError, str(error), (error.message,))
+    assert copy.node is None
+
+
+def test_a_line_within_numpy_is_none_of_the_users(refused):
+    with GRAPH:
+        error = refused(lambda: np.vectorize(abs)(m))
+    assert error.message == "m is a node of a graph, not an array"

@@ -321,7 +321,7 @@ def test_a_name_that_the_tensor_has_not_and_too_few_elements_are_refused_while_b
         (lambda x: fg.top_k(x, -1), ArgumentError, "k is a whole number, at least 0"),
         (lambda x: fg.searchsorted(x, 1), ShapeError, "the sorted tensor has one axis"),
         (lambda x: fg.searchsorted(x[0], 1, "middle"), ArgumentError, "got 'middle'"),  # type: ignore[arg-type]
-        (lambda x: fg.take_along_axis(x, [0], 1), ShapeError, "1 axes of indices for 2 of the tensor"),
+        (lambda x: fg.take_along_axis(x, [0], 1), ShapeError, "1 axis of indices for 2 of the tensor"),
         (lambda x: fg.bincount(x[0]), DtypeError, "a row of integers is expected"),
         (lambda x: fg.segment_sum(x, [0, 1, 0], -1), ArgumentError, "num_segments is a whole number, at least 0"),
         (lambda x: fg.diag(x[None]), ShapeError, r"a vector or a matrix is expected, got shape \(1, 3, 4\)"),

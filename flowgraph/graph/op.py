@@ -141,6 +141,7 @@ class Op:
     promotes = False  # Python numbers among the inputs take the dtype of the arrays beside them, as in NumPy 2
     promotes_from = 0  # the first input that takes part in that
     takes_out = False  # the kernel can write into a given array; set by `op` from the kernel's signature
+    input_names: tuple[str, ...] = ()  # of the inputs, as `infer` names them; set by `op`
 
     def infer(self, *inputs: Any, **attrs: Any) -> Inferred:
         raise NotImplementedError(f"{self.name} has no inference")
@@ -195,6 +196,12 @@ class Op:
 
     def __call__(self, *inputs: Any, name: str | None = None, **attrs: Any) -> Tensor:
         """Adds a node and gives its output."""
+        if attrs and not attrs.keys().isdisjoint(self.input_names):  # an input given by its name, as in fg.exp(x=y)
+            for input_name in self.input_names[len(inputs) :]:
+                if input_name in attrs:
+                    inputs = (*inputs, attrs.pop(input_name))
+                else:
+                    break
         return self.node(inputs, attrs, name).outputs[0]
 
     def node(self, inputs: Sequence[Any], attrs: dict[str, Any], name: str | None = None) -> Node:
@@ -354,6 +361,7 @@ def op(cls: type[O], *, name: str | None = None) -> O:
     instance.__doc__ = cls.__doc__
     code = cls.kernel.__code__  # (inspect.signature would take 40 us for each op at every start)
     instance.takes_out = "out" in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    instance.input_names = cls.infer.__code__.co_varnames[1 : cls.infer.__code__.co_argcount]
     OPS[instance.name] = instance
     return instance
 

@@ -35,6 +35,8 @@ class _Conv(Layer):
         options: dict[str, Any],
     ) -> None:
         super().__init__(name, dtype)
+        for option in ("stride", "dilation"):
+            as_steps(options[option], self.rank, option)
         self.options = options
         self.w = self.weight("w", weights, (*shape, *as_steps(window, self.rank, "window")))
         self.b = None if bias is None else self.weight("b", bias, (outputs,))

@@ -88,7 +88,8 @@ def take_along_axis(x: Any, indices: Any, axis: int | None = -1) -> Tensor:
     place = normalize_axis(axis, x.ndim)
     if indices.ndim != x.ndim:
         raise ShapeError(
-            f"take_along_axis: {indices.ndim} axes of indices for {x.ndim} of the tensor", help="put axes in with indices[..., None]"
+            f"take_along_axis: {indices.ndim} ax{'es' if indices.ndim != 1 else 'is'} of indices for {x.ndim} of the tensor",
+            help="put axes in with indices[..., None]",
         )
     mesh: list[Tensor] = []
     for a in range(x.ndim):

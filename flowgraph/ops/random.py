@@ -197,11 +197,13 @@ def uniform(shape: Any, low: Any = 0.0, high: Any = 1.0, dtype: Any = "float32")
 
     shape    ints, or a tensor whose shape is taken
     returns  float32 or float64 tensor; the same values for the same seed of the session, node and number of the run
-    raises   ArgumentError for another dtype, or a shape that is not known
+    raises   ArgumentError for another dtype, a shape that is not known, or numbers of which low is above high
 
     >>> session.run(fg.random.uniform((2, 3))).shape
     (2, 3)
     """
+    if isinstance(low, int | float) and isinstance(high, int | float) and low > high:
+        raise ArgumentError(f"uniform: low is above high, {low} > {high}")
     return _scaled(_draw(_uniform, shape, _floats("uniform", dtype)), low, high - low)
 
 
@@ -211,6 +213,8 @@ def normal(shape: Any, mean: Any = 0.0, std: Any = 1.0, dtype: Any = "float32") 
     >>> session.run(fg.random.normal((2, 3))).shape
     (2, 3)
     """
+    if isinstance(std, int | float) and std < 0:
+        raise ArgumentError(f"normal: std cannot be negative, got {std}")
     return _scaled(_draw(_normal, shape, _floats("normal", dtype)), mean, std)
 
 
