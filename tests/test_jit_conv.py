@@ -1,6 +1,7 @@
 """Compiled convolutions beside NumPy's, over odd shapes, and what must not depend on how a batch is cut."""
 
 import importlib
+import sys
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,9 @@ import pytest
 
 pytest.importorskip("llvmlite")
 
+import flowgraph as fg
+from flowgraph.graph import Spec
+from flowgraph.graph.op import OPS
 from flowgraph.jit.arrays import tiles
 from flowgraph.jit.conv import Conv, ConvInputGrad, Convolution, ConvWeightGrad
 from flowgraph.jit.kernels import compiled, compiler
@@ -99,7 +103,7 @@ def test_the_bits_of_an_image_do_not_depend_on_the_batch(batch):
     for part in (slice(0, 1), slice(1, 3), slice(5, batch)):
         np.testing.assert_array_equal(forward(x[part], w, np.empty_like(g[part])), y[part])
         np.testing.assert_array_equal(backward(g[part], w, np.empty_like(x[part])), dx[part])
-    exact = conv_kernels.conv2d_weight_grad(np, g.astype("f8"), x.astype("f8"), shape=w.shape, padding=conv.padding)
+    exact = conv_kernels.conv2d_weight_grad(np, g.astype("f8"), x.astype("f8"), shape=w.shape, padding=((1, 0), (2, 1)))
     np.testing.assert_allclose(compiled(ConvWeightGrad(conv), WIDE)(g, x, np.empty_like(w)), exact, atol=1e-4)
 
 
@@ -179,3 +183,58 @@ def test_tiles_are_of_nearly_equal_size_and_leave_nothing_out():
             assert sum(count * size for count, size in parts) == total
             assert max(size for _, size in parts) <= most
             assert max(size for _, size in parts) - min(size for _, size in parts) <= 1
+
+
+def network(jit, threads=1):
+    """A session, and what it gives for a small network: its output and the gradients of that by images and filters."""
+    with fg.Graph() as graph:
+        x = fg.placeholder("x", ("n", 3, 20, 20))
+        w = fg.variable(np.random.default_rng(1).standard_normal((8, 3, 3, 3)).astype("f4"), name="w")
+        y = fg.nn.max_pool2d(fg.nn.relu(fg.nn.conv2d(x, w, padding="same")), 2)
+        fetches = [y, *fg.gradients(fg.sum(y * y), [x, w])]
+    with fg.Session(graph, threads=threads, jit=jit) as session:
+        return session.run(fetches, {x: np.random.default_rng(0).standard_normal((32, 3, 20, 20)).astype("f4")})
+
+
+def test_a_session_compiles_convolutions_and_pooling(monkeypatch):
+    kinds = set()
+
+    def noting(described):
+        kinds.add(type(described).__name__)
+        return compiled(described)
+
+    monkeypatch.setattr(sys.modules["flowgraph.session.session"], "compiled", noting)
+    for made, plain in zip(network(True), network(False), strict=True):
+        np.testing.assert_allclose(made, plain, rtol=2e-5, atol=1e-3)
+    assert kinds >= {"Conv", "ConvInputGrad", "ConvWeightGrad", "MaxPool", "MaxPoolGrad"}
+
+
+def test_with_compiled_kernels_too_the_bits_do_not_depend_on_the_threads():
+    for one, many in zip(network(True, 1), network(True, 3), strict=True):
+        np.testing.assert_array_equal(one, many)
+
+
+def test_numpys_kernel_serves_where_one_cannot_be_compiled_and_a_warning_says_so(monkeypatch):
+    def failing(described):
+        if isinstance(described, ConvWeightGrad):
+            raise RuntimeError("no such instruction")
+        return compiled(described)
+
+    monkeypatch.setattr(sys.modules["flowgraph.session.session"], "compiled", failing)
+    with pytest.warns(
+        RuntimeWarning, match="conv_weight_grad could not be compiled, and NumPy's kernel serves instead: no such instruction"
+    ):
+        made = network(True)
+    for a, b in zip(made, network(False), strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-3)
+
+
+def test_the_ops_describe_what_they_want_compiled():
+    conv = OPS["conv"]
+    options = {"stride": (1,), "padding": ((1, 0),), "dilation": (2,), "groups": 1}
+    x, w = Spec((5, 3, 20), F4), Spec((4, 3, 2), F4)
+    assert conv.compiled(x, w, **options) == Conv(Convolution(F4, (3, 1, 20), (4, 1, 2), (1, 1), ((0, 0), (1, 0)), (1, 2)))
+    assert conv.compiled(x, w, **{**options, "groups": 2}) is None
+    assert conv.compiled(x, Spec((4, 3, 2), F8), **options) is None
+    assert conv.compiled(Spec((5, 3, 20), np.dtype("i4")), Spec((4, 3, 2), np.dtype("i4")), **options) is None
+    assert conv.compiled(Spec((2, 5, 3, 20), F4), w, **options) is None

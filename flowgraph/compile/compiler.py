@@ -57,7 +57,7 @@ def compile_plan(
         nodes, fused = fuse(nodes, simplified, feeds, fetches, compiled)
         notes += fused
     plan = Plan(nodes)
-    lowering = Lowering(plan, specs, device, partial(_compile_body, passes=passes, compiled=compiled), is_body)
+    lowering = Lowering(plan, specs, device, partial(_compile_body, passes=passes, compiled=compiled), is_body, compiled)
     for tensor in feeds:
         plan.feeds.append((tensor, lowering.source(tensor)))
         plan.shapes.append(feeds[tensor])

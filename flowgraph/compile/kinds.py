@@ -6,6 +6,7 @@ dtypes of its inputs and on its attributes, and on nothing else.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,8 @@ from ..graph.spec import is_known
 from .cost import estimated_seconds
 from .plan import Unit
 
+# A kernel that is expected to take so long is worth some 20 ms to compile it.
+WORTH_SECONDS = 20e-6
 # Below this an array comes from the allocator's cache faster than from the pool.
 POOLED_BYTES = 16384
 
@@ -35,7 +38,15 @@ class Kind:
 
     __slots__ = ("codes", "is_plain", "kernel", "mode", "nbytes", "passes", "seconds", "spec", "told")
 
-    def __init__(self, node: Node, inputs: Sequence[Any], outputs: Sequence[Any], codes: tuple[int, ...], device: Device) -> None:
+    def __init__(
+        self,
+        node: Node,
+        inputs: Sequence[Any],
+        outputs: Sequence[Any],
+        codes: tuple[int, ...],
+        device: Device,
+        compiled: Callable[[Any], Callable[..., Any]] | None,
+    ) -> None:
         op = node.op
         self.codes = codes
         self.passes = op.passes(outputs[0], *inputs)
@@ -46,6 +57,8 @@ class Kind:
         if self.told:
             self.kernel = _with_specs(self.kernel, self.told, len(inputs))
         self.seconds = 0.0 if op.bodies else estimated_seconds(node, inputs)
+        if compiled is not None and self.seconds > WORTH_SECONDS and self.spec is not None and all(is_known(x.shape) for x in inputs):
+            self.kernel = _machine_code(node, inputs, self.spec, compiled) or self.kernel
         made = [] if op.is_view else [Spec(output.shape, output.dtype).nbytes for output in outputs if is_known(output.shape)]
         self.nbytes = sum(made)
         is_pooled = op.takes_out and not op.is_view and len(outputs) == 1 and self.nbytes >= POOLED_BYTES
@@ -61,8 +74,8 @@ class Kind:
 class Kinds:
     """The kinds of one plan. Specs have small numbers here, so that finding a kind compares ints."""
 
-    def __init__(self, device: Device) -> None:
-        self.device = device
+    def __init__(self, device: Device, compiled: Callable[[Any], Callable[..., Any]] | None = None) -> None:
+        self.device, self.compiled = device, compiled
         self.specs: list[Any] = []  # by their number
         self._codes: dict[Any, int] = {}  # (shape, dtype) -> number
         self._kinds: dict[Any, Kind] = {}
@@ -90,7 +103,7 @@ class Kinds:
         if kind is None:
             outputs = [spec(tensor) for tensor in node.outputs]
             codes = tuple([self.code(output) for output in outputs])
-            kind = Kind(node, [self.specs[code] for code in inputs], outputs, codes, self.device)
+            kind = Kind(node, [self.specs[code] for code in inputs], outputs, codes, self.device, self.compiled)
             if key is not None:
                 self._kinds[key] = kind
         return kind
@@ -112,6 +125,22 @@ def _typed(value: Any) -> Any:
     if kind is tuple:
         return kind, *map(_typed, value)
     return kind, repr(value) if isinstance(value, float | complex | np.generic) else value
+
+
+def _machine_code(
+    node: Node, inputs: Sequence[Any], spec: Spec, compiled: Callable[[Any], Callable[..., Any]]
+) -> Callable[..., Any] | None:
+    """The kernel that the op wants compiled for these shapes, if there is one."""
+    description = node.op.compiled(*inputs, **node.attrs)
+    if description is None:
+        return None
+    try:
+        kernel = compiled(description)
+    except RuntimeError as error:
+        warnings.warn(f"{node.op.name} could not be compiled, and NumPy's kernel serves instead: {error}", RuntimeWarning, stacklevel=2)
+        return None
+    shape, dtype = spec.shape, spec.dtype
+    return lambda *arrays, out=None: kernel(*arrays, np.empty(shape, dtype) if out is None else out)
 
 
 def _with_specs(kernel: Callable[..., Any], told: Mapping[int, Spec], count: int) -> Callable[..., Any]:

@@ -46,10 +46,11 @@ class Lowering:
         device: Device,
         compile_body: Callable[[SubGraph, Sequence[Shape], Device], Plan],
         is_body: bool,
+        compiled: Callable[[Any], Callable[..., Any]] | None,
     ) -> None:
         self.plan, self.specs, self.device = plan, specs, device
         self.compile_body, self.is_body = compile_body, is_body
-        self.kinds = Kinds(device)
+        self.kinds = Kinds(device, compiled)
         self.plain: dict[Op, dict[tuple[int, ...], Kind]] = {}  # kinds of nodes that are one kernel: by op and the codes of the inputs
         self.slot: dict[Tensor, int] = {}
         self.alias: dict[int, int] = {}  # slot -> slot of the storage that it shares

@@ -119,6 +119,9 @@ class Op:
         For an elementwise op: the computation for one element, from which the compiler makes loops. ``s`` has functions of values with
         NumPy's names, and values have Python's operators; what ``s`` lacks cannot be fused. Where `along_row` is set, the op acts on
         each row of its first input, and ``s.sum(x)`` and ``s.max(x)`` are taken along it.
+    compiled(self, *inputs, **attrs) -> a description | None
+        For inputs of known shapes, a kernel to be compiled in place of ``kernel``: something of `flowgraph.jit` whose operands are the
+        inputs without those in `shape_inputs`. None where NumPy's serves.
     samples
         Inputs for the tests that every op must pass; see `flowgraph.ops.samples`.
     """
@@ -155,6 +158,9 @@ class Op:
         if attrs:
             return lambda *inputs, **out: kernel(xp, *inputs, **attrs, **out)
         return lambda *inputs, **out: kernel(xp, *inputs, **out)
+
+    def compiled(self, *inputs: Any, **attrs: Any) -> Any:
+        return None
 
     def work(self, *inputs: Any, **attrs: Any) -> Work:
         inferred = self.infer(*inputs, **attrs)

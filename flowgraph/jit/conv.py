@@ -11,6 +11,7 @@ Every sum is added up in an order that the shapes decide: the same for each imag
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -36,15 +37,16 @@ class Convolution:
 
     image    (channels, height, width)
     filters  (out, height, width)
+    stride, dilation  (vertical, horizontal)
     padding  ((top, bottom), (left, right))
     """
 
     dtype: np.dtype[Any]
-    image: tuple[int, int, int]
-    filters: tuple[int, int, int]
-    stride: Pair = (1, 1)
-    padding: tuple[Pair, Pair] = ((0, 0), (0, 0))
-    dilation: Pair = (1, 1)
+    image: Sequence[int]
+    filters: Sequence[int]
+    stride: Sequence[int] = (1, 1)
+    padding: Sequence[Pair] = ((0, 0), (0, 0))
+    dilation: Sequence[int] = (1, 1)
 
     @cached_property
     def size(self) -> Pair:

@@ -30,10 +30,10 @@ class Pooling:
 
     dtype: np.dtype[Any]
     planes: int
-    image: Pair
-    window: Pair
-    stride: Pair
-    padding: tuple[Pair, Pair] = ((0, 0), (0, 0))
+    image: Sequence[int]
+    window: Sequence[int]
+    stride: Sequence[int]
+    padding: Sequence[Pair] = ((0, 0), (0, 0))
 
     @cached_property
     def size(self) -> Pair:

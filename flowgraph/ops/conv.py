@@ -17,6 +17,7 @@ from ..errors import ArgumentError, ShapeError
 from ..graph import Op, Shape, Spec, Tensor, Work, op
 from ..graph.op import Batch, Slicing
 from ..graph.spec import broadcast_shapes, format_shape, promote_dtypes
+from ..jit import conv as jit
 from . import conv_fold
 from .batching import full
 from .bits import wide
@@ -62,6 +63,10 @@ class Conv(Convolution):
 
     def kernel(self, xp: Any, x: Any, w: Any, *, out: Any = None, **attrs: Any) -> Any:
         return conv_fold.conv(xp, x, w, **attrs, out=out)
+
+    def compiled(self, x: Any, w: Any, **attrs: Any) -> jit.Conv | None:
+        shapes = _compilable(x, w, x.shape, w.shape, **attrs)
+        return jit.Conv(shapes) if shapes else None
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor, w: Tensor, **attrs: Any) -> Any:
         return (
@@ -123,6 +128,10 @@ class ConvInputGrad(Convolution):
         shape: Any = self.infer(g, w, *target, extra=extra, **attrs).shape
         return conv_fold.conv_input_grad(xp, g, w, shape=shape, **attrs, out=out)
 
+    def compiled(self, g: Any, w: Any, *target: Any, extra: Steps = (), **attrs: Any) -> jit.ConvInputGrad | None:
+        shapes = _compilable(g, w, self.infer(g, w, *target, extra=extra, **attrs).shape, w.shape, **attrs)
+        return jit.ConvInputGrad(shapes) if shapes else None
+
     def vjp(self, g: Tensor, out: Tensor, cotangent: Tensor, w: Tensor, *target: Tensor, extra: Steps = (), **attrs: Any) -> Any:
         return (
             lambda: _one_of(conv_op(g, conj(w), **attrs), cotangent, w, attrs),
@@ -166,6 +175,10 @@ class ConvWeightGrad(Convolution):
             shape = (g.shape[0], *shape[1:])
         return conv_fold.conv_weight_grad(xp, g, x, shape=shape, **attrs, out=out)
 
+    def compiled(self, g: Any, x: Any, target: Any, **attrs: Any) -> jit.ConvWeightGrad | None:
+        shapes = _compilable(g, x, x.shape, target.shape, **attrs)
+        return jit.ConvWeightGrad(shapes) if shapes else None
+
     def vjp(self, g: Tensor, out: Tensor, cotangent: Tensor, x: Tensor, target: Tensor, **attrs: Any) -> Any:
         return (
             lambda: _one_of(conv_op(conj(x), g, **attrs), cotangent, g, attrs),
@@ -201,6 +214,26 @@ class ConvWeightGrad(Convolution):
 def _one_of(made: Tensor, x: Tensor, filters: Tensor, attrs: dict[str, Any]) -> Tensor:
     """``made`` as a cotangent of the images ``x``: summed over sets of filters where these share the images."""
     return like(made, x) if filters.ndim > len(attrs["stride"]) + 2 else recast(made, x)
+
+
+def _compilable(
+    a: Any, b: Any, image: Any, filters: Any, *, stride: Steps, padding: Borders, dilation: Steps, groups: int
+) -> jit.Convolution | None:
+    """The shapes of a convolution along one or two axes whose kernels can be compiled. One axis is the width of images of height 1."""
+    more = 2 - len(stride)
+    if more < 0 or groups > 1 or a.dtype != b.dtype or len(image) != len(filters) or len(image) != len(stride) + 2:
+        return None
+    ones = (1,) * more
+    (channels, *sizes), (outputs, _, *window) = image[1:], filters
+    shapes = jit.Convolution(
+        a.dtype,
+        (channels, *ones, *sizes),
+        (outputs, *ones, *window),
+        (*ones, *stride),
+        (*((0, 0),) * more, *padding),
+        (*ones, *dilation),
+    )
+    return shapes if shapes.is_supported else None
 
 
 def _by_images(out: Any, x: Any, w: Any, rank: int, shapes: Any) -> Slicing | None:

@@ -5,6 +5,7 @@ The operations pool over the last axes, as many as the window has numbers, of an
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from ..errors import ArgumentError, DtypeError, ShapeError
 from ..graph import Op, Spec, Tensor, Work, op
 from ..graph.op import Batch, Slicing
 from ..graph.spec import format_shape
+from ..jit import pool as jit
 from . import pool_kernels
 from .batching import full
 from .elementwise import multiply, pow, square
@@ -56,6 +58,23 @@ class Pooling(Op):
         return Slicing(tuple(i not in self.shape_inputs for i in range(len(inputs))), out.shape[0])
 
 
+def _compilable(x: Any, *, window: Steps, stride: Steps, padding: Borders) -> jit.Pooling | None:
+    """The shapes of a pooling along one or two axes whose kernels can be compiled. One axis is the width of images of height 1."""
+    more, rank = 2 - len(window), len(window)
+    if more < 0 or len(x.shape) <= rank:
+        return None
+    ones = (1,) * more
+    shapes = jit.Pooling(
+        x.dtype,
+        math.prod(x.shape[1:-rank]),
+        (*ones, *x.shape[-rank:]),
+        (*ones, *window),
+        (*ones, *stride),
+        (*((0, 0),) * more, *padding),
+    )
+    return shapes if shapes.is_supported else None
+
+
 class MaxPool(Pooling):
     """The largest value of each window."""
 
@@ -64,6 +83,10 @@ class MaxPool(Pooling):
 
     def kernel(self, xp: Any, x: Any, *, out: Any = None, **attrs: Any) -> Any:
         return pool_kernels.max_pool(xp, x, **attrs, out=out)
+
+    def compiled(self, x: Any, **attrs: Any) -> jit.MaxPool | None:
+        shapes = _compilable(x, **attrs)
+        return jit.MaxPool(shapes) if shapes else None
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor, **attrs: Any) -> Any:
         return max_pool_grad(g, x, out, **attrs)
@@ -83,6 +106,10 @@ class MaxPoolGrad(Pooling):
 
     def kernel(self, xp: Any, g: Any, x: Any, y: Any, *, out: Any = None, **attrs: Any) -> Any:
         return pool_kernels.max_pool_grad(xp, g, x, y, **attrs, out=out)
+
+    def compiled(self, g: Any, x: Any, y: Any, **attrs: Any) -> jit.MaxPoolGrad | None:
+        shapes = _compilable(x, **attrs)
+        return jit.MaxPoolGrad(shapes) if shapes and shapes.is_tiled and g.dtype == x.dtype else None
 
     def vjp(self, g: Tensor, out: Tensor, cotangent: Tensor, x: Tensor, y: Tensor, **attrs: Any) -> Any:
         return max_pool_gather(g, x, y, **attrs), None, None
