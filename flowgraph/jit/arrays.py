@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .llvm import Target
-from .text import Text, literal, suffix, type_of
+from .text import Text, literal, suffix, type_of, vector_of
 
 _CONTIGUOUS_ALIGNED = 0x101
 
@@ -113,25 +113,19 @@ class ArrayKernel(Text):
     # --- vectors
 
     def vector(self, lanes: int) -> str:
-        return f"<{lanes} x {self.number}>"
+        return vector_of(self.dtype, lanes)
 
     def load(self, at: str, lanes: int, mask: str | None = None, fill: str = "zeroinitializer") -> str:
         """A vector from memory, of any alignment; lanes that ``mask`` leaves out are not touched there, and are ``fill``."""
-        kind = self.vector(lanes)
         if mask is None:
-            return self.new(f"load {kind}, ptr {at}, align {self.dtype.itemsize}")
-        function, bits = f"llvm.masked.load.v{lanes}{suffix(self.dtype)}.p0", f"<{lanes} x i1>"
-        self.declared[function] = f"declare {kind} @{function}(ptr, {bits}, {kind})"
-        return self.new(f"call {kind} @{function}(ptr align {self.dtype.itemsize} {at}, {bits} {mask}, {kind} {fill})")
+            return self.new(f"load {self.vector(lanes)}, ptr {at}, align {self.dtype.itemsize}")
+        return self.masked_load(self.dtype, lanes, at, mask, fill)
 
     def store(self, vector: str, at: str, lanes: int, mask: str | None = None) -> None:
-        kind = self.vector(lanes)
         if mask is None:
-            self.line(f"store {kind} {vector}, ptr {at}, align {self.dtype.itemsize}")
-            return
-        function, bits = f"llvm.masked.store.v{lanes}{suffix(self.dtype)}.p0", f"<{lanes} x i1>"
-        self.declared[function] = f"declare void @{function}({kind}, ptr, {bits})"
-        self.line(f"call void @{function}({kind} {vector}, ptr align {self.dtype.itemsize} {at}, {bits} {mask})")
+            self.line(f"store {self.vector(lanes)} {vector}, ptr {at}, align {self.dtype.itemsize}")
+        else:
+            self.masked_store(self.dtype, lanes, vector, at, mask)
 
     def lanes_of(self, truths: Sequence[bool]) -> str | None:
         """A mask that is known; None if it has all lanes."""

@@ -384,7 +384,7 @@ class _Writer(Text):
         return self.new(f"icmp slt <{lanes} x i32> <{order}>, {limit}")
 
     def _load(self, value: Value, j: str, mask: str | None) -> str:
-        kind = stored(value.dtype, self.lanes)
+        lanes, kind = self.lanes, stored(value.dtype, self.lanes)
         if value.kind == "load":
             base, align = self.bases[value.data], value.dtype.itemsize
         else:
@@ -393,14 +393,8 @@ class _Writer(Text):
         if mask is None:
             loaded = self.new(f"load {kind}, ptr {at}, align {align}")
         else:
-            loaded = self._masked_load(value.dtype, at, mask)
+            loaded = self.masked_load(value.dtype, lanes, at, mask)
         return self.new(f"icmp ne {kind} {loaded}, zeroinitializer") if value.dtype == BOOL else loaded
-
-    def _masked_load(self, dtype: np.dtype[Any], at: str, mask: str) -> str:
-        lanes, kind = self.lanes, stored(dtype, self.lanes)
-        function = f"llvm.masked.load.v{lanes}{suffix(dtype)}.p0"
-        self.declared[function] = f"declare {kind} @{function}(ptr, <{lanes} x i1>, {kind})"
-        return self.new(f"call {kind} @{function}(ptr align {dtype.itemsize} {at}, <{lanes} x i1> {mask}, {kind} zeroinitializer)")
 
     def _store_elements(self, value: Value, target: str, j: str, mask: str | None, length: str) -> None:
         lanes, dtype = self.lanes, value.dtype
@@ -432,9 +426,7 @@ class _Writer(Text):
         lanes, kind = self.lanes, stored(dtype, self.lanes)
         if dtype == BOOL:
             name = self.new(f"zext {type_of(dtype, lanes)} {name} to {kind}")
-        function = f"llvm.masked.store.v{lanes}{suffix(dtype)}.p0"
-        self.declared[function] = f"declare void @{function}({kind}, ptr, <{lanes} x i1>)"
-        self.line(f"call void @{function}({kind} {name}, ptr align {dtype.itemsize} {at}, <{lanes} x i1> {mask})")
+        self.masked_store(dtype, lanes, name, at, mask)
 
     # --- sums
 

@@ -25,6 +25,11 @@ def stored(dtype: np.dtype[Any], lanes: int = 1) -> str:
     return type_of(np.dtype("int8") if dtype == BOOL else dtype, lanes)
 
 
+def vector_of(dtype: np.dtype[Any], lanes: int) -> str:
+    """A vector as it lies in memory, which may have one lane."""
+    return f"<{lanes} x {stored(dtype)}>"
+
+
 def literal(number: Any, dtype: np.dtype[Any]) -> str:
     """A number as LLVM writes it."""
     if dtype.kind == "f":
@@ -82,6 +87,19 @@ class Text:
             self.line(text)
             return ""
         return self.new(text)
+
+    # In the form with a number for the alignment, which older versions of LLVM want and newer ones still read.
+
+    def masked_load(self, dtype: np.dtype[Any], lanes: int, at: str, mask: str, fill: str = "zeroinitializer") -> str:
+        """A vector from memory; lanes that ``mask`` leaves out are not touched there, and are those of ``fill``."""
+        vector, bits = vector_of(dtype, lanes), f"<{lanes} x i1>"
+        function = f"llvm.masked.load.v{lanes}{suffix(dtype)}.p0"
+        return self.call(function, vector, ("ptr", at), ("i32", str(dtype.itemsize)), (bits, mask), (vector, fill))
+
+    def masked_store(self, dtype: np.dtype[Any], lanes: int, vector: str, at: str, mask: str) -> None:
+        function = f"llvm.masked.store.v{lanes}{suffix(dtype)}.p0"
+        kind = vector_of(dtype, lanes)
+        self.call(function, "void", (kind, vector), ("ptr", at), ("i32", str(dtype.itemsize)), (f"<{lanes} x i1>", mask))
 
     @contextmanager
     def counting(self, limit: str, step: int = 1) -> Iterator[str]:
