@@ -148,6 +148,18 @@ def columns_of(graph: Graph) -> Columns:
     return columns
 
 
+def distinct(keys: Numbers) -> tuple[Numbers, Numbers]:
+    """The places of different ``keys``, one each, and for each key which of them is its equal.
+
+    (`np.unique` does it too, but loads `np.ma` when it is first called, which takes 10 ms.)
+    """
+    order = np.argsort(keys, kind="stable")
+    is_new = np.diff(keys[order], prepend=keys[order[:1]] - 1) != 0
+    numbers = np.empty(len(keys), np.int64)
+    numbers[order] = np.cumsum(is_new) - 1
+    return order[is_new], numbers
+
+
 def _hashes(ops: Numbers, counts: Numbers, makers: Numbers) -> Numbers:
     """Of ops and inputs in their order. Of many inputs only the first count."""
     result = (ops.astype(np.uint64) + np.uint64(1)) * _SPREAD[0]

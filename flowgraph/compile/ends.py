@@ -39,7 +39,8 @@ class Ends:
         by_first[made] = units
         by_first[reads[0]] = units  # (of several that are written to one place the last stays)
         by_second[reads[1]] = two
-        dying = np.unique(touched[~self._is_settled[touched]])
+        dying = np.sort(touched[~self._is_settled[touched]])
+        dying = dying[np.diff(dying, prepend=-1) > 0]
         self._is_settled[dying] = True
         freeing = np.maximum(by_first[dying], by_second[dying])
         if self._members:

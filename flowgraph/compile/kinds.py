@@ -111,8 +111,10 @@ class Kinds:
 
 def frozen(attrs: Mapping[str, Any]) -> Any:
     """Attributes as a key: equal for attributes that mean the same. None where that cannot be told."""
+    if not attrs:
+        return ()
+    key = tuple([(name, _typed(value)) for name, value in attrs.items()])
     try:
-        key = tuple([(name, _typed(value)) for name, value in attrs.items()])
         hash(key)
     except TypeError:
         return None
@@ -122,8 +124,10 @@ def frozen(attrs: Mapping[str, Any]) -> Any:
 def _typed(value: Any) -> Any:
     # 1, 1.0 and True are equal keys but may mean different attributes, and so are 0.0 and -0.0.
     kind = value.__class__
+    if kind is int or kind is str or value is None:
+        return value
     if kind is tuple:
-        return kind, *map(_typed, value)
+        return kind, *[item if item.__class__ is int else _typed(item) for item in value]
     return kind, repr(value) if isinstance(value, float | complex | np.generic) else value
 
 

@@ -30,6 +30,7 @@ def check_updates(nodes: Sequence[Node]) -> None:
             )
         written[variable] = write
     leads_to = _writes_behind(nodes, writes)
+    bits = {write: bit for bit, write in enumerate(writes)}
     unordered: list[tuple[Node, Node]] = []
     for node in nodes:
         if node.op.name == "assign":
@@ -38,7 +39,7 @@ def check_updates(nodes: Sequence[Node]) -> None:
             update = written.get(tensor.node)
             if update is None or position in node.op.shape_inputs or node.forward is not None:
                 continue
-            if not leads_to[node.id] >> writes.index(update) & 1:
+            if not leads_to[node.id] >> bits[update] & 1:
                 unordered.append((update, node))
     if unordered:
         _warn(unordered)

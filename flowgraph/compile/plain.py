@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..graph import Node, Spec, Tensor
-from .columns import Numbers, columns_of
+from .columns import Numbers, columns_of, distinct
 from .kinds import Kind, Kinds
 from .units import KindTable, Stretch
 
@@ -46,7 +46,7 @@ class PlainNodes:
                 codes[tensor.node.id] = kinds.code(known)
         count = len(kinds.specs) + 1
         keys = (columns.ops[bare].astype(np.int64) * count + codes[first]) * count + np.where(two, codes[second] + 1, 0)
-        _, examples, numbers = np.unique(keys, return_index=True, return_inverse=True)
+        examples, numbers = distinct(keys)
         table = []
         for row in examples.tolist():
             makers = [first[row], second[row]] if two[row] else [first[row]]

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..graph import Node, Shape, Spec, Tensor
 from ..graph.report import inferred_again
+from .kinds import frozen
 
 
 def specialise(nodes: Sequence[Node], fed: Mapping[Tensor, Shape]) -> dict[Tensor, Spec]:
@@ -17,11 +18,17 @@ def specialise(nodes: Sequence[Node], fed: Mapping[Tensor, Shape]) -> dict[Tenso
     specs: dict[Tensor, Any] = {tensor: Spec(shape, tensor.dtype) for tensor, shape in fed.items() if shape != tensor.shape}
     if not specs:
         return {}
+    known: dict[Any, list[Spec]] = {}  # what nodes of a kind are: large graphs repeat few
     for node in nodes:
-        if not any(tensor in specs for tensor in node.inputs):
+        if specs.keys().isdisjoint(node.inputs):
             continue
         inputs = [specs.get(tensor, tensor) for tensor in node.inputs]
-        for tensor, spec in zip(node.outputs, inferred_again(node, inputs), strict=True):
-            if tensor not in fed:
-                specs[tensor] = Spec(spec.shape, spec.dtype)
+        attributes = frozen(node.attrs)
+        key = None if attributes is None else (node.op, attributes, *[(spec.shape, spec.dtype) for spec in inputs])
+        outputs = known.get(key)
+        if outputs is None:
+            outputs = [Spec(spec.shape, spec.dtype) for spec in inferred_again(node, inputs)]
+            if key is not None:
+                known[key] = outputs
+        specs.update({tensor: spec for tensor, spec in zip(node.outputs, outputs, strict=True) if tensor not in fed})
     return specs
