@@ -80,6 +80,13 @@ def test_one_of_several_outputs_may_be_fed_and_the_others_are_computed(fed):
         np.testing.assert_array_equal(session.run(y, {x: np.array([1.0, 2.0, 3.0, 4.0]), halves[fed]: np.full(2, 7.0)}), expected)
 
 
+def test_a_node_that_waits_for_a_fed_one_needs_nothing_of_what_is_behind_that(x):
+    unfed = fg.placeholder("unfed", (2, 3), "float64")
+    with fg.control_dependencies([fed := -unfed]):
+        y = fg.exp(x)
+    assert kernels(y, {x: (2, 3), fed: (2, 3)}) == ["exp"]
+
+
 def test_what_reads_only_constants_is_computed_once_for_all_runs(x):
     y = x + fg.exp(fg.constant(np.zeros(3)) * 2)
     assert kernels(y, {x: (2, 3)}) == ["add"]

@@ -19,9 +19,11 @@ def needed_nodes(fetched: Collection[Node], fed: Collection[Tensor], specs: Mapp
     if not fetched:
         return []
     graph = next(iter(fetched)).graph
+    given = {tensor.node for tensor in fed}.difference(fetched)
+    given = {node for node in given if all(tensor in fed for tensor in node.outputs)}
     last = max(node.id for node in fetched)
     if specs is None and last >= LARGE:
-        found = _by_columns(graph, last + 1, fetched, {tensor.node for tensor in fed}, fed)
+        found = _by_columns(graph, last + 1, fetched, given, fed)
         if found is not None:
             return found
     wanted = bytearray(last + 1)
@@ -42,15 +44,18 @@ def needed_nodes(fetched: Collection[Node], fed: Collection[Tensor], specs: Mapp
             if not fed or tensor not in fed:
                 wanted[tensor.node.id] = 1
         for before in node._context.control:
-            wanted[before.id] = 1
+            if before not in given:
+                wanted[before.id] = 1
     result.reverse()
     return result
 
 
 def _by_columns(graph: Graph, size: int, fetched: Collection[Node], given: set[Node], fed: Collection[Tensor]) -> list[Node] | None:
-    """The same for a large graph; None where that does not pay, or cannot be seen from nodes alone."""
-    given = given - set(fetched)
-    if not all(tensor in fed for node in given for tensor in node.outputs):
+    """The same for a large graph; None where that does not pay, or where of a node with several outputs not all are fed.
+
+    given  the nodes of which all outputs are fed
+    """
+    if any(tensor.node not in given and tensor.node not in fetched for tensor in fed):
         return None
     ids = [node.id for node in given if node.id < size]
     mask = wanted_nodes(columns_of(graph), size, [node.id for node in fetched], ids)
