@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from ..compile import Plan, Unit
@@ -30,14 +29,17 @@ GENERATED_UNITS = 20_000
 Instruction = tuple[Callable[..., Any], int, int, int, tuple[int, ...], int, tuple[int, ...]]
 
 
-class Instructions:
-    """Instructions of a large task, in pieces; a piece that is a tuple holds them as columns, which take a third of the memory."""
+class Pairs:
+    """Instructions of kernels with two inputs, kept as columns, which take a third of the memory: a large plan has hardly any others.
 
-    def __init__(self, pieces: Sequence[list[Instruction] | tuple[Iterable[Any], ...]]) -> None:
-        self._pieces = pieces
+    Each is (kernel, first input, second input, output, slots to empty).
+    """
 
-    def __iter__(self) -> Iterator[Instruction]:
-        return chain.from_iterable(zip(*piece, strict=True) if isinstance(piece, tuple) else piece for piece in self._pieces)
+    def __init__(self, stretch: Stretch) -> None:
+        self._columns = (stretch.kernels(), *stretch.reads.tolist(), stretch.outputs, stretch.frees())
+
+    def __iter__(self) -> Iterator[tuple[Callable[..., Any], int, int, int, tuple[int, ...]]]:
+        return zip(*self._columns, strict=True)
 
 
 class Program:
@@ -55,7 +57,7 @@ class Program:
             self.template[slot] = memory.constant(array)
         apart = [unit for unit in chunks_of(plan.units) if not isinstance(unit, Stretch)]
         self.holding = {id(unit): _holding(unit, memory) for unit in apart if unit.bodies}
-        self.tasks = [self._instructions(task.units) for task in plan.tasks]
+        self.tasks = [self._pieces(task.units) for task in plan.tasks]
         self.generated: Generated | None = None
         self._runs = 0
         self._lock = threading.Lock()
@@ -63,11 +65,19 @@ class Program:
         if len(plan.tasks) > 1:
             self.schedule = Schedule({task.index: task.after for task in plan.tasks}, {task.index: task.priority for task in plan.tasks})
 
-    def _instructions(self, units: Sequence[Unit]) -> Iterable[Instruction]:
-        chunks = chunks_of(units)
-        if not any(isinstance(chunk, Stretch) for chunk in chunks):
-            return [self._instruction(unit) for unit in chunks if isinstance(unit, Unit)]
-        return Instructions([_columns(chunk) if isinstance(chunk, Stretch) else [self._instruction(chunk)] for chunk in chunks])
+    def _pieces(self, units: Sequence[Unit]) -> list[list[Instruction] | Pairs]:
+        """The instructions of ``units`` in their order, in pieces."""
+        pieces: list[list[Instruction] | Pairs] = []
+        piece: list[Instruction] = []
+        for chunk in chunks_of(units):
+            if not isinstance(chunk, Stretch):
+                piece.append(self._instruction(chunk))
+            elif (chunk.reads >= 0).all():
+                pieces += [piece, Pairs(chunk)]
+                piece = []
+            else:
+                piece += _instructions(chunk)
+        return [*pieces, piece]
 
     def _instruction(self, unit: Unit) -> Instruction:
         inputs = unit.inputs
@@ -225,37 +235,47 @@ def _recycling(
     return call, unit.frees
 
 
-def _columns(stretch: Stretch) -> tuple[Iterable[Any], ...]:
-    """The instructions of a stretch, as columns; inputs are not listed, as there are at most two."""
-    counts = (2 - (stretch.reads[1] < 0)).tolist()
+def _instructions(stretch: Stretch) -> Iterable[Instruction]:
+    """The instructions of kernels with one or two inputs."""
     first, second = stretch.reads.tolist()
-    return stretch.kernels(), counts, first, second, [()] * len(stretch), stretch.outputs, stretch.frees()
+    counts, inputs = (2 - (stretch.reads[1] < 0)).tolist(), [()] * len(stretch)  # inputs are listed only where they are more than two
+    return zip(stretch.kernels(), counts, first, second, inputs, stretch.outputs, stretch.frees(), strict=True)
 
 
-def interpret(instructions: Iterable[Instruction], values: list[Any], run: Run, units: Sequence[Unit]) -> None:
-    """Runs ``instructions``, those of ``units``, over ``values``.
+def interpret(pieces: Iterable[list[Instruction] | Pairs], values: list[Any], run: Run, units: Sequence[Unit]) -> None:
+    """Runs the instructions of ``units`` over ``values``.
 
     raises  what stopped the run; the error of a kernel, with its node
     """
-    done = 0
+    output = -1
     try:
-        for kernel, count, first, second, inputs, output, frees in instructions:
-            if run.stop is not None:
-                raise run.stop
-            if count == 2:
-                values[output] = kernel(values[first], values[second])
-            elif count == 1:
-                values[output] = kernel(values[first])
-            else:
-                values[output] = kernel(*[values[slot] for slot in inputs])
-            if frees:
-                for slot in frees:
-                    values[slot] = None
-            done += 1
+        for piece in pieces:
+            if isinstance(piece, Pairs):
+                for kernel, first, second, output, frees in piece:
+                    if run.stop is not None:
+                        raise run.stop
+                    values[output] = kernel(values[first], values[second])
+                    if frees:
+                        for slot in frees:
+                            values[slot] = None
+                continue
+            for kernel, count, first, second, inputs, output, frees in piece:
+                if run.stop is not None:
+                    raise run.stop
+                if count == 2:
+                    values[output] = kernel(values[first], values[second])
+                elif count == 1:
+                    values[output] = kernel(values[first])
+                else:
+                    values[output] = kernel(*[values[slot] for slot in inputs])
+                if frees:
+                    for slot in frees:
+                        values[slot] = None
     except BaseException as error:
         if error is run.stop or not isinstance(error, Exception):
             raise
-        raise explained(error, units[done], values.__getitem__) from error
+        failed = next(unit for unit in units if unit.output == output)  # each unit has an output of its own
+        raise explained(error, failed, values.__getitem__) from error
 
 
 def explained(error: Exception, unit: Unit, value: Callable[[int], Any]) -> FlowgraphError:
