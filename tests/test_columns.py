@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import flowgraph as fg
-from flowgraph.compile import compiler, lower, needed, suspects
+from flowgraph.compile import compiler, fuse, lower, needed, suspects
 from flowgraph.compile.columns import columns_of
 
 OPERATIONS: list[Any] = [
@@ -58,9 +58,9 @@ def all_graphs_large(stretch):
 def test_a_large_graph_is_planned_like_a_small_one(seed, stretch):
     graph, fetches, feeds = some_graph(seed)
     shapes = dict.fromkeys(feeds, (3,))
-    with fg.Session(graph, threads=1) as session:
+    with fg.Session(graph, threads=1, jit=False) as session:
         small = session.plan(fetches, shapes)
-    with all_graphs_large(stretch), fg.Session(graph, threads=1) as session:
+    with all_graphs_large(stretch), fg.Session(graph, threads=1, jit=False) as session:
         large = session.plan(fetches, shapes)
     assert str(large) == str(small)
     assert large.copied == small.copied
@@ -73,9 +73,9 @@ def test_a_large_graph_is_planned_like_a_small_one(seed, stretch):
 def test_a_large_graph_has_the_values_of_a_small_one(seed, stretch):
     graph, fetches, feeds = some_graph(seed)
     values = {tensor: np.random.default_rng(seed + i).standard_normal(3) for i, tensor in enumerate(feeds)}
-    with fg.Session(graph, threads=1) as session:
+    with fg.Session(graph, threads=1, jit=False) as session:
         expected = session.run(fetches, values)
-    with all_graphs_large(stretch), fg.Session(graph, threads=1) as session:
+    with all_graphs_large(stretch), fg.Session(graph, threads=1, jit=False) as session:
         for _ in range(3):  # by the interpreter, then by a generated program
             for have, want in zip(session.run(fetches, values), expected, strict=True):
                 np.testing.assert_array_equal(have, want)
@@ -86,7 +86,7 @@ def test_units_of_a_large_graph_are_made_when_somebody_looks_at_them():
         x = y = fg.placeholder("x", (2,), "float64")
         for _ in range(500):
             y = fg.exp(y)
-    with fg.Session(graph, threads=1) as session:
+    with fg.Session(graph, threads=1, jit=False) as session:
         units = session.plan(y, {x: (2,)}).units
         assert [len(chunk) for chunk in units.chunks] == [500]
         assert units[-1].node is y.node
@@ -103,7 +103,7 @@ def test_an_error_in_a_large_graph_names_its_node():
         w = y + z
         for _ in range(500):
             w = fg.tanh(w)
-    with all_graphs_large(5), fg.Session(graph, threads=1) as session, pytest.raises(fg.ShapeError, match="add: shapes"):
+    with all_graphs_large(5), fg.Session(graph, threads=1, jit=False) as session, pytest.raises(fg.ShapeError, match="add: shapes"):
         session.run(w, {x: np.zeros(2), z: np.zeros(3)})
 
 
@@ -136,5 +136,26 @@ def test_a_chain_of_nodes_that_nobody_needs_is_left_out_of_a_large_graph():
         y = unneeded = x + 1
         for _ in range(30):
             y, unneeded = fg.exp(y), unneeded + x
-    with all_graphs_large(5), fg.Session(graph, threads=1) as session:
+    with all_graphs_large(5), fg.Session(graph, threads=1, jit=False) as session:
         assert [unit.node.op.name for unit in session.plan(y, {x: (2,)}).units] == ["add"] + ["exp"] * 30
+
+
+@pytest.mark.parametrize("size", [10, 4000])
+def test_a_graph_of_many_nodes_is_searched_for_loops_only_if_it_has_large_arrays(size, monkeypatch):
+    pytest.importorskip("llvmlite")
+    with fg.Graph() as graph:
+        x = y = fg.placeholder("x", ("n",), "float32")
+        for _ in range(20):
+            y = fg.exp(y)
+    searched = []
+    form = fuse.Fuser.form
+
+    def watched(fuser):
+        searched.append(fuser)
+        form(fuser)
+
+    monkeypatch.setattr(fuse, "MANY_NODES", 10)
+    monkeypatch.setattr(fuse.Fuser, "form", watched)
+    with fg.Session(graph, threads=1) as session:
+        session.plan(y, {x: (size,)})
+    assert bool(searched) == (size > 1024)

@@ -23,6 +23,7 @@ from ..graph.spec import is_known
 from ..jit.functions import Scalars
 from ..jit.loops import Loop, Operand, Result
 from ..jit.values import BOOL, SUPPORTED, Unfusable, Value
+from .columns import columns_of
 from .cost import CALL_SECONDS, estimated_seconds
 from .simplify import Simplified
 
@@ -760,6 +761,8 @@ def fuse(
     fetched   what the run gives, and the nodes that it must run
     compiled  makes a loop a function of arrays; called when a fused node's kernel is bound
     """
+    if len(nodes) > MANY_NODES and not _has_large_arrays(nodes, simplified):
+        return list(nodes), []
     fuser = Fuser(nodes, simplified, fed, fetched, compiled)
     fuser.form()
     if not fuser.regions:
@@ -771,6 +774,13 @@ def fuse(
     count = sum(len(region.members) for region in regions)
     note = f"fuse: {count} nodes become {len(regions)} compiled loop{'s' * (len(regions) > 1)}"
     return fuser.ordered_nodes(), [note]
+
+
+def _has_large_arrays(nodes: Sequence[Node], simplified: Simplified) -> bool:
+    """Whether any array of the graph is large enough for a loop in a graph of many nodes: most shapes of one are equal."""
+    shapes = {shape for shape, _ in list(columns_of(nodes[0].graph).shapes)}
+    shapes.update(spec.shape for spec in simplified.specs.values())
+    return any(is_known(shape) and math.prod(shape) >= SMALL_SIZE for shape in shapes)
 
 
 def _only_ones(node: Node, shape: Sequence[int], out: Sequence[int]) -> bool:
