@@ -30,6 +30,12 @@ def load_pytensor() -> tuple[ModuleType, ModuleType]:
     return import_module("pytensor"), import_module("pytensor.tensor")
 
 
+def load_numexpr(setup: Setup) -> ModuleType:
+    numexpr = import_module("numexpr")
+    numexpr.set_num_threads(setup.threads)
+    return numexpr
+
+
 def node_by_node() -> Any:
     """PyTensor's C linker without rewrites.
 

@@ -73,6 +73,7 @@ RIVALS = {
             "BLAS: `OPENBLAS_NUM_THREADS=n`; its cache of compiled kernels stays",
             _blas_threads,
         ),
+        Rival("numexpr", "numexpr", ("numexpr",), "`set_num_threads(n)`"),
         # Dask's own advice: one BLAS thread, as its workers are threads already.
         Rival(
             "dask",
