@@ -288,6 +288,27 @@ def test_a_loop_without_end_can_be_cancelled(holds, turn):
     assert not [t for t in threading.enumerate() if t.name.startswith("flowgraph")]
 
 
+@pytest.mark.parametrize("turns", [0, 3])
+@pytest.mark.parametrize("loop", ["scan", "while_loop"])
+def test_a_loop_of_no_turns_has_the_sizes_that_a_run_says(loop, turns):
+    with fg.Graph() as graph:
+        x = fg.placeholder("x", ("time", "batch", 2), "float64")
+        w, start = fg.constant(np.eye(2)), fg.sum(x, axis=0)
+        if loop == "scan":
+            h, ys = fg.scan(lambda h, row: (fg.tanh(h @ w + row), h * row), start, x)
+        else:
+            count = fg.placeholder("count", (), "int64")
+            h, _ = fg.while_loop(lambda c: c[1] < count, lambda c: (fg.tanh(c[0] @ w), c[1] + 1), (start, np.int64(0)))
+            ys = h
+        slopes = fg.gradients(fg.sum(h) + fg.sum(ys * ys), [w, x])
+    with fg.Session(graph, threads=1) as session:
+        feeds = {x: np.ones((turns, 5, 2))} if loop == "scan" else {x: np.ones((3, 5, 2)), count: turns}
+        stacked, *found = session.run([ys, *slopes], feeds)
+    assert stacked.shape == ((turns, 5, 2) if loop == "scan" else (5, 2))
+    assert found[1].shape == feeds[x].shape
+    assert (found[0] == 0).all() == (turns == 0)
+
+
 def test_results_are_never_memory_of_the_feeds():
     x = np.ones(3)
     last, kept = value_of(lambda x: (fg.while_loop(lambda v: v[0] > 2.0, lambda v: v, x), fg.cond(x[0] > 0, lambda: x, lambda: x * 2)), x)

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..errors import ArgumentError, ShapeError
-from ..graph import Tensor
+from ..graph import SubGraph, Tensor
 from ..graph.nest import nesting
 from ..graph.report import origin, where
 from ..graph.spec import format_spec, may_be_equal
 from .bodies import is_float
+
+
+class AtRun:
+    """A body as a kernel sees it: its outputs for the inputs of this run, worked out when asked, as only a loop of no turns does.
+
+    specs  gives what the body would be given in a turn
+    """
+
+    def __init__(self, body: SubGraph, specs: Callable[[], Sequence[Any]]) -> None:
+        self.body, self.specs = body, specs
+
+    @property
+    def outputs(self) -> list[Any]:
+        return self.body.infer(self.specs())
 
 
 def listed(value: Any) -> list[Any]:

@@ -19,7 +19,7 @@ from ..ops.batching import full, moved
 from ..ops.einsum import contract
 from ..ops.shape import zeros_like
 from .bodies import Linear, floats, is_float, linear_of, push_through
-from .results import check_carry, check_nesting, listed, owned, packed, spread_over
+from .results import AtRun, check_carry, check_nesting, listed, owned, packed, spread_over
 
 TURN = Spec((), np.dtype("int64"))
 
@@ -85,12 +85,18 @@ class Scan(Op):
             for stack, y in zip(stacks, results[carries:], strict=True):
                 stack[place] = y
         if stacks is None:
-            sub: SubGraph = attrs["body"]
-            stacks = [xp.empty((0, *[d if isinstance(d, int) else 0 for d in y.shape]), y.dtype) for y in sub.outputs[carries:]]
+            ys = attrs["body"].outputs[carries:]
+            stacks = [xp.empty((0, *[d if isinstance(d, int) else 0 for d in y.shape]), y.dtype) for y in ys]
         return packed([*owned(carry, shared[0] if count else [True] * carries), *stacks])
 
     def bind(self, xp: Any, attrs: dict[str, Any]) -> Callable[..., Any]:
-        return lambda turn_of, *inputs, **told: self.kernel(xp, turn_of, *inputs, **told, **attrs)
+        body, carries, xs = attrs["body"], attrs["carries"], attrs["xs"]
+
+        def call(turn_of: Any, *inputs: Any, **told: Any) -> Any:
+            at_run = AtRun(body, lambda: self._body_specs(inputs, carries, xs))
+            return self.kernel(xp, turn_of, *inputs, **told, **{**attrs, "body": at_run})
+
+        return call
 
     def vjp(self, g: Any, out: Any, *inputs: Tensor, carries: int, xs: int, length: Any, reverse: bool, **attrs: Any) -> Any:
         g, out = listed(g), listed(out)

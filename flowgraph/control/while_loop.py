@@ -23,7 +23,7 @@ from ..ops.elementwise import where
 from ..ops.reduce import sum
 from ..ops.shape import zeros_like
 from .bodies import floats, is_float, linear_of, push_through
-from .results import check_carry, check_nesting, listed, owned, packed, spread_over
+from .results import AtRun, check_carry, check_nesting, listed, owned, packed, spread_over
 from .scan import TURN, backward_loop, residual_stacks, settled, started
 
 
@@ -81,7 +81,13 @@ class While(Op):
         return packed([*owned(carry, shared[1] if turn else [True] * carries), *made])
 
     def bind(self, xp: Any, attrs: dict[str, Any]) -> Callable[..., Any]:
-        return lambda holds, turn_of, *inputs, shared: self.kernel(xp, holds, turn_of, *inputs, shared=shared, **attrs)
+        body = attrs["body"]
+
+        def call(holds: Any, turn_of: Any, *inputs: Any, shared: Any) -> Any:
+            at_run = AtRun(body, lambda: self.body_inputs(*inputs, **attrs)[1])
+            return self.kernel(xp, holds, turn_of, *inputs, shared=shared, **{**attrs, "body": at_run})
+
+        return call
 
     def vjp(
         self, g: Any, out: Any, *inputs: Tensor, condition: SubGraph, carries: int, split: int, maximum: Any, extends: Any, body: SubGraph
