@@ -489,7 +489,11 @@ class Fuser:
                 node = None
             except RuntimeError as error:
                 node = None
-                warnings.warn(f"a loop could not be compiled, and NumPy's kernels serve instead: {error}", RuntimeWarning, stacklevel=2)
+                warnings.warn(
+                    f"a loop could not be compiled, and NumPy's kernels serve instead: {str(error).splitlines()[0]}",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
             if node is None:
                 for member in region.members:
                     del self.regions[member]
