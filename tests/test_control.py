@@ -288,6 +288,25 @@ def test_a_loop_without_end_can_be_cancelled(holds, turn):
     assert not [t for t in threading.enumerate() if t.name.startswith("flowgraph")]
 
 
+@pytest.mark.parametrize("loop", ["scan", "while_loop"])
+def test_a_batch_of_gradients_through_a_loop_whose_start_is_the_same_for_all(loop):
+    def loss(w):
+        if loop == "scan":
+            _, ys = fg.scan(lambda h, x: (fg.tanh(h @ w + x),) * 2, fg.constant(H), fg.constant(XS))
+            return fg.sum(ys**2)
+        h, _ = fg.while_loop(lambda c: c[1] < 3, lambda c: (fg.tanh(c[0] @ w), c[1] + 1), (fg.constant(H), np.int64(0)))
+        return fg.sum(h**2)
+
+    with fg.Graph() as graph:
+        ws = RNG.standard_normal((4, 3, 3))
+        together = fg.vmap(fg.value_and_grad(loss))(fg.constant(ws))
+        apart = [fg.value_and_grad(loss)(fg.constant(w)) for w in ws]
+    with fg.Session(graph, threads=1) as session:
+        ours, theirs = session.run([together, apart])
+    for got, want in zip(ours, zip(*theirs, strict=True), strict=True):
+        np.testing.assert_allclose(got, np.stack(want), rtol=1e-12)
+
+
 @pytest.mark.parametrize("turns", [0, 3])
 @pytest.mark.parametrize("loop", ["scan", "while_loop"])
 def test_a_loop_of_no_turns_has_the_sizes_that_a_run_says(loop, turns):

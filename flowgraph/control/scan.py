@@ -158,8 +158,12 @@ class Scan(Op):
         return [next(found) if is_float(y) else None for y in listed(out)]
 
     def vmap(self, batch: Batch, *inputs: Tensor, body: SubGraph, carries: int, xs: int, length: Any, reverse: bool, extends: Any) -> Any:
-        carry = [full(batch, c, i) for i, c in enumerate(inputs[:carries])]
-        entries = [moved(x, 0, 1) if batch.inputs[carries + i] else x for i, x in enumerate(inputs[carries : carries + xs])]
+        twin = extends if extends is not None and extends.op is self else None
+        if twin is None:
+            carry = [full(batch, c, i) for i, c in enumerate(inputs[:carries])]
+            entries = [moved(x, 0, 1) if batch.inputs[carries + i] else x for i, x in enumerate(inputs[carries : carries + xs])]
+        else:  # it runs in the place of the other, so it reads the same
+            carry, entries = list(twin.inputs[:carries]), list(twin.inputs[carries : carries + xs])
         captured = inputs[carries + xs :]
 
         def batched(turn: Tensor, *values: Tensor) -> list[Tensor]:
@@ -169,7 +173,6 @@ class Scan(Op):
             known = {own: (x, c) for own, x, c in zip(inner, given, carried, strict=True)}
             return batch_graph(body, known, values[0] if carries else next(x for x, c in known.values() if c))
 
-        twin = extends if extends is not None and extends.op is self else None
         made = listed(scan_node(batched, carry, entries, length, reverse, "vmap", twin))
         return [*made[:carries], *[moved(y, 1, 0) for y in made[carries:]]]
 

@@ -155,7 +155,11 @@ class While(Op):
                 help="take the gradient of the batched loop: fg.gradients(fg.sum(fg.vmap(f)(x)), x)",
             )
         state = state if alike else [True] * carries
-        carry = [full(batch, c, i) if s else c for i, (c, s) in enumerate(zip(inputs[:carries], state, strict=True))]
+        twin = extends if extends is not None and extends.op is self else None
+        if twin is None:
+            carry = [full(batch, c, i) if s else c for i, (c, s) in enumerate(zip(inputs[:carries], state, strict=True))]
+        else:  # it runs in the place of the other, so it reads the same
+            carry = list(twin.inputs[:carries])
 
         def each(sub: SubGraph, given: Sequence[Tensor], values: Sequence[Tensor], flags: Sequence[bool], wanted: Any) -> list[Tensor]:
             inner = (*sub.inputs, *sub.captures.values())
@@ -176,7 +180,6 @@ class While(Op):
             every = Batch((True, True, True), batch.size, batch.like)
             return [where(*aligned(every, (active(values), a, b))) for a, b in zip(new, values[1:], strict=True)]
 
-        twin = extends if extends is not None and extends.op is self else None
         made = while_node(holds, turned, carry, maximum, "vmap", twin)
         ends = [c if s else full(Batch((False,), batch.size, batch.like), c, 0) for c, s in zip(made, state, strict=False)]
         return [*ends, *[moved(y, 1, 0) for y in made[carries:]]]
