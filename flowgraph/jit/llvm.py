@@ -6,11 +6,8 @@ llvmlite brings LLVM; it is an extra, and loaded when the first kernel is compil
 from __future__ import annotations
 
 import ctypes
-import hashlib
-import importlib.util
 import os
 import stat
-import tempfile
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,7 +21,9 @@ _DIGEST_BYTES = 32
 
 def is_available() -> bool:
     """Whether llvmlite is installed."""
-    return importlib.util.find_spec("llvmlite") is not None
+    from importlib.util import find_spec
+
+    return find_spec("llvmlite") is not None
 
 
 def require() -> None:
@@ -89,7 +88,7 @@ class Compiler:
 
     def address(self, text: str) -> int:
         """The address of the function ``kernel`` of the module ``text``. raises RuntimeError for text that LLVM refuses."""
-        key = hashlib.sha256(f"{self._for}\n{text}".encode()).hexdigest()
+        key = _digest(f"{self._for}\n{text}".encode()).hex()
         with self._lock:
             if key not in self._addresses:
                 name = f"kernel_{key}"
@@ -131,24 +130,32 @@ class Compiler:
         except OSError:
             return None
         digest, code = data[:_DIGEST_BYTES], data[_DIGEST_BYTES:]
-        return code if hashlib.sha256(code).digest() == digest else None
+        return code if _digest(code) == digest else None
 
     def _write(self, key: str, code: bytes) -> None:
         """Under another name first, so that whoever reads sees all of it or nothing."""
         if self._cache is None:
             return
+        from tempfile import mkstemp
+
         try:
             self._cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=self._cache)
+            handle, name = mkstemp(dir=self._cache)
             try:
                 with os.fdopen(handle, "wb") as file:
-                    file.write(hashlib.sha256(code).digest() + code)
+                    file.write(_digest(code) + code)
                 os.replace(name, self._cache / key)
             except BaseException:
                 os.unlink(name)
                 raise
         except OSError:
             self._cache = None  # a full disk or a home that is read only: no reason to try again for each kernel
+
+
+def _digest(data: bytes) -> bytes:
+    from hashlib import sha256
+
+    return sha256(data).digest()
 
 
 def cache_folder() -> Path | None:

