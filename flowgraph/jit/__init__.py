@@ -5,6 +5,7 @@ functions  exp, log and their kin, built of primitives
 text       what texts are written with
 loops      a loop as the text of an LLVM module
 arrays     what the texts of kernels over whole arrays share
+windows    windows that move over images, and what the texts of kernels for them share
 conv       convolution and its gradients
 pool       max pooling and its gradient
 llvm       from text to machine code, with a cache on disk

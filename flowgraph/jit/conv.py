@@ -18,17 +18,15 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import ArrayKernel, chunks, divisors, power_of_two, tiles
+from .arrays import divisors, power_of_two, tiles
 from .llvm import Target
 from .loops import Operand
-
-Pair = tuple[int, int]
+from .windows import Pair, WindowKernel, Windows
 
 # Bytes of a laid out image, at most, if fewer rows at a time can help: half of a small level-2 cache.
 LAID_OUT_BYTES = 256 << 10
 # Bytes of what a tile of the gradient by the weights reads, at most, if fewer images or rows at a time can help: a level-1 cache.
 TILE_BYTES = 48 << 10
-MOST_STEP = 4
 
 
 @dataclass(frozen=True)
@@ -49,13 +47,13 @@ class Convolution:
     dilation: Sequence[int] = (1, 1)
 
     @cached_property
+    def windows(self) -> Windows:
+        return Windows(self.image[1:], self.filters[1:], self.stride, self.padding, self.dilation)
+
+    @property
     def size(self) -> Pair:
         """Of the output."""
-        down, along = (
-            (self.image[1 + k] + sum(self.padding[k]) - self.dilation[k] * (self.filters[1 + k] - 1) - 1) // self.stride[k] + 1
-            for k in range(2)
-        )
-        return down, along
+        return self.windows.size
 
     @property
     def is_supported(self) -> bool:
@@ -63,31 +61,9 @@ class Convolution:
         return (
             self.dtype.char in "fd"
             and self.filters[2] <= 64 // self.dtype.itemsize
-            and self.stride[1] <= MOST_STEP
-            and min(*self.image, *self.filters, *self.size) > 0
+            and min(self.image[0], self.filters[0]) > 0
+            and self.windows.is_supported
         )
-
-    def rows(self, count: int) -> Rows:
-        """The layout of what ``count`` rows of the output meet."""
-        return Rows(self.filters[1], self.stride[0], self.dilation[0], count)
-
-
-class Rows:
-    """The order in which the rows of a padded image are laid out: those that follow each other at one row of the filter are neighbours.
-
-    Row r of the output meets row ``r * stride + k * dilation`` under row k of the filter. So rows are sorted by their remainder on division
-    by the stride; only those remainders are laid out that occur.
-    """
-
-    def __init__(self, window: int, stride: int, dilation: int, count: int) -> None:
-        self.stride, self.count = stride, count
-        places = [divmod(k * dilation, stride) for k in range(window)]
-        self.lengths = {r: count + max(q for q, other in places if other == r) for r in sorted({r for _, r in places})}
-        self.starts, self.total = {}, 0
-        for remainder, length in self.lengths.items():
-            self.starts[remainder] = self.total
-            self.total += length
-        self.offsets = [self.starts[r] + q for q, r in places]  # for each row of the filter: where its first row is
 
 
 @dataclass(frozen=True)
@@ -134,46 +110,14 @@ class ConvWeightGrad:
         return _WeightGrad(self, target).text()
 
 
-class _Writer(ArrayKernel):
+class _Writer(WindowKernel):
     """What the three share."""
 
     def __init__(self, kernel: Conv | ConvInputGrad | ConvWeightGrad, target: Target) -> None:
         conv = self.conv = kernel.conv
-        super().__init__(target, conv.dtype, len(kernel.operands) + 1)
-        self.lanes = self.registers.bytes // conv.dtype.itemsize
-        (self.channels, self.height, self.width), (self.outputs, self.kh, self.kw) = conv.image, conv.filters
-        self.down, self.along = conv.size
-        self.positions = self.down * self.along
-        self.pixels = self.height * self.width
+        super().__init__(target, conv.dtype, len(kernel.operands) + 1, conv.windows)
+        self.channels, self.outputs = conv.image[0], conv.filters[0]
         self.taps = self.channels * self.kh * self.kw  # numbers of one filter
-
-    def name_offsets(self, rows: Rows) -> None:
-        """Makes ``offset`` know where each row of the filter finds its pixels."""
-        table = ", ".join(f"i64 {offset * self.along}" for offset in rows.offsets)
-        self.declared["rows"] = f"@rows = private constant [{self.kh} x i64] [{table}]"
-
-    def offset(self, row: str) -> str:
-        return self.new(f"load i64, ptr {self.new(f'getelementptr i64, ptr @rows, i64 {row}')}")
-
-    def lay_out(self, image: str, target: str, channels: int, rows: Rows, first: str = "0") -> None:
-        """Copies ``channels`` of an image to (channel, column of the filter, row, column of the output), from output row ``first`` on."""
-        (top, _), (left, _) = self.conv.padding
-        stride, room = self.conv.stride, rows.total * self.along
-        begins = self.new(f"mul nsw i64 {first}, {stride[0]}")
-        with self.counting(str(channels)) as channel:
-            source, goal = self.at(image, (channel, self.pixels)), self.at(target, (channel, self.kw * room))
-            for remainder, start in rows.starts.items():
-                with self.counting(str(rows.lengths[remainder])) as j:
-                    place = self.new(f"add nsw i64 {self.new(f'mul nsw i64 {j}, {stride[0]}')}, {remainder - top}")
-                    row = self.new(f"add nsw i64 {place}, {begins}")
-                    # The last output row may leave some of the last rows unmet: below the image they do not count.
-                    valid = self.new(f"icmp ult i64 {row}, {self.height}")
-                    pixels, laid = self.at(source, (row, self.width)), self.at(goal, (j, self.along), start * self.along)
-                    for k in range(self.kw):
-                        for at, count in chunks(self.along, self.lanes):
-                            met = at * stride[1] + k * self.conv.dilation[1] - left
-                            vector = self.load_steps(pixels, met, stride[1], count, self.width, valid=valid)
-                            self.store_first(vector, self.at(laid, k * room + at), count)
 
     def tiled(self, parts: list[tuple[int, int]], write: Any) -> None:
         """Calls ``write(first, size)`` within a loop over the parts of each size; ``first`` is the name of where a part begins."""
@@ -198,7 +142,7 @@ class _Conv(_Writer):
         super().__init__(kernel, target)
         self.kernel = kernel
         self.band = max((rows for rows in divisors(self.down) if self._laid_out(rows) <= LAID_OUT_BYTES), default=1)
-        self.rows = self.conv.rows(self.band)
+        self.rows = self.windows.rows(self.band)
         self.length = self.band * self.along  # of a band, in positions
         vectors = -(-self.length // self.lanes)
         most = self.registers.accumulators(self.registers.bytes)
@@ -207,7 +151,7 @@ class _Conv(_Writer):
         self.scratch = self.channels * self.kw * self.rows.total * self.along + 2 * vectors * self.lanes
 
     def _laid_out(self, rows: int) -> int:
-        return self.channels * self.kw * self.conv.rows(rows).total * self.along * self.dtype.itemsize
+        return self.channels * self.kw * self.windows.rows(rows).total * self.along * self.dtype.itemsize
 
     def body(self) -> None:
         self.name_offsets(self.rows)
@@ -264,7 +208,7 @@ class _InputGrad(_Writer):
 
     def __init__(self, kernel: ConvInputGrad, target: Target) -> None:
         super().__init__(kernel, target)
-        self.rows = self.conv.rows(self.down)
+        self.rows = self.windows.rows(self.down)
         vectors = -(-self.positions // self.lanes)
         most = self.registers.accumulators(self.registers.bytes)
         self.position_tiles = tiles(vectors, max(1, min(4, vectors, most // self.kw)))
@@ -297,7 +241,9 @@ class _InputGrad(_Writer):
         with self.counting(str(self.kh)) as row:
             self.tiled(self.position_tiles, lambda at, vectors: self._tile(first, channels, row, at, vectors))
         for c in range(channels):
-            self._put_together(self.at("%scratch", c * self.kw * self.room), self.at(self.x, (first, self.pixels), c * self.pixels))
+            self.put_together(
+                self.rows, self.at("%scratch", c * self.kw * self.room), self.at(self.x, (first, self.pixels), c * self.pixels)
+            )
 
     def _tile(self, first: str, channels: int, row: str, at: str, vectors: int) -> None:
         kind, lanes = self.vector(self.lanes), self.lanes
@@ -322,40 +268,6 @@ class _InputGrad(_Writer):
                 total = self.arithmetic("fadd", self.load(place, lanes, masks[v]), loop.values[tap * vectors + v], lanes)
                 self.store(total, place, lanes, masks[v])
 
-    def _put_together(self, sums: str, target: str) -> None:
-        """One channel of an image, from what its pixels are sent by each column of the filter."""
-        (top, _), stride = self.conv.padding[0], self.conv.stride[0]
-        for h in range(min(stride, self.height)):
-            more, remainder = divmod(h + top, stride)
-            count = len(range(h, self.height, stride))
-            met = min(count, max(0, self.rows.lengths.get(remainder, 0) - more))  # the others are met by no window
-            with self.counting(str(met)) as j:
-                row = self.at(sums, (j, self.along), (self.rows.starts.get(remainder, 0) + more) * self.along)
-                self._row(row, self.at(target, (j, stride * self.width), h * self.width))
-            with self.counting(str(count - met)) as j:
-                place = self.at(target, (j, stride * self.width), (h + met * stride) * self.width)
-                for at, size in chunks(self.width, self.lanes):
-                    self.store_first("zeroinitializer", self.at(place, at), size)
-
-    def _row(self, sums: str, target: str) -> None:
-        (left, _), step, gap = self.conv.padding[1], self.conv.stride[1], self.conv.dilation[1]
-        for at, size in chunks(self.width, self.lanes):
-            lanes = power_of_two(size)
-            total = "zeroinitializer"
-            for k in range(self.kw):
-                places = [divmod(at + lane + left - k * gap, step) for lane in range(size)]
-                met = {lane: q for lane, (q, r) in enumerate(places) if r == 0 and 0 <= q < self.along}
-                if not met:
-                    continue
-                begin = min(met.values()) - (min(met) if step == 1 else 0)
-                used = [begin + j in met.values() for j in range(lanes)]
-                sent = self.load(self.at(sums, k * self.room + begin), lanes, self.lanes_of(used))
-                if step > 1:
-                    order = [met[lane] - begin if lane in met else lanes for lane in range(lanes)]
-                    sent = self.shuffle(sent, "zeroinitializer", lanes, order)
-                total = self.arithmetic("fadd", total, sent, lanes) if total != "zeroinitializer" else sent
-            self.store_first(total, self.at(target, at), size)
-
 
 class _WeightGrad(_Writer):
     """Tiles of some outputs by some channels at one row of the filter, summed over the positions of some images: a vector for each weight.
@@ -373,12 +285,12 @@ class _WeightGrad(_Writer):
 
         def of_tile(rows: int) -> int:
             """Bytes for one of 5 columns by 5 outputs."""
-            return 5 * (self.conv.rows(rows).total + rows) * self.along * self.dtype.itemsize
+            return 5 * (self.windows.rows(rows).total + rows) * self.along * self.dtype.itemsize
 
         # Some images at a time, or some rows of one: both its pixels and its part of g are read many times.
         self.images = max(1, TILE_BYTES // of_tile(self.down))
         self.band = max((rows for rows in divisors(self.down) if of_tile(rows) <= TILE_BYTES), default=1)
-        self.rows = self.conv.rows(self.band)
+        self.rows = self.windows.rows(self.band)
         self.room = self.rows.total * self.along
         self.scratch = self.images * columns * self.room + self.lanes
 

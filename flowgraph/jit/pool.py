@@ -6,55 +6,34 @@ by a mask that is known when the text is written, unless a whole row lies in the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from .arrays import ArrayKernel, chunks, power_of_two
+from .arrays import chunks, power_of_two
 from .llvm import Target
 from .loops import Operand
-
-Pair = tuple[int, int]
+from .windows import WindowKernel, Windows
 
 # Texts have a line for each pixel of a window.
 MOST_PIXELS = 25
-MOST_STEP = 4
 
 
 @dataclass(frozen=True)
 class Pooling:
-    """The shapes of a pooling: ``planes`` images for each entry of the first dimension, each (height, width)."""
+    """The shapes of a pooling: ``planes`` images for each entry of the first dimension."""
 
     dtype: np.dtype[Any]
     planes: int
-    image: Sequence[int]
-    window: Sequence[int]
-    stride: Sequence[int]
-    padding: Sequence[Pair] = ((0, 0), (0, 0))
-
-    @cached_property
-    def size(self) -> Pair:
-        """Of the output."""
-        down, along = ((self.image[k] + sum(self.padding[k]) - self.window[k]) // self.stride[k] + 1 for k in range(2))
-        return down, along
+    windows: Windows
 
     @property
     def is_supported(self) -> bool:
-        """Whether the texts below can be written; for the gradient, windows must touch each other (see `is_tiled`)."""
-        return (
-            self.dtype.char in "fd"
-            and self.window[0] * self.window[1] <= MOST_PIXELS
-            and self.stride[1] <= MOST_STEP
-            and min(*self.image, *self.size) > 0
-        )
-
-    @property
-    def is_tiled(self) -> bool:
-        """Whether windows neither overlap nor leave pixels out between them."""
-        return self.window == self.stride
+        """Whether the texts below can be written."""
+        return self.dtype.char in "fd" and math.prod(self.windows.window) <= MOST_PIXELS and self.windows.is_supported
 
 
 @dataclass(frozen=True)
@@ -82,54 +61,53 @@ class MaxPoolGrad:
         return (Operand(self.pooling.dtype, (True,)),) * 3
 
     def text(self, target: Target) -> str:
-        return _MaxPoolGrad(self, target).text()
+        windows = self.pooling.windows
+        kind = _TiledMaxPoolGrad if tuple(windows.window) == tuple(windows.stride) else _OverlappingMaxPoolGrad
+        return kind(self, target).text()
 
 
-class _Writer(ArrayKernel):
+class _Writer(WindowKernel):
     """What the two share."""
 
     def __init__(self, kernel: MaxPool | MaxPoolGrad, target: Target) -> None:
         pooling = self.pooling = kernel.pooling
-        super().__init__(target, pooling.dtype, len(kernel.operands) + 1)
-        self.lanes = self.registers.bytes // pooling.dtype.itemsize
-        (self.height, self.width), (self.down, self.along) = pooling.image, pooling.size
+        super().__init__(target, pooling.dtype, len(kernel.operands) + 1, pooling.windows)
 
     def body(self) -> None:
         planes = self.new(f"mul nsw i64 %n0, {self.pooling.planes}")
         with self.counting(planes) as plane:
             self.plane(plane)
-            with self.counting(str(self.down)) as row:
-                for at, count in chunks(self.along, self.lanes):
-                    self.windows(plane, row, at, count)
 
     def plane(self, plane: str) -> None:
-        """What comes before the windows of a plane."""
+        with self.counting(str(self.down)) as row:
+            for at, count in chunks(self.along, self.lanes):
+                self.some_windows(plane, row, at, count)
 
-    def windows(self, plane: str, row: str, at: int, count: int) -> None:
+    def some_windows(self, plane: str, row: str, at: int, count: int) -> None:
         """``count`` windows of a row, from column ``at`` of the output on."""
         raise NotImplementedError
 
-    def pixels(self, rows: str, row: str, at: int, count: int, fill: float) -> list[list[str]]:
+    def in_windows(self, image: str, row: str, at: int, count: int, fill: float) -> list[list[str]]:
         """For each place in a window, row by row, its pixels in all the windows."""
-        (height, width), (_, along), ((top, bottom), (left, _)) = self.pooling.window, self.pooling.stride, self.pooling.padding
+        (top, bottom), (left, _), step = *self.windows.padding, self.windows.stride[1]
         result = []
-        for i in range(height):
+        for i in range(self.kh):
             line = self.image_row(row, i)
             valid = self.new(f"icmp ult i64 {line}, {self.height}") if top or bottom else None
-            pixels = self.at(rows, (line, self.width))
-            result.append([self.load_steps(pixels, at * along + j - left, along, count, self.width, fill, valid) for j in range(width)])
+            pixels = self.at(image, (line, self.width))
+            result.append([self.load_steps(pixels, at * step + j - left, step, count, self.width, fill, valid) for j in range(self.kw)])
         return result
 
     def image_row(self, row: str, i: int) -> str:
         """The row of the image that is row ``i`` of the windows in ``row``."""
-        return self.new(f"add nsw i64 {self.new(f'mul nsw i64 {row}, {self.pooling.stride[0]}')}, {i - self.pooling.padding[0][0]}")
+        return self.new(f"add nsw i64 {self.new(f'mul nsw i64 {row}, {self.windows.stride[0]}')}, {i - self.windows.padding[0][0]}")
 
 
 class _MaxPool(_Writer):
-    def windows(self, plane: str, row: str, at: int, count: int) -> None:
+    def some_windows(self, plane: str, row: str, at: int, count: int) -> None:
         lanes = power_of_two(count)
-        image = self.at("%p0", (plane, self.height * self.width))
-        first, *others = [pixel for line in self.pixels(image, row, at, count, -np.inf) for pixel in line]
+        image = self.at("%p0", (plane, self.pixels))
+        first, *others = [pixel for line in self.in_windows(image, row, at, count, -np.inf) for pixel in line]
         kind = self.vector(lanes)
         for pixel in others:
             # (Of a number and NaN the select takes the second; a NaN that is there already is put back.)
@@ -137,28 +115,20 @@ class _MaxPool(_Writer):
             best = self.new(f"select <{lanes} x i1> {larger}, {kind} {first}, {kind} {pixel}")
             was_nan = self.new(f"fcmp uno {kind} {first}, {first}")
             first = self.new(f"select <{lanes} x i1> {was_nan}, {kind} {first}, {kind} {best}")
-        self.store_first(first, self.at("%p1", (plane, self.down * self.along), (row, self.along), at), count)
+        self.store_first(first, self.at("%p1", (plane, self.positions), (row, self.along), at), count)
 
 
 class _MaxPoolGrad(_Writer):
-    def plane(self, plane: str) -> None:
-        """Rows below the last windows."""
-        (top, _), stride = self.pooling.padding[0], self.pooling.stride[0]
-        covered = min(self.height, self.down * stride - top)
-        rest = (self.height - covered) * self.width
-        target = self.at("%p3", (plane, self.height * self.width), covered * self.width)
-        size = str(rest * self.dtype.itemsize)
-        if rest:
-            self.call("llvm.memset.p0.i64", "void", ("ptr", target), ("i8", "0"), ("i64", size), ("i1", "false"))
+    """What the choice of the maxima has in common; where it goes the subclasses say."""
 
-    def windows(self, plane: str, row: str, at: int, count: int) -> None:
+    def some_windows(self, plane: str, row: str, at: int, count: int) -> None:
         lanes = power_of_two(count)
-        kind, bits, image = self.vector(lanes), f"<{lanes} x i1>", (plane, self.height * self.width)
-        pooled = (plane, self.down * self.along), (row, self.along), at
+        kind, bits = self.vector(lanes), f"<{lanes} x i1>"
+        pooled = (plane, self.positions), (row, self.along), at
         g = self.load_steps(self.at("%p0", *pooled), 0, 1, count, count)
         y = self.load_steps(self.at("%p2", *pooled), 0, 1, count, count)
         # The border is NaN here, which equals nothing; the last pixel takes what no other has taken.
-        pixels = self.pixels(self.at("%p1", image), row, at, count, np.nan)
+        pixels = self.in_windows(self.at("%p1", (plane, self.pixels)), row, at, count, np.nan)
         taken = ""
         sent: list[list[str]] = [[] for _ in pixels]
         for i, line in enumerate(pixels):
@@ -171,31 +141,73 @@ class _MaxPoolGrad(_Writer):
                     chosen = self.new(f"and {bits} {chosen}, {free}")
                 taken = self.new(f"or {bits} {taken}, {chosen}") if taken else chosen
                 sent[i].append(self.new(f"select {bits} {chosen}, {kind} {g}, {kind} zeroinitializer"))
+        self.send(plane, row, at, count, sent)
+
+    def send(self, plane: str, row: str, at: int, count: int, sent: Sequence[Sequence[str]]) -> None:
+        """``sent`` is for each place in a window, row by row, what its pixels get in all the windows."""
+        raise NotImplementedError
+
+
+class _OverlappingMaxPoolGrad(_MaxPoolGrad):
+    """What a pixel is sent by the windows that it is in is added up in scratch memory, as in the gradient of a convolution."""
+
+    def __init__(self, kernel: MaxPoolGrad, target: Target) -> None:
+        super().__init__(kernel, target)
+        self.rows = self.windows.rows(self.down)
+        self.room = self.rows.total * self.along
+        self.scratch = self.kw * self.room
+
+    def plane(self, plane: str) -> None:
+        size = str(self.scratch * self.dtype.itemsize)
+        self.call("llvm.memset.p0.i64", "void", ("ptr", "%scratch"), ("i8", "0"), ("i64", size), ("i1", "false"))
+        super().plane(plane)
+        self.put_together(self.rows, "%scratch", self.at("%p3", (plane, self.pixels)))
+
+    def send(self, plane: str, row: str, at: int, count: int, sent: Sequence[Sequence[str]]) -> None:
+        lanes = power_of_two(count)
+        for offset, line in zip(self.rows.offsets, sent, strict=True):
+            for j, vector in enumerate(line):
+                place = self.at("%scratch", (row, self.along), j * self.room + offset * self.along + at)
+                total = self.arithmetic("fadd", self.load_steps(place, 0, 1, count, count), vector, lanes)
+                self.store_first(total, place, count)
+
+
+class _TiledMaxPoolGrad(_MaxPoolGrad):
+    """Windows side by side: each pixel is in one window at most, and is written once."""
+
+    def plane(self, plane: str) -> None:
+        super().plane(plane)
+        # Rows below the last windows:
+        covered = min(self.height, self.down * self.kh - self.windows.padding[0][0])
+        target, rest = self.at("%p3", (plane, self.pixels), covered * self.width), (self.height - covered) * self.width
+        if rest:
+            size = str(rest * self.dtype.itemsize)
+            self.call("llvm.memset.p0.i64", "void", ("ptr", target), ("i8", "0"), ("i64", size), ("i1", "false"))
+
+    def send(self, plane: str, row: str, at: int, count: int, sent: Sequence[Sequence[str]]) -> None:
         for i, parts in enumerate(sent):
-            self._store_row(self.at("%p3", image), self.image_row(row, i), parts, at, count)
+            self._store_row(self.at("%p3", (plane, self.pixels)), self.image_row(row, i), parts, at, count)
 
     def _store_row(self, image: str, line: str, parts: Sequence[str], at: int, count: int) -> None:
         """One row of the pixels of some windows; behind the last window of a row, zeros up to its end."""
-        (top, bottom), (left, _) = self.pooling.padding
-        step, lanes = self.pooling.stride[1], power_of_two(count)
-        reach = power_of_two(step) * lanes
-        first = at * step - left
-        inside = [j < count * step and 0 <= first + j < self.width for j in range(reach)]
-        mask = self.lanes_of(inside)
-        if top or bottom:
-            valid = self.new(f"icmp ult i64 {line}, {self.height}")
-            mask = self.new(f"select i1 {valid}, <{reach} x i1> {mask or 'splat (i1 true)'}, <{reach} x i1> zeroinitializer")
+        (top, bottom), (left, _) = self.windows.padding
+        lanes = power_of_two(count)
+        first, end = at * self.kw - left, (at + count) * self.kw - left
+        valid = self.new(f"icmp ult i64 {line}, {self.height}") if top or bottom else None
         place = self.at(image, (line, self.width))
-        self.store(self._interleaved(parts, lanes), self.at(place, first), reach, mask)
-        end = (at + count) * step - left
+
+        def store(vector: str, begin: int, size: int, inside: list[bool]) -> None:
+            bits, mask = f"<{size} x i1>", self.lanes_of(inside)
+            if valid is not None:
+                mask = self.new(f"select i1 {valid}, {bits} {mask or 'splat (i1 true)'}, {bits} zeroinitializer")
+            self.store(vector, self.at(place, begin), size, mask)
+
+        reach = power_of_two(self.kw) * lanes
+        store(self._interleaved(parts, lanes), first, reach, [j < count * self.kw and 0 <= first + j < self.width for j in range(reach)])
         if at + count == self.along and end < self.width:
-            for more, size in chunks(self.width - end, self.lanes):
-                zeros = power_of_two(size)
-                mask = self.lanes_of([k < size for k in range(zeros)])
-                if top or bottom:
-                    bits = f"<{zeros} x i1>"
-                    mask = self.new(f"select i1 {valid}, {bits} {mask or 'splat (i1 true)'}, {bits} zeroinitializer")
-                self.store("zeroinitializer", self.at(place, end + more), zeros, mask)
+            for more, length in chunks(self.width - end, self.lanes):
+                size = power_of_two(length)
+                store("zeroinitializer", end + more, size, [j < length for j in range(size)])
 
     def _interleaved(self, parts: Sequence[str], lanes: int) -> str:
         """The first lanes of all, then the second ones, and so on."""

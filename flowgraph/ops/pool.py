@@ -16,6 +16,7 @@ from ..graph import Op, Spec, Tensor, Work, op
 from ..graph.op import Batch, Slicing
 from ..graph.spec import format_shape
 from ..jit import pool as jit
+from ..jit.windows import Windows
 from . import pool_kernels
 from .batching import full
 from .elementwise import multiply, pow, square
@@ -67,10 +68,7 @@ def _compilable(x: Any, *, window: Steps, stride: Steps, padding: Borders) -> ji
     shapes = jit.Pooling(
         x.dtype,
         math.prod(x.shape[1:-rank]),
-        (*ones, *x.shape[-rank:]),
-        (*ones, *window),
-        (*ones, *stride),
-        (*((0, 0),) * more, *padding),
+        Windows((*ones, *x.shape[-rank:]), (*ones, *window), (*ones, *stride), (*((0, 0),) * more, *padding)),
     )
     return shapes if shapes.is_supported else None
 
@@ -109,7 +107,7 @@ class MaxPoolGrad(Pooling):
 
     def compiled(self, g: Any, x: Any, y: Any, **attrs: Any) -> jit.MaxPoolGrad | None:
         shapes = _compilable(x, **attrs)
-        return jit.MaxPoolGrad(shapes) if shapes and shapes.is_tiled and g.dtype == x.dtype else None
+        return jit.MaxPoolGrad(shapes) if shapes and g.dtype == x.dtype else None
 
     def vjp(self, g: Tensor, out: Tensor, cotangent: Tensor, x: Tensor, y: Tensor, **attrs: Any) -> Any:
         return max_pool_gather(g, x, y, **attrs), None, None

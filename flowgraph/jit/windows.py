@@ -1,0 +1,141 @@
+"""Windows that move over the rows and columns of images: where they lie, and what the kernels share that lay images out for them.
+
+What one column of the windows meets at all positions is a run of memory once its columns have been laid out: each image is copied once for
+each column of a window. Its rows stay in order, so that the rows of a window share the copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from .arrays import ArrayKernel, chunks, power_of_two
+from .llvm import Target
+
+Pair = tuple[int, int]
+
+# With a step of k, vectors of k times the lanes are loaded, of which one number in k is wanted.
+MOST_STEP = 4
+
+
+@dataclass(frozen=True)
+class Windows:
+    """The shapes of windows: of images, windows, their steps, the border ((top, bottom), (left, right)) and the gaps between pixels."""
+
+    image: Sequence[int]
+    window: Sequence[int]
+    stride: Sequence[int]
+    padding: Sequence[Pair]
+    dilation: Sequence[int] = (1, 1)
+
+    @cached_property
+    def size(self) -> Pair:
+        """How many there are: of the output."""
+        down, along = (
+            (self.image[k] + sum(self.padding[k]) - self.dilation[k] * (self.window[k] - 1) - 1) // self.stride[k] + 1 for k in range(2)
+        )
+        return down, along
+
+    @property
+    def is_supported(self) -> bool:
+        """Whether `WindowKernel` can be used."""
+        return self.stride[1] <= MOST_STEP and min(*self.image, *self.window, *self.size) > 0
+
+    def rows(self, count: int) -> Rows:
+        """The layout of what ``count`` rows of the output meet."""
+        return Rows(self.window[0], self.stride[0], self.dilation[0], count)
+
+
+class Rows:
+    """The order in which the rows of a padded image are laid out: those that follow each other at one row of the windows are neighbours.
+
+    Row r of the output meets row ``r * stride + k * dilation`` under row k of its window. So rows are sorted by their remainder on division
+    by the stride; only those remainders are laid out that occur.
+    """
+
+    def __init__(self, window: int, stride: int, dilation: int, count: int) -> None:
+        self.stride, self.count = stride, count
+        places = [divmod(k * dilation, stride) for k in range(window)]
+        self.lengths = {r: count + max(q for q, other in places if other == r) for r in sorted({r for _, r in places})}
+        self.starts, self.total = {}, 0
+        for remainder, length in self.lengths.items():
+            self.starts[remainder] = self.total
+            self.total += length
+        self.offsets = [self.starts[r] + q for q, r in places]  # for each row of the windows: where its first row is
+
+
+class WindowKernel(ArrayKernel):
+    """A kernel of images."""
+
+    def __init__(self, target: Target, dtype: np.dtype[Any], count: int, windows: Windows) -> None:
+        super().__init__(target, dtype, count)
+        self.windows = windows
+        self.lanes = self.registers.bytes // dtype.itemsize
+        (self.height, self.width), (self.kh, self.kw), (self.down, self.along) = windows.image, windows.window, windows.size
+        self.pixels, self.positions = self.height * self.width, self.down * self.along
+
+    def name_offsets(self, rows: Rows) -> None:
+        """Makes `offset` know where each row of the windows finds its pixels."""
+        table = ", ".join(f"i64 {offset * self.along}" for offset in rows.offsets)
+        self.declared["rows"] = f"@rows = private constant [{self.kh} x i64] [{table}]"
+
+    def offset(self, row: str) -> str:
+        return self.new(f"load i64, ptr {self.new(f'getelementptr i64, ptr @rows, i64 {row}')}")
+
+    def lay_out(self, image: str, target: str, planes: int, rows: Rows, first: str = "0") -> None:
+        """Copies some planes to (plane, column of the windows, row, column of the output), from output row ``first`` on."""
+        (top, _), (left, _) = self.windows.padding
+        stride, room = self.windows.stride, rows.total * self.along
+        begins = self.new(f"mul nsw i64 {first}, {stride[0]}")
+        with self.counting(str(planes)) as plane:
+            source, goal = self.at(image, (plane, self.pixels)), self.at(target, (plane, self.kw * room))
+            for remainder, start in rows.starts.items():
+                with self.counting(str(rows.lengths[remainder])) as j:
+                    place = self.new(f"add nsw i64 {self.new(f'mul nsw i64 {j}, {stride[0]}')}, {remainder - top}")
+                    row = self.new(f"add nsw i64 {place}, {begins}")
+                    # The last output row may leave some of the last rows unmet: below the image they do not count.
+                    valid = self.new(f"icmp ult i64 {row}, {self.height}")
+                    pixels, laid = self.at(source, (row, self.width)), self.at(goal, (j, self.along), start * self.along)
+                    for k in range(self.kw):
+                        for at, count in chunks(self.along, self.lanes):
+                            met = at * stride[1] + k * self.windows.dilation[1] - left
+                            vector = self.load_steps(pixels, met, stride[1], count, self.width, valid=valid)
+                            self.store_first(vector, self.at(laid, k * room + at), count)
+
+    def put_together(self, rows: Rows, sums: str, target: str) -> None:
+        """One plane, the sum of what its pixels are sent by each column of the windows: laid out in ``sums``."""
+        (top, _), stride = self.windows.padding[0], self.windows.stride[0]
+        for h in range(min(stride, self.height)):
+            more, remainder = divmod(h + top, stride)
+            count = len(range(h, self.height, stride))
+            met = min(count, max(0, rows.lengths.get(remainder, 0) - more))  # the others are met by no window
+            with self.counting(str(met)) as j:
+                row = self.at(sums, (j, self.along), (rows.starts.get(remainder, 0) + more) * self.along)
+                self._put_row_together(rows, row, self.at(target, (j, stride * self.width), h * self.width))
+            with self.counting(str(count - met)) as j:
+                place = self.at(target, (j, stride * self.width), (h + met * stride) * self.width)
+                for at, size in chunks(self.width, self.lanes):
+                    self.store_first("zeroinitializer", self.at(place, at), size)
+
+    def _put_row_together(self, rows: Rows, sums: str, target: str) -> None:
+        (left, _), step, gap = self.windows.padding[1], self.windows.stride[1], self.windows.dilation[1]
+        for at, size in chunks(self.width, self.lanes):
+            lanes = power_of_two(size)
+            total = "zeroinitializer"
+            for k in range(self.kw):
+                places = [divmod(at + lane + left - k * gap, step) for lane in range(size)]
+                met = {lane: q for lane, (q, r) in enumerate(places) if r == 0 and 0 <= q < self.along}
+                if not met:
+                    continue
+                begin = min(met.values()) - (min(met) if step == 1 else 0)
+                used = [begin + j in met.values() for j in range(lanes)]
+                sent = self.load(self.at(sums, k * rows.total * self.along + begin), lanes, self.lanes_of(used))
+                if step > 1:
+                    order = [met[lane] - begin if lane in met else lanes for lane in range(lanes)]
+                    sent = self.shuffle(sent, "zeroinitializer", lanes, order)
+                total = self.arithmetic("fadd", total, sent, lanes) if total != "zeroinitializer" else sent
+            self.store_first(total, self.at(target, at), size)
