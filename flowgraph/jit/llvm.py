@@ -11,10 +11,12 @@ import stat
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _DIGEST_BYTES = 32
 
@@ -160,6 +162,8 @@ def _digest(data: bytes) -> bytes:
 
 def cache_folder() -> Path | None:
     """Where kernels are kept: ``FLOWGRAPH_CACHE`` (empty for nowhere), else flowgraph/kernels in the user's folder for caches."""
+    from pathlib import Path
+
     chosen = os.environ.get("FLOWGRAPH_CACHE")
     if chosen is not None:
         return Path(chosen) if chosen else None
