@@ -33,6 +33,8 @@ WORTH_SECONDS = 10e-6
 MANY_NODES, SMALL_SIZE = 20_000, 1024
 # LLVM takes more than linear time for a block; a longer stretch becomes several loops.
 MEMBERS = 200
+# How many regions are searched for a path between two; where more have grown since, they stay apart.
+SEARCHED = 100
 # Seconds for a primitive of one element, and bytes a second of a compiled loop.
 PRIMITIVE_SECONDS = 0.02e-9
 LOOP_BYTES_PER_SECOND = 12e9
@@ -145,6 +147,7 @@ class Region:
     shape  the domain
     bits   of a set of regions, those that stand for this one: its own, and those of the regions that it has taken in
     direct regions that its members read; ``around``: regions that lie before the other nodes that they read
+    begun  the step at which its first member came; ``grown``: its last
     row    number of last axes that a row has; 0 while no reduction has said so
     kinds  tensor -> "element", "row" or "total"
     """
@@ -153,6 +156,8 @@ class Region:
     bits: int
     direct: int = 0
     around: int = 0
+    begun: int = 0
+    grown: int = 0
     row: int = 0
     members: list[Node] = field(default_factory=list)
     kinds: dict[Tensor, str] = field(default_factory=dict)
@@ -198,6 +203,8 @@ class Fuser:
         self.regions: dict[Node, Region] = {}
         self.before: dict[Node, int] = {}  # of a node outside: the regions that lie before it
         self.by_bit: list[Region] = []
+        self.recent: dict[Region, None] = {}  # the regions, those that have grown last at the end
+        self.steps = 0  # that regions have grown
         self.readers: dict[Tensor, Region] = {}  # the first region that reads a tensor of its own shape
         self.known: dict[Any, bool] = {}
         self.present = set(nodes)
@@ -247,18 +254,36 @@ class Fuser:
         region = self._region(node)
         return self.before.get(node, 0) if region is None else region.bits
 
-    def _closure(self, regions: int) -> int:
-        """``regions`` and all that lie before them."""
-        done = 0
-        while regions:
-            bit = regions & -regions
-            regions ^= bit
-            if not done & bit:
-                region = find(self.by_bit[bit.bit_length() - 1])
-                assert region is not None
-                done |= region.bits
-                regions |= (region.direct | region.around) & ~done
-        return done
+    def _leads(self, region: Region, marks: int) -> bool:
+        """Whether a path leads from ``region`` to one of the regions in ``marks``, or it is one. True as well where to tell takes long."""
+        if region.bits & marks:
+            return True
+        # What lies behind a member was added behind it: only regions that have grown since are on such a path.
+        grown = 0
+        for count, other in enumerate(reversed(self.recent)):
+            if other.grown < region.begun:
+                break
+            if count == SEARCHED:
+                return True
+            grown |= other.bits
+        marks &= grown
+        seen = marks
+        while marks:
+            between = find(self.by_bit[marks.bit_length() - 1])
+            assert between is not None
+            before = between.direct | between.around
+            if before & region.bits:
+                return True
+            marks = (marks | (before & grown & ~seen)) & ~between.bits
+            seen |= before | between.bits
+        return False
+
+    def _note(self, region: Region) -> None:
+        """Notes that ``region`` has grown."""
+        self.steps += 1
+        region.grown = self.steps
+        self.recent.pop(region, None)
+        self.recent[region] = None
 
     def _may_merge(self, one: Region, other: Region) -> bool:
         if one.shape != other.shape or (one.row and other.row and one.row != other.row):
@@ -266,8 +291,7 @@ class Fuser:
         if len(one.members) + len(other.members) > MEMBERS:
             return False
         return not (
-            one.bits & self._closure(other.around | (other.direct & ~one.bits))
-            or other.bits & self._closure(one.around | (one.direct & ~other.bits))
+            self._leads(one, other.around | (other.direct & ~one.bits)) or self._leads(other, one.around | (one.direct & ~other.bits))
         )
 
     def _may_join(self, node: Node) -> bool:
@@ -299,18 +323,18 @@ class Fuser:
         taken = [other for other in near if other is not region and self._may_merge(region, other)]
         read = self._read(node, inputs)
         outside = [self._mark(self._maker(t)) for t in read if (r := self._region(self._maker(t))) is not region and r not in taken]
-        if any(region.bits & self._closure(mark) for mark in outside):
+        if any(self._leads(region, mark) for mark in outside):
             return False
         for other in taken:
             # (With the first taken in, others may come to lie on both sides.)
-            if not self._may_merge(region, other) or any(other.bits & self._closure(mark) for mark in outside):
-                if region.bits & self._closure(other.bits) & ~other.bits:
+            if not self._may_merge(region, other) or any(self._leads(other, mark) for mark in outside):
+                if self._leads(region, other.bits):
                     return False
                 continue
             self._merge(other, region)
         outside = [self._mark(self._maker(t)) for t in read if self._region(self._maker(t)) is not region]
         kind = self._kind(node, inputs, region)
-        if kind is None or any(region.bits & self._closure(mark) for mark in outside):
+        if kind is None or any(self._leads(region, mark) for mark in outside):
             return False
         self._add(node, inputs, region, kind)
         return True
@@ -327,7 +351,7 @@ class Fuser:
             return False
         if math.prod(shape) < self.smallest or not shape:
             return False
-        region = Region(tuple(shape), 1 << len(self.by_bit))
+        region = Region(tuple(shape), 1 << len(self.by_bit), begun=self.steps)
         kind = self._kind(node, inputs, region)
         if kind is None:
             return False
@@ -336,6 +360,7 @@ class Fuser:
         return True
 
     def _add(self, node: Node, inputs: Sequence[Tensor], region: Region, kind: str) -> None:
+        self._note(region)
         region.members.append(node)
         region.kinds[node.outputs[0]] = kind
         self.regions[node] = region
@@ -353,6 +378,9 @@ class Fuser:
 
     def _merge(self, other: Region, region: Region) -> None:
         other.into = region
+        self.recent.pop(other)
+        self._note(region)
+        region.begun = min(region.begun, other.begun)
         region.members += other.members
         region.members.sort(key=lambda node: node.id)
         region.kinds.update(other.kinds)
@@ -499,6 +527,9 @@ class Fuser:
                     del self.regions[member]
 
     def _finished(self, region: Region, members: Sequence[Node], readers: dict[Tensor, set[Region | None]]) -> FusedNode | None:
+        plain = sum(estimated_seconds(node, [self.spec(t) for t in node.inputs]) for node in region.members)
+        if plain - CALL_SECONDS < WORTH_SECONDS:
+            return None  # whatever the loop would be
         for node in reversed(region.members):
             out = node.outputs[0]
             if node not in members and any(find(reader) is not region for reader in readers.get(out, ())):
@@ -522,7 +553,6 @@ class Fuser:
             return None
         region.results.sort(key=lambda made: (not made.is_total, not made.is_row))
         loop = self._loop(region, members)
-        plain = sum(estimated_seconds(node, [self.spec(t) for t in node.inputs]) for node in region.members)
         nbytes = sum(s.spec.nbytes for s in region.sources) + sum(r.spec.nbytes for r in region.results)
         count = math.prod(region.shape)
         primitives = len({value.number for result in loop.results for value in _behind(result.value)})
