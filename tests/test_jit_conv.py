@@ -39,6 +39,9 @@ SHAPES = [
     ((2, 3, 40), (3, 1, 8), {"padding": ((0, 0), (4, 3))}),
     ((2, 40, 3), (3, 7, 1), {"padding": ((3, 3), (0, 0))}),
     ((1, 3, 3), (2, 3, 3), {"padding": ((5, 5), (5, 5))}),
+    ((6, 9, 7), (8, 3, 3), {"padding": ((1, 1), (1, 1)), "groups": 2}),
+    ((5, 20, 21), (5, 3, 3), {"padding": ((1, 1), (1, 1)), "stride": (2, 2), "groups": 5}),
+    ((4, 8, 8), (12, 3, 2), {"groups": 4}),
 ]
 
 
@@ -57,7 +60,7 @@ def arrays(batch, conv, dtype, seed=0):
     o, kh, kw = conv.filters
     return [
         random.standard_normal(shape).astype(dtype)
-        for shape in ((batch, *conv.image), (o, conv.image[0], kh, kw), (batch, o, *conv.size), (o,))
+        for shape in ((batch, *conv.image), (o, conv.image[0] // conv.groups, kh, kw), (batch, o, *conv.size), (o,))
     ]
 
 
@@ -234,7 +237,7 @@ def test_the_ops_describe_what_they_want_compiled():
     options = {"stride": (1,), "padding": ((1, 0),), "dilation": (2,), "groups": 1}
     x, w = Spec((5, 3, 20), F4), Spec((4, 3, 2), F4)
     assert conv.compiled(x, w, **options) == Conv(Convolution(F4, (3, 1, 20), (4, 1, 2), (1, 1), ((0, 0), (1, 0)), (1, 2)))
-    assert conv.compiled(x, w, **{**options, "groups": 2}) is None
+    assert conv.compiled(Spec((5, 6, 20), F4), w, **{**options, "groups": 2}).conv.groups == 2
     assert conv.compiled(x, Spec((4, 3, 2), F8), **options) is None
     assert conv.compiled(Spec((5, 3, 20), np.dtype("i4")), Spec((4, 3, 2), np.dtype("i4")), **options) is None
     assert conv.compiled(Spec((2, 5, 3, 20), F4), w, **options) is None

@@ -37,6 +37,7 @@ class Convolution:
     filters  (out, height, width)
     stride, dilation  (vertical, horizontal)
     padding  ((top, bottom), (left, right))
+    groups   of channels, and of as many filters, that do not meet
     """
 
     dtype: np.dtype[Any]
@@ -45,6 +46,7 @@ class Convolution:
     stride: Sequence[int] = (1, 1)
     padding: Sequence[Pair] = ((0, 0), (0, 0))
     dilation: Sequence[int] = (1, 1)
+    groups: int = 1
 
     @cached_property
     def windows(self) -> Windows:
@@ -116,8 +118,16 @@ class _Writer(WindowKernel):
     def __init__(self, kernel: Conv | ConvInputGrad | ConvWeightGrad, target: Target) -> None:
         conv = self.conv = kernel.conv
         super().__init__(target, conv.dtype, len(kernel.operands) + 1, conv.windows)
-        self.channels, self.outputs = conv.image[0], conv.filters[0]
+        self.groups = conv.groups
+        self.channels, self.outputs = conv.image[0] // conv.groups, conv.filters[0] // conv.groups  # of one group
         self.taps = self.channels * self.kh * self.kw  # numbers of one filter
+
+    def images_of(self, array: int, image: str, group: str, each: int) -> str:
+        """Where in an array an image's part of a group begins, which has ``each`` numbers."""
+        return self.at(f"%p{array}", (image, self.groups * each), (group, each))
+
+    def filters_of(self, array: int, group: str) -> str:
+        return self.at(f"%p{array}", (group, self.outputs * self.taps))
 
     def tiled(self, parts: list[tuple[int, int]], write: Any) -> None:
         """Calls ``write(first, size)`` within a loop over the parts of each size; ``first`` is the name of where a part begins."""
@@ -146,7 +156,8 @@ class _Conv(_Writer):
         self.length = self.band * self.along  # of a band, in positions
         vectors = -(-self.length // self.lanes)
         most = self.registers.accumulators(self.registers.bytes)
-        self.position_tiles = tiles(vectors, min(4, vectors))
+        # (With few outputs more vectors, so that enough sums are under way to hide how long each step takes.)
+        self.position_tiles = tiles(vectors, min(max(4, 8 // self.outputs), vectors))
         self.output_tiles = tiles(self.outputs, max(1, most // self.position_tiles[0][1]))
         self.scratch = self.channels * self.kw * self.rows.total * self.along + 2 * vectors * self.lanes
 
@@ -155,15 +166,18 @@ class _Conv(_Writer):
 
     def body(self) -> None:
         self.name_offsets(self.rows)
-        with self.counting("%n0") as image, self.counting(str(self.down // self.band)) as band:
-            x = self.at("%p0", (image, self.channels * self.pixels))
+        bands = str(self.down // self.band)
+        with self.counting("%n0") as image, self.counting(str(self.groups)) as group, self.counting(bands) as band:
+            x = self.images_of(0, image, group, self.channels * self.pixels)
             self.lay_out(x, "%scratch", self.channels, self.rows, self.new(f"mul nsw i64 {band}, {self.band}"))
-            self.y = self.at(f"%p{self.arrays - 1}", (image, self.outputs * self.positions), (band, self.length))
+            self.y = self.at(self.images_of(self.arrays - 1, image, group, self.outputs * self.positions), (band, self.length))
+            self.w = self.filters_of(1, group)
+            self.b = self.at("%p2", (group, self.outputs))
             self.tiled(self.output_tiles, lambda o, outputs: self.tiled(self.position_tiles, lambda v, n: self._tile(o, outputs, v, n)))
 
     def _tile(self, first: str, outputs: int, at: str, vectors: int) -> None:
         kind, lanes, room = self.vector(self.lanes), self.lanes, self.rows.total * self.along
-        x, w = self.at("%scratch", (at, lanes)), self.at("%p1", (first, self.taps))
+        x, w = self.at("%scratch", (at, lanes)), self.at(self.w, (first, self.taps))
         with self.carrying(str(self.channels), kind, ["zeroinitializer"] * (outputs * vectors)) as outer:
             of_channel, filters = self.at(x, (outer.counter, self.kw * room)), self.at(w, (outer.counter, self.kh * self.kw))
             with self.carrying(str(self.kh), kind, outer.values) as inner:
@@ -178,7 +192,7 @@ class _Conv(_Writer):
         for o in range(outputs):
             sums = outer.values[o * vectors : (o + 1) * vectors]
             if self.kernel.bias:
-                bias = self.one(self.at("%p2", first, o))
+                bias = self.one(self.at(self.b, first, o))
                 sums = [self.arithmetic("fadd", total, bias, lanes) for total in sums]
             if self.kernel.relu:
                 sums = [self._relu(total) for total in sums]
@@ -215,22 +229,25 @@ class _InputGrad(_Writer):
         self.channel_tiles = tiles(self.channels, max(1, most // (self.position_tiles[0][1] * self.kw)))
         self.room = self.rows.total * self.along
         self.sums = self.channel_tiles[0][1] * self.kw * self.room
-        self.scratch = self.sums + 2 * vectors * self.lanes + self.outputs * self.taps
+        self.scratch = self.sums + 2 * vectors * self.lanes + self.groups * self.outputs * self.taps
 
     def body(self) -> None:
         self.name_offsets(self.rows)
-        self.filters = self.at("%scratch", self.scratch - self.outputs * self.taps)
-        self._sort_filters()
-        with self.counting("%n0") as image:
-            self.g = self.at("%p0", (image, self.outputs * self.positions))
-            self.x = self.at("%p2", (image, self.channels * self.pixels))
+        numbers = self.outputs * self.taps
+        filters = self.at("%scratch", self.scratch - self.groups * numbers)
+        with self.counting(str(self.groups)) as group:
+            self._sort_filters(self.filters_of(1, group), self.at(filters, (group, numbers)))
+        with self.counting("%n0") as image, self.counting(str(self.groups)) as group:
+            self.g = self.images_of(0, image, group, self.outputs * self.positions)
+            self.x = self.images_of(2, image, group, self.channels * self.pixels)
+            self.filters = self.at(filters, (group, numbers))
             self.tiled(self.channel_tiles, self._channels)
 
-    def _sort_filters(self) -> None:
-        """Filters as (channel, row, out, column)."""
+    def _sort_filters(self, filters: str, place: str) -> None:
+        """The filters of a group as (channel, row, out, column)."""
         with self.counting(str(self.channels)) as c, self.counting(str(self.kh)) as i, self.counting(str(self.outputs)) as o:
-            source = self.at("%p1", (o, self.taps), (c, self.kh * self.kw), (i, self.kw))
-            target = self.at(self.filters, (c, self.kh * self.outputs * self.kw), (i, self.outputs * self.kw), (o, self.kw))
+            source = self.at(filters, (o, self.taps), (c, self.kh * self.kw), (i, self.kw))
+            target = self.at(place, (c, self.kh * self.outputs * self.kw), (i, self.outputs * self.kw), (o, self.kw))
             self.store_first(self.load_steps(source, 0, 1, self.kw, self.kw), target, self.kw)
 
     def _channels(self, first: str, channels: int) -> None:
@@ -296,20 +313,22 @@ class _WeightGrad(_Writer):
 
     def body(self) -> None:
         self.name_offsets(self.rows)
-        size = self.outputs * self.taps * self.dtype.itemsize
+        size = self.groups * self.outputs * self.taps * self.dtype.itemsize
         self.call("llvm.memset.p0.i64", "void", ("ptr", "%p2"), ("i8", "0"), ("i64", str(size)), ("i1", "false"))
         with self.counting("%n0", self.images) as first, self.counting(str(self.down // self.band)) as band:
             left = self.new(f"sub nsw i64 %n0, {first}")
             self.count_of_images = self.call("llvm.smin.i64", "i64", ("i64", left), ("i64", str(self.images)))
             self.first_row = self.new(f"mul nsw i64 {band}, {self.band}")
-            self.g = self.at("%p0", (first, self.outputs * self.positions), (self.first_row, self.along))
-            self.x = self.at("%p1", (first, self.channels * self.pixels))
-            self.tiled(self.channel_tiles, self._channels)
+            with self.counting(str(self.groups)) as group:
+                self.g = self.at(self.images_of(0, first, group, self.outputs * self.positions), (self.first_row, self.along))
+                self.x = self.images_of(1, first, group, self.channels * self.pixels)
+                self.w = self.filters_of(2, group)
+                self.tiled(self.channel_tiles, self._channels)
 
     def _channels(self, first: str, channels: int) -> None:
         of_image = channels * self.kw * self.room
         with self.counting(self.count_of_images) as image:
-            x = self.at(self.x, (image, self.channels * self.pixels), (first, self.pixels))
+            x = self.at(self.x, (image, self.groups * self.channels * self.pixels), (first, self.pixels))
             self.lay_out(x, self.at("%scratch", (image, of_image)), channels, self.rows, self.first_row)
 
         def tile(o: str, outputs: int) -> None:
@@ -323,7 +342,7 @@ class _WeightGrad(_Writer):
         vectors, rest = divmod(self.band * self.along, lanes)
         g, x = self.at(self.g, (o, self.positions)), self.at("%scratch", self.offset(row))
         with self.carrying(self.count_of_images, kind, ["zeroinitializer"] * (outputs * columns)) as outer:
-            sent = self.at(g, (outer.counter, self.outputs * self.positions))
+            sent = self.at(g, (outer.counter, self.groups * self.outputs * self.positions))
             pixels = self.at(x, (outer.counter, columns * self.room))
             with self.carrying(str(vectors), kind, outer.values) as inner:
                 self._add(inner.values, self.at(sent, (inner.counter, lanes)), self.at(pixels, (inner.counter, lanes)), columns, None)
@@ -331,7 +350,7 @@ class _WeightGrad(_Writer):
             if rest:
                 mask = self.lanes_of([k < rest for k in range(lanes)])
                 self._add(outer.values, self.at(sent, vectors * lanes), self.at(pixels, vectors * lanes), columns, mask)
-        target = self.at("%p2", (o, self.taps), (c, self.kh * self.kw), (row, self.kw))
+        target = self.at(self.w, (o, self.taps), (c, self.kh * self.kw), (row, self.kw))
         runs = [outer.values[k : k + self.kw] for k in range(0, len(outer.values), self.kw)]
         fitting = lanes // self.kw
         for begin in range(0, len(runs), fitting):

@@ -221,7 +221,7 @@ def _compilable(
 ) -> jit.Convolution | None:
     """The shapes of a convolution along one or two axes whose kernels can be compiled. One axis is the width of images of height 1."""
     more = 2 - len(stride)
-    if more < 0 or groups > 1 or a.dtype != b.dtype or len(image) != len(filters) or len(image) != len(stride) + 2:
+    if more < 0 or a.dtype != b.dtype or len(image) != len(filters) or len(image) != len(stride) + 2:
         return None
     ones = (1,) * more
     (channels, *sizes), (outputs, _, *window) = image[1:], filters
@@ -232,6 +232,7 @@ def _compilable(
         (*ones, *stride),
         (*((0, 0),) * more, *padding),
         (*ones, *dilation),
+        groups,
     )
     return shapes if shapes.is_supported else None
 
