@@ -172,9 +172,8 @@ class LSTM(_Recurrent):
     def step(self, x: Tensor, state: Any) -> tuple[Any, Tensor]:
         h, c = state
         parts = add(x, matmul(h, self.u))
-        kept, g, o = split(parts, (2 * self.size, 3 * self.size), axis=-1)
-        i, f = split(sigmoid(kept), 2, axis=-1)  # two gates in one call
-        c = add(multiply(f, c), multiply(i, tanh(g)))
+        i, f, g, o = split(parts, 4, axis=-1)
+        c = add(multiply(sigmoid(f), c), multiply(sigmoid(i), tanh(g)))
         h = multiply(sigmoid(o), tanh(c))
         return (h, c), h
 
