@@ -31,13 +31,14 @@ def check_updates(nodes: Sequence[Node]) -> None:
         written[variable] = write
     leads_to = _writes_behind(nodes, writes)
     bits = {write: bit for bit, write in enumerate(writes)}
+    updated = {write.inputs[0] for write in writes}
     unordered: list[tuple[Node, Node]] = []
     for node in nodes:
-        if node.op.name == "assign":
+        if updated.isdisjoint(node.inputs) or node.op.name == "assign" or node.forward is not None:
             continue
         for position, tensor in enumerate(node.inputs):
             update = written.get(tensor.node)
-            if update is None or position in node.op.shape_inputs or node.forward is not None:
+            if update is None or position in node.op.shape_inputs:
                 continue
             if not leads_to[node.id] >> bits[update] & 1:
                 unordered.append((update, node))
@@ -45,18 +46,17 @@ def check_updates(nodes: Sequence[Node]) -> None:
         _warn(unordered)
 
 
-def _writes_behind(nodes: Sequence[Node], writes: Sequence[Node]) -> dict[int, int]:
-    """Node id -> a bit for each write that it leads to."""
-    leads_to = {node.id: 0 for node in nodes}
+def _writes_behind(nodes: Sequence[Node], writes: Sequence[Node]) -> list[int]:
+    """For each id of a node a bit for each write that the node leads to."""
+    leads_to = [0] * (max([node.id for node in nodes]) + 1)
     for bit, write in enumerate(writes):
         leads_to[write.id] |= 1 << bit
     for node in reversed(nodes):
         bits = leads_to[node.id]
         if bits:
             for tensor in node.inputs:
-                if tensor.node.id in leads_to:
-                    leads_to[tensor.node.id] |= bits
-            for before in node.control:
+                leads_to[tensor.node.id] |= bits
+            for before in node._context.control:
                 leads_to[before.id] |= bits
     return leads_to
 

@@ -19,11 +19,12 @@ def specialise(nodes: Sequence[Node], fed: Mapping[Tensor, Shape]) -> dict[Tenso
     if not specs:
         return {}
     known: dict[Any, list[Spec]] = {}  # what nodes of a kind are: large graphs repeat few
+    reads_as_built = specs.keys().isdisjoint
     for node in nodes:
-        if specs.keys().isdisjoint(node.inputs):
+        if reads_as_built(node.inputs):
             continue
         inputs = [specs.get(tensor, tensor) for tensor in node.inputs]
-        attributes = frozen(node.attrs)
+        attributes = frozen(node.attrs) if node.attrs else ()
         key = None if attributes is None else (node.op, attributes, *[(spec.shape, spec.dtype) for spec in inputs])
         outputs = known.get(key)
         if outputs is None:

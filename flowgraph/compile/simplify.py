@@ -80,9 +80,8 @@ def simplify(
     algebra, fold, common = (name in passes for name in PASSES)
 
     def keeps_its_place(node: Node) -> bool:
-        op = node.op
-        is_one = len(node.outputs) == 1 and node.outputs[0] not in fed
-        return bool(op.is_stateful or op.bodies or not is_one or node._context.control or node in ordered)
+        op, outputs = node.op, node.outputs
+        return bool(len(outputs) != 1 or op.is_stateful or op.bodies or outputs[0] in fed or node._context.control or node in ordered)
 
     suspects = suspects_among(nodes, _is_suspect, _is_constant)
     for node in suspects:
