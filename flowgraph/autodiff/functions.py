@@ -14,7 +14,7 @@ import numpy as np
 
 from ..errors import ArgumentError, GradientError
 from ..graph import Tensor
-from ..graph.arguments import as_function, as_int, call, counted
+from ..graph.arguments import as_choice, as_function, as_int, call, counted
 from ..graph.context import current, entered
 from ..graph.nest import Rebuild, flatten
 from ..graph.op import as_array
@@ -122,9 +122,7 @@ def jvp(function: Callable[..., Any], primals: Sequence[Any], tangents: Sequence
     >>> session.run(fg.jvp(lambda x, y: x * y, (2.0, 3.0), (1.0, 0.0)))
     (np.float64(6.0), np.float64(3.0))
     """
-    for given, name in ((primals, "primals"), (tangents, "tangents")):
-        if not isinstance(given, tuple | list):
-            raise ArgumentError(f"jvp: {name} is a tuple with one entry for each argument, got {given!r:.60}", help="fg.jvp(f, (x,), (t,))")
+    _check_pair("jvp", primals, tangents)
     if len(primals) != len(tangents):
         raise GradientError(f"jvp: there are {counted(len(primals), 'primal')} and {counted(len(tangents), 'tangent')}")
     applied = _Applied("jvp", function, primals, has_aux)
@@ -133,6 +131,13 @@ def jvp(function: Callable[..., Any], primals: Sequence[Any], tangents: Sequence
         raise GradientError(f"jvp: the primals have {counted(len(applied.xs), 'tensor')}, the tangents {len(leaves)}")
     tangent = applied.nested_ys(applied.push(leaves))
     return (applied.value, tangent, applied.aux) if has_aux else (applied.value, tangent)
+
+
+def _check_pair(what: str, primals: Any, tangents: Any) -> None:
+    for given, name in ((primals, "primals"), (tangents, "tangents")):
+        if not isinstance(given, tuple | list):
+            help = f"fg.{what}(f, (x,), (t,))"
+            raise ArgumentError(f"{what}: {name} is a tuple with one entry for each argument, got {given!r:.60}", help=help)
 
 
 def jacobian(function: Callable[..., Any], argnums: Argnums = 0, *, mode: Literal["forward", "reverse"] | None = None) -> Any:
@@ -151,8 +156,7 @@ def jacobian(function: Callable[..., Any], argnums: Argnums = 0, *, mode: Litera
            [0., 4., 0.],
            [0., 0., 6.]])
     """
-    if mode not in (None, "forward", "reverse"):
-        raise ArgumentError(f'jacobian: mode is "forward", "reverse" or None, got {mode!r}')
+    as_choice(mode, "jacobian: mode", ("forward", "reverse", None))
 
     @_wraps(function)
     def derivatives(*args: Any, **kwargs: Any) -> Any:
@@ -219,6 +223,7 @@ def hvp(function: Callable[..., Any], primals: Sequence[Any], tangents: Sequence
     >>> session.run(fg.hvp(lambda x: fg.sum(x**3), ([1.0, 2.0],), ([1.0, 1.0],)))
     (array([ 6., 12.]),)
     """
+    _check_pair("hvp", primals, tangents)
     gradient = _value_and_grad_only("hvp", function, tuple(range(len(primals))))
     return tuple(jvp(gradient, primals, tangents)[1])
 

@@ -14,8 +14,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..errors import ArgumentError, DtypeError, FlowgraphError, GradientError
+from ..errors import DtypeError, FlowgraphError, GradientError
 from ..graph import Node, Tensor
+from ..graph.arguments import as_choice
 from ..graph.context import current, entered
 from ..graph.op import NoGradient
 from ..graph.report import explain, of_another_graph, where
@@ -54,9 +55,9 @@ def gradients(
     [np.float64(12.0), np.float64(12.0)]
     """
     ys, xs = _as_tensors(ys, "ys"), _as_tensors(xs, "xs")
-    stops = _as_tensors(stop_gradients, "stop_gradients") if len(stop_gradients) else ()
-    if unconnected not in ("zero", "none", "error"):
-        raise ArgumentError(f'gradients: unconnected is "zero", "none" or "error", got {unconnected!r}')
+    nothing = isinstance(stop_gradients, tuple | list) and not stop_gradients
+    stops = () if nothing else _as_tensors(stop_gradients, "stop_gradients")
+    as_choice(unconnected, "gradients: unconnected", ("zero", "none", "error"))
     graph: Any = ys[0].graph
     if graph.is_sub:  # a tensor of the graphs around is known here by its capture
         xs, stops = (tuple(graph.capture(t) if graph.is_inside(t.graph) else t for t in given) for given in (xs, stops))

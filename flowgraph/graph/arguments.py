@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,35 @@ def as_int(value: Any, what: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise ArgumentError(f"{what} is a whole number, got {value!r:.80}")
     return int(value)
+
+
+def as_number(value: Any, what: str) -> float:
+    """``value`` as a float; ``what`` it is begins the message."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        raise ArgumentError(f"{what} is a number, got {value!r:.80}")
+    return float(value)
+
+
+def as_flag(value: Any, what: str) -> bool:
+    """``value`` as a bool; ``what`` it is begins the message. 0 and 1 are taken as well."""
+    if not isinstance(value, bool | np.bool_ | int | np.integer) or value not in (0, 1):
+        raise ArgumentError(f"{what} is true or false, got {value!r:.80}")
+    return bool(value)
+
+
+def as_choice(value: Any, what: str, choices: Sequence[str | None]) -> Any:
+    """``value``, which is one of ``choices``; ``what`` it is begins the message."""
+    if not (value is None or isinstance(value, str)) or value not in choices:
+        *others, last = ["None" if choice is None else f'"{choice}"' for choice in choices]
+        raise ArgumentError(f"{what} is {', '.join(others)} or {last}, got {value!r:.80}")
+    return value
+
+
+def as_several(value: Any, what: str) -> tuple[Any, ...]:
+    """``value`` as a tuple: one, or the entries of a list or tuple; ``what`` they are begins the message where it is something else."""
+    if isinstance(value, str | bytes | dict | slice):
+        raise ArgumentError(f"{what} are numbers, got {value!r:.80}")
+    return tuple(value) if np.iterable(value) else (value,)
 
 
 def as_function(value: Any, what: str, help: str | None = None) -> Callable[..., Any]:

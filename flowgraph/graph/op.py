@@ -254,7 +254,7 @@ class Op:
         partner: np.dtype[Any] | None = None
         if self.promotes:
             weighty = inputs[self.promotes_from :]
-            dtypes = [value.dtype for value in weighty if isinstance(value, Tensor | np.ndarray | np.generic)]
+            dtypes = [value.dtype for value in weighty if isinstance(value, Tensor | np.ndarray | np.generic) and is_numeric(value.dtype)]
             partner = promote_dtypes(*dtypes) if dtypes else None
         if graph.is_sub:
             inputs = tuple([graph.capture(value) if isinstance(value, Tensor) else value for value in inputs])  # type: ignore[attr-defined]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -76,7 +76,7 @@ def format_spec(shape: Shape, dtype: Any) -> str:
 
 def as_shape(shape: Any) -> Shape:
     """``shape`` as a tuple of dimensions, checked: ints, names of sizes, None."""
-    if not isinstance(shape, Iterable) or isinstance(shape, str):
+    if not np.iterable(shape) or isinstance(shape, str):
         shape = (shape,)
     dims: list[Dim] = []
     for dim in shape:

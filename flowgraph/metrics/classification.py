@@ -166,7 +166,7 @@ def _counts(what: str, matrix: Any) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _averaged(what: str, part: Tensor, whole: Tensor, average: Any) -> Tensor:
-    if average not in ("macro", "micro", None):
+    if not (average is None or (isinstance(average, str) and average in ("macro", "micro"))):
         raise ArgumentError(f'{what}: average is "macro", "micro" or None, got {average!r:.80}')
     if average == "micro":
         part, whole = sum(part), sum(whole)

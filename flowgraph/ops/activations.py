@@ -9,6 +9,7 @@ import numpy as np
 
 from ..errors import ArgumentError, DtypeError, ShapeError
 from ..graph import Op, Spec, Tensor, Work, op
+from ..graph.arguments import as_flag
 from ..graph.op import Batch, Slicing
 from ..graph.spec import format_shape, normalize_axis
 from .batching import full
@@ -339,7 +340,7 @@ def gelu(x: Any, approximate: bool = False) -> Tensor:
     array([-0.1588,  0.8412])
     """
     (x,) = sigmoid.lift((x,))
-    if not approximate:
+    if not as_flag(approximate, "approximate"):
         return multiply(x, normal_cdf(x))
     near = clip(x, -10.0, 10.0)  # beyond, the probability is 0 or 1 to the last bit, and a cube could overflow
     return multiply(x, sigmoid(near * (1.5957691216057308 + 0.07135481627260025 * square(near))))

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..errors import ShapeError
 from ..graph import Op, Spec, Tensor, no_gradient, op
+from ..graph.arguments import as_flag
 from ..graph.op import Batch
 from ..graph.spec import format_shape
 from .activations import softmax
@@ -74,6 +75,6 @@ def scaled_dot_product_attention(q: Any, k: Any, v: Any, *, mask: Any = None, ca
     if mask is not None:
         (mask,) = add.lift((mask,))
         scores = where(mask, scores, least) if mask.dtype == bool else scores + mask
-    if causal:
+    if as_flag(causal, "causal"):
         scores = where(causal_mask(q, k), scores, least)
     return matmul(softmax(scores), v)

@@ -161,6 +161,9 @@ def noise_contrastive_loss(weights: Any, biases: Any, x: Any, labels: Any, candi
 def _scores(name: str, weights: Any, biases: Any, x: Any, labels: Any, candidates: Candidates) -> tuple[Tensor, Tensor, Tensor]:
     """Scores of each example's own class (batch, 1) and of the candidates (batch, count), less the logarithm of their expected counts."""
     weights, x, labels = matmul.lift((weights, x, labels))
+    if not isinstance(candidates, Candidates):
+        help = "fg.random.log_uniform_candidates(count, classes)"
+        raise ArgumentError(f"{name}: candidates are drawn first, got {candidates!r:.60}", help=help)
     if weights.ndim != 2 or x.ndim != 2 or labels.ndim != 1:
         raise ShapeError(
             f"{name}: weights are (classes, size), x (batch, size) and labels (batch,), got {format_shape(weights.shape)}, "

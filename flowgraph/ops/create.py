@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import ArgumentError, DtypeError
 from ..graph import Op, Shape, Spec, Tensor, no_gradient, op
-from ..graph.arguments import as_count, as_int
+from ..graph.arguments import as_choice, as_count, as_flag, as_int
 from ..graph.op import as_array, by_loop, cast_exactly, public
 from ..graph.spec import as_dtype, as_shape, broadcast_shapes, format_shape, is_known
 from .elementwise import add, astype, broadcast_like
@@ -112,7 +112,8 @@ def arange(start: Any, stop: Any = None, step: Any = 1, dtype: Any = None) -> Te
         counted = _arange(start, stop, step)
         return counted if dtype is None else astype(counted, dtype)
     bounds = add.lift((start, stop, step))
-    if step == 0 or any(bound.shape != () or bound.dtype.kind not in "iuf" for bound in bounds):
+    is_number = all(bound.shape == () and bound.dtype.kind in "iuf" for bound in bounds)
+    if not is_number or step == 0 or not np.isfinite((stop - start) / step):
         raise ArgumentError(f"arange: start, stop and a step other than 0 are numbers, got {start!r:.40}, {stop!r:.40}, {step!r:.40}")
     numbers = np.arange(start, stop, step)
     return add.lift((numbers if dtype is None else numbers.astype(as_dtype(dtype)),))[0]
@@ -128,7 +129,7 @@ def linspace(start: Any, stop: Any, num: int = 50, endpoint: bool = True, dtype:
     >>> session.run(fg.linspace(0, 1, 5))
     array([0.  , 0.25, 0.5 , 0.75, 1.  ])
     """
-    num = as_count(num, "num")
+    num, endpoint = as_count(num, "num"), as_flag(endpoint, "endpoint")
     if not isinstance(start, Tensor) and not isinstance(stop, Tensor):
         numbers = np.linspace(start, stop, num, endpoint, dtype=None if dtype is None else as_dtype(dtype))
         return add.lift((numbers,))[0]
@@ -177,8 +178,7 @@ def meshgrid(*tensors: Any, indexing: Literal["xy", "ij"] = "xy") -> list[Tensor
     array([[1, 1, 1],
            [2, 2, 2]])
     """
-    if indexing not in ("xy", "ij"):
-        raise ArgumentError(f'meshgrid: indexing is "xy" or "ij", got {indexing!r}')
+    as_choice(indexing, "meshgrid: indexing", ("xy", "ij"))
     swapped = indexing == "xy" and len(tensors) > 1
     places = [1, 0, *range(2, len(tensors))] if swapped else list(range(len(tensors)))
     vectors = [reshape(x, -1) for x in tensors]

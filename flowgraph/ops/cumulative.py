@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import ArgumentError
 from ..graph import Op, Spec, Tensor, Work, op
-from ..graph.arguments import as_count
+from ..graph.arguments import as_count, as_flag
 from ..graph.node import FUNCTIONS
 from ..graph.op import Batch, Slicing, public
 from ..graph.spec import format_shape, normalize_axis, promote_dtypes
@@ -168,7 +168,9 @@ def cumulative_sum(x: Any, axis: int | None = None, include_initial: bool = Fals
     >>> session.run(fg.cumulative_sum([1.0, 2.0, 3.0]))
     array([1., 3., 6.])
     """
-    return _along(_cumulative_sum, x if dtype is None else astype(x, dtype), axis, zeros_like if include_initial else None)
+    return _along(
+        _cumulative_sum, x if dtype is None else astype(x, dtype), axis, zeros_like if as_flag(include_initial, "include_initial") else None
+    )
 
 
 def cumulative_prod(x: Any, axis: int | None = None, include_initial: bool = False, dtype: Any = None) -> Tensor:
@@ -180,7 +182,9 @@ def cumulative_prod(x: Any, axis: int | None = None, include_initial: bool = Fal
     >>> session.run(fg.cumulative_prod([1.0, 2.0, 3.0], include_initial=True))
     array([1., 1., 2., 6.])
     """
-    return _along(_cumulative_prod, x if dtype is None else astype(x, dtype), axis, ones_like if include_initial else None)
+    return _along(
+        _cumulative_prod, x if dtype is None else astype(x, dtype), axis, ones_like if as_flag(include_initial, "include_initial") else None
+    )
 
 
 def diff(x: Any, n: int = 1, axis: int = -1) -> Tensor:

@@ -147,7 +147,7 @@ def diagonal(x: Any, offset: int = 0) -> Tensor:
     (x,) = diagonal_part.lift((x,))
     if x.ndim < 2:
         raise ShapeError(f"diagonal: {format_shape(x.shape)} has fewer than two dimensions")
-    return diagonal_part(x, offset=int(offset), axes=(-2, -1))
+    return diagonal_part(x, offset=as_int(offset, "offset"), axes=(-2, -1))
 
 
 def trace(x: Any, offset: int = 0) -> Tensor:
@@ -192,9 +192,10 @@ def diag(v: Any, k: int = 0) -> Tensor:
         raise ShapeError(
             f"diag: a vector or a matrix is expected, got shape {format_shape(v.shape)}", help="fg.linalg.diagonal takes batches"
         )
+    k = as_int(k, "k")
     row = pad(v, (0, abs(k)))
     square = broadcast_like(row[:, None], row)  # only its shape is used
-    return diagonal_matrix(v, square, offset=int(k), axes=(-2, -1))
+    return diagonal_matrix(v, square, offset=k, axes=(-2, -1))
 
 
 def _diagonal_between(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
@@ -203,7 +204,7 @@ def _diagonal_between(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -
     one, other = (normalize_axis(a, x.ndim) - x.ndim for a in (axis1, axis2))
     if one == other:
         raise ShapeError(f"diagonal: axis1 and axis2 are both axis {one + x.ndim}")
-    return diagonal_part(x, offset=int(offset), axes=(one, other))
+    return diagonal_part(x, offset=as_int(offset, "offset"), axes=(one, other))
 
 
 def _trace_between(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:

@@ -16,6 +16,7 @@ import numpy as np
 
 from ..errors import ArgumentError, ShapeError
 from ..graph import Dim, Op, Spec, Tensor, Work, op
+from ..graph.arguments import as_several
 from ..graph.op import Batch, Slicing, public
 from ..graph.spec import format_shape, is_known, normalize_axis, promote_dtypes
 from .diagonals import diagonal_part
@@ -164,8 +165,10 @@ def einsum(subscripts: Any, *operands: Any, optimize: Any = True) -> Tensor:
     array([[11., 17.]])
     """
     if not isinstance(subscripts, str):
-        if any(isinstance(each, str) for each in operands):
-            raise ArgumentError("einsum: the subscripts come first", help='fg.einsum("ij,jk->ik", x, y)')
+        numbers = operands[::2] if len(operands) % 2 else (*operands[::2], operands[-1])
+        if not all(isinstance(each, list | tuple) and all(n is Ellipsis or n in range(len(LETTERS)) for n in each) for each in numbers):
+            forms = 'fg.einsum("ij,jk->ik", x, y), or fg.einsum(x, [0, 1], y, [1, 2])'
+            raise ArgumentError("einsum: the subscripts come first", help=forms)
         subscripts, operands = _lettered((subscripts, *operands))
     tensors = list(contract.lift(operands))
     terms, result = _parsed(subscripts, tensors)
@@ -195,11 +198,11 @@ def tensordot(x: Any, y: Any, axes: Any = 2) -> Tensor:
         if not 0 <= axes <= min(x.ndim, y.ndim):
             raise ArgumentError(f"tensordot: {axes} axes of {format_shape(x.shape)} and {format_shape(y.shape)}")
         axes = (range(x.ndim - axes, x.ndim), range(axes))
+    axes = axes.tolist() if isinstance(axes, np.ndarray) else axes
+    if not isinstance(axes, tuple | list) or len(axes) != 2:
+        raise ArgumentError(f"tensordot: axes are a number, or a pair of axes of x and axes of y, got {axes!r:.60}")
     sides: Any = axes
-    of_x, of_y = (
-        [normalize_axis(int(a), t.ndim) for a in ((side,) if isinstance(side, int | np.integer) else side)]
-        for side, t in zip(sides, (x, y), strict=True)
-    )
+    of_x, of_y = ([normalize_axis(a, t.ndim) for a in as_several(side, "axes")] for side, t in zip(sides, (x, y), strict=True))
     if len(of_x) != len(of_y) or len(set(of_x)) != len(of_x) or len(set(of_y)) != len(of_y):
         raise ArgumentError(f"tensordot: axes {of_x} of x do not pair with axes {of_y} of y")
     left = LETTERS[: x.ndim]

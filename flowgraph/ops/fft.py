@@ -18,6 +18,7 @@ import numpy as np
 
 from ..errors import ArgumentError, ShapeError
 from ..graph import Dim, Op, Spec, Tensor, Work, op
+from ..graph.arguments import as_count, as_number, as_several
 from ..graph.op import Batch, Slicing, public
 from ..graph.spec import format_shape, normalize_axis
 from .batching import full
@@ -368,12 +369,11 @@ def rfftn(x: Any, s: Sequence[int] | None = None, axes: Sequence[int] | None = N
 
 def irfftn(x: Any, s: Sequence[int] | None = None, axes: Sequence[int] | None = None, norm: str | None = None) -> Tensor:
     """The inverse of `rfftn`: real numbers; an odd length of the last of ``axes`` has to be given in ``s``."""
-    sizes = None if s is None else (*s[:-1], s[-1] // 2 + 1)
+    s = None if s is None else tuple(as_count(n, "the number of points", 1) for n in as_several(s, "sizes"))
+    sizes = None if s is None else (*s[:-1], *(n // 2 + 1 for n in s[-1:]))
     x, chosen, norm = _prepared(_irfft, x, sizes, axes, norm)
     if not chosen:
         raise ArgumentError("irfftn: a transform to real numbers needs at least one axis")
-    if s is not None and s[-1] < 1:
-        raise ArgumentError(f"irfft: n = {s[-1]} points, at least one is needed")
     x = astype(x, complex_dtype(x.dtype))
     if chosen[1:]:
         x = _ifftn(x, axes=chosen[:-1], norm=norm)
@@ -411,12 +411,12 @@ def fftfreq(n: int, d: float = 1.0) -> Tensor:
     >>> session.run(fg.fft.fftfreq(4))
     array([ 0. ,  0.25, -0.5 , -0.25])
     """
-    return _fftn.lift((np.fft.fftfreq(n, d),))[0]
+    return _fftn.lift((np.fft.fftfreq(as_count(n, "n", 1), as_number(d, "d")),))[0]
 
 
 def rfftfreq(n: int, d: float = 1.0) -> Tensor:
     """The frequencies of the values of `rfft` of ``n`` points, in cycles per unit of the sample distance ``d``."""
-    return _fftn.lift((np.fft.rfftfreq(n, d),))[0]
+    return _fftn.lift((np.fft.rfftfreq(as_count(n, "n", 1), as_number(d, "d")),))[0]
 
 
 def fftshift(x: Any, axes: int | Sequence[int] | None = None) -> Tensor:
@@ -435,7 +435,7 @@ def ifftshift(x: Any, axes: int | Sequence[int] | None = None) -> Tensor:
 
 def _shifted(x: Any, axes: int | Sequence[int] | None, inverse: bool) -> Tensor:
     (x,) = _fftshift.lift((x,))
-    chosen = range(x.ndim) if axes is None else (axes,) if isinstance(axes, int | np.integer) else axes
+    chosen = range(x.ndim) if axes is None else as_several(axes, "axes")
     return _fftshift(x, axes=tuple(normalize_axis(a, x.ndim) - x.ndim for a in chosen), inverse=inverse)
 
 
@@ -444,6 +444,8 @@ def _prepared(
 ) -> tuple[Tensor, tuple[int, ...], str]:
     """``x`` in a dtype that is transformed and cropped or padded to ``s``, the axes from the end, and the norm's name."""
     (x,) = operation.lift((x,))
+    s = None if s is None else as_several(s, "sizes")
+    axes = None if axes is None else as_several(axes, "axes")
     if axes is None:
         axes = range(-len(s), 0) if s is not None else range(-x.ndim, 0)
     chosen = tuple(normalize_axis(a, x.ndim) - x.ndim for a in axes)
@@ -463,7 +465,7 @@ def _prepared(
 
 
 def _norm(norm: str | None) -> str:
-    if norm is not None and norm not in SWAPPED:
+    if norm is not None and not (isinstance(norm, str) and norm in SWAPPED):
         raise ArgumentError(f'fft: norm is "backward", "ortho" or "forward", got {norm!r}')
     return norm or "backward"
 

@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..errors import ArgumentError, DtypeError, ShapeError
+from ..errors import DtypeError, ShapeError
 from ..graph import Op, Spec, Tensor, op
-from ..graph.arguments import as_count
+from ..graph.arguments import as_choice, as_count
 from ..graph.op import by_loop, public
 from ..graph.spec import format_shape, is_known, normalize_axis
 from .elementwise import astype, clip, equal, remainder
@@ -64,8 +64,7 @@ def take(x: Any, indices: Any, axis: int | None = None, mode: Literal["raise", "
     if axis is None:
         x, axis = x.reshape(-1), 0
     place = normalize_axis(axis, x.ndim)
-    if mode not in ("raise", "wrap", "clip"):
-        raise ArgumentError(f'take: mode is "raise", "wrap" or "clip", got {mode!r}')
+    as_choice(mode, "take: mode", ("raise", "wrap", "clip"))
     if mode != "raise":
         length: Any = x.shape[place] if isinstance(x.shape[place], int) else astype(size(x, place), indices.dtype)
         indices = remainder(indices, length) if mode == "wrap" else clip(indices, 0, length - 1)

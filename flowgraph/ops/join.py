@@ -144,12 +144,18 @@ def concat(tensors: Sequence[Any], axis: int | None = 0) -> Tensor:
     >>> session.run(fg.concat([[1, 2], [3]]))
     array([1, 2, 3])
     """
-    parts = _concat.lift(tensors)
+    parts = _concat.lift(_listed(tensors))
     if not parts:
         raise ArgumentError("concat: no tensors to join")
     if axis is None:
         parts, axis = tuple(reshape(part, -1) for part in parts), 0
     return _concat(*parts, axis=normalize_axis(axis, parts[0].ndim))
+
+
+def _listed(tensors: Any) -> Sequence[Any]:
+    if isinstance(tensors, str | bytes | dict) or not np.iterable(tensors):
+        raise ArgumentError(f"a list of tensors is expected, got {tensors!r:.60}")
+    return list(tensors)
 
 
 def stack(tensors: Sequence[Any], axis: int = 0) -> Tensor:
@@ -159,7 +165,7 @@ def stack(tensors: Sequence[Any], axis: int = 0) -> Tensor:
     array([[1, 3],
            [2, 4]])
     """
-    parts = _concat.lift(tensors)
+    parts = _concat.lift(_listed(tensors))
     if not parts:
         raise ArgumentError("stack: no tensors to join")
     for part in parts:

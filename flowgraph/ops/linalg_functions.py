@@ -9,6 +9,7 @@ import numpy as np
 
 from ..errors import ArgumentError, GradientError, ShapeError
 from ..graph import Spec, Tensor, Work, op
+from ..graph.arguments import as_number
 from ..graph.op import public
 from ..graph.spec import format_shape
 from .diagonals import eye_like
@@ -141,7 +142,7 @@ def pinv(x: Any, rtol: float | None = None) -> Tensor:
     array([[0.5, 0. ],
            [0. , 0. ]])
     """
-    return _pinv(*lifted(_pinv, x), rtol=None if rtol is None else float(rtol))
+    return _pinv(*lifted(_pinv, x), rtol=None if rtol is None else as_number(rtol, "rtol"))
 
 
 def lstsq(a: Any, b: Any, rtol: float | None = None) -> Tensor:

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..errors import ArgumentError, ShapeError
 from ..graph import Tensor
+from ..graph.arguments import as_flag
 from ..graph.op import public
 from ..graph.spec import format_shape, normalize_axes, normalize_axis
 from .elementwise import abs, astype, divide, equal, greater, maximum, multiply, not_equal, pow, real_dtype, subtract, where
@@ -34,9 +35,11 @@ def vector_norm(x: Any, *, axis: Axis = None, keepdims: bool = False, ord: float
     array([5., 5.])
     """
     (x,) = lifted(euclidean_norm, x)
-    axes = normalize_axes(axis, x.ndim)
+    axes, keepdims = normalize_axes(axis, x.ndim), as_flag(keepdims, "keepdims")
+    if isinstance(ord, bool) or not isinstance(ord, int | float | np.number):
+        raise ArgumentError(f"vector_norm: ord is a number, inf or -inf, got {ord!r}", help="matrix_norm takes names")
     if ord == 2:
-        return euclidean_norm(x, axis=axes, keepdims=bool(keepdims))
+        return euclidean_norm(x, axis=axes, keepdims=keepdims)
     if ord == 0:
         return sum(astype(not_equal(x, 0), real_dtype(x.dtype)), axis=axes, keepdims=keepdims)
     sizes = abs(x)
@@ -44,8 +47,6 @@ def vector_norm(x: Any, *, axis: Axis = None, keepdims: bool = False, ord: float
         return sum(sizes, axis=axes, keepdims=keepdims)
     if ord in (math.inf, -math.inf):
         return (max if ord > 0 else min)(sizes, axis=axes, keepdims=keepdims)
-    if isinstance(ord, bool) or not isinstance(ord, int | float | np.number):
-        raise ArgumentError(f"vector_norm: ord is a number, inf or -inf, got {ord!r}", help="matrix_norm takes names")
     total = sum(pow(sizes, float(ord)), axis=axes, keepdims=keepdims)
     if ord < 0:
         return pow(total, 1.0 / float(ord))
@@ -67,6 +68,8 @@ def matrix_norm(x: Any, *, keepdims: bool = False, ord: Any = "fro") -> Tensor:
     (x,) = lifted(euclidean_norm, x)
     if x.ndim < 2:
         raise ShapeError(f"matrix_norm: needs matrices, got {format_shape(x.shape)}")
+    if not isinstance(ord, str | int | float | np.number | None):
+        raise ArgumentError(f'matrix_norm: ord is "fro", "nuc", 1, -1, 2, -2, inf or -inf, got {ord!r:.60}')
     if ord is None or ord == "fro":
         return vector_norm(x, axis=(-2, -1), keepdims=keepdims)
     if ord in ("nuc", 2, -2):
@@ -119,7 +122,7 @@ def cond(x: Any, p: Any = None) -> Tensor:
     np.float64(4.0)
     """
     (x,) = lifted(euclidean_norm, x)
-    if p is None or p in (2, -2):
+    if p is None or (isinstance(p, int | float) and p in (2, -2)):
         s = svdvals(x)
         ends = s[..., 0], s[..., -1]
         return divide(*(ends if p != -2 else ends[::-1]))

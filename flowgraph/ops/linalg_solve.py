@@ -13,6 +13,7 @@ import numpy as np
 
 from ..errors import ShapeError
 from ..graph import Op, Spec, Tensor, Work, op
+from ..graph.arguments import as_flag
 from ..graph.op import Batch, public
 from ..graph.spec import broadcast_shapes
 from .batching import aligned
@@ -299,7 +300,7 @@ def solve_triangular(a: Any, b: Any, *, lower: bool = False) -> Tensor:
     >>> session.run(fg.linalg.solve_triangular([[2.0, 9.0], [1.0, 1.0]], [2.0, 3.0], lower=True))
     array([1., 2.])
     """
-    return _by_columns(_solve_triangular, a, b, upper=not lower)
+    return _by_columns(_solve_triangular, a, b, upper=not as_flag(lower, "lower"))
 
 
 def _by_columns(operation: Op, a: Any, b: Any, **attrs: Any) -> Tensor:
@@ -359,7 +360,7 @@ def cholesky(x: Any, *, upper: bool = False) -> Tensor:
            [1., 1.]])
     """
     lower = _cholesky(*lifted(_cholesky, x))
-    return adjoint(lower) if upper else lower
+    return adjoint(lower) if as_flag(upper, "upper") else lower
 
 
 def hermitian_part(x: Tensor) -> Tensor:

@@ -11,8 +11,9 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from ..errors import ArgumentError, GradientError
+from ..errors import GradientError
 from ..graph import Dim, Spec, Tensor, Work, op
+from ..graph.arguments import as_choice, as_flag
 from ..graph.op import public
 from .diagonals import diagonal_matrix, diagonal_part, triangle
 from .elementwise import astype, conj, like, multiply, real, real_dtype, subtract
@@ -416,7 +417,7 @@ def svd(x: Any, full_matrices: bool = True) -> SVDResult:
     >>> session.run(s)
     array([2., 1.])
     """
-    return SVDResult(*_svd.node(lifted(_svd, x), {"full": bool(full_matrices)}).outputs)
+    return SVDResult(*_svd.node(lifted(_svd, x), {"full": as_flag(full_matrices, "full_matrices")}).outputs)
 
 
 def svdvals(x: Any) -> Tensor:
@@ -443,8 +444,7 @@ def qr(x: Any, mode: str = "reduced") -> Any:
     array([[2., 0.],
            [0., 1.]])
     """
-    if mode not in ("reduced", "complete", "r"):
-        raise ArgumentError(f'qr: mode is "reduced", "complete" or "r", got {mode!r}')
+    as_choice(mode, "qr: mode", ("reduced", "complete", "r"))
     result = QRResult(*_qr.node(lifted(_qr, x), {"full": mode == "complete"}).outputs)
     return result.R if mode == "r" else result
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..errors import ArgumentError, ShapeError
 from ..graph import Spec, Tensor, op
+from ..graph.arguments import as_number
 from ..graph.op import Batch, Slicing
 from ..graph.spec import format_shape, normalize_axis, promote_dtypes
 from .activations import FloatActivation, log_softmax, relu, sigmoid, softmax
@@ -269,7 +270,7 @@ def cosine_similarity(x: Any, y: Any, axis: int = -1, epsilon: float = 1e-8) -> 
     """
     x, y = _paired("cosine_similarity", x, y)
     axis = normalize_axis(axis, x.ndim)
-    least = epsilon * epsilon
+    least = as_number(epsilon, "epsilon") ** 2
 
     def length(v: Tensor) -> Tensor:
         return sqrt(maximum(sum(square(v), axis=axis), least))

@@ -56,6 +56,8 @@ def batch_norm(
         centred = working - along(center)
         variance = mean(square(centred), axis=others)
     else:
+        if not isinstance(statistics, tuple | list) or len(statistics) != 2:
+            raise ArgumentError(f"batch_norm: statistics are a pair, (mean, variance), got {statistics!r:.60}")
         center, variance = (astype(add.lift((value,))[0], working.dtype) for value in statistics)
         centred = working - along(center)
     gain = reciprocal(sqrt(along(variance) + epsilon))

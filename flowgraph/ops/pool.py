@@ -13,6 +13,7 @@ import numpy as np
 
 from ..errors import ArgumentError, DtypeError, ShapeError
 from ..graph import Op, Spec, Tensor, Work, op
+from ..graph.arguments import as_flag, as_number
 from ..graph.op import Batch, Slicing
 from ..graph.spec import format_shape
 from ..jit import pool as jit
@@ -230,7 +231,7 @@ def avg_pool1d(
     >>> session.run(fg.nn.avg_pool1d([[[1.0, 4.0, 3.0, 2.0]]]))
     array([[[2.5, 2.5]]])
     """
-    return _pool("avg_pool1d", 1, x, window, stride, padding, count_include_pad=bool(count_include_pad))
+    return _pool("avg_pool1d", 1, x, window, stride, padding, count_include_pad=as_flag(count_include_pad, "count_include_pad"))
 
 
 def avg_pool2d(
@@ -250,7 +251,7 @@ def avg_pool2d(
     array([[[[ 2.5,  4.5],
              [10.5, 12.5]]]])
     """
-    return _pool("avg_pool2d", 2, x, window, stride, padding, count_include_pad=bool(count_include_pad))
+    return _pool("avg_pool2d", 2, x, window, stride, padding, count_include_pad=as_flag(count_include_pad, "count_include_pad"))
 
 
 def avg_pool3d(
@@ -261,7 +262,7 @@ def avg_pool3d(
     >>> session.run(fg.nn.avg_pool3d(np.arange(16.0).reshape(1, 1, 4, 2, 2))).ravel()
     array([ 3.5, 11.5])
     """
-    return _pool("avg_pool3d", 3, x, window, stride, padding, count_include_pad=bool(count_include_pad))
+    return _pool("avg_pool3d", 3, x, window, stride, padding, count_include_pad=as_flag(count_include_pad, "count_include_pad"))
 
 
 def _pool(name: str, rank: int, x: Any, window: Any, stride: Any, padding: Any, **options: Any) -> Tensor:
@@ -351,4 +352,4 @@ def local_response_norm(x: Any, size: int = 5, *, alpha: float = 1e-4, beta: flo
     behind = x.ndim - 2
     window, borders = (size, *(1,) * behind), ((size // 2, (size - 1) // 2), *((0, 0),) * behind)
     squares = _avg_pool(square(x), window=window, stride=(1,) * (behind + 1), padding=borders, count_include_pad=True)
-    return multiply(x, pow(squares * alpha + k, -beta))
+    return multiply(x, pow(squares * as_number(alpha, "alpha") + as_number(k, "k"), -as_number(beta, "beta")))

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..errors import DtypeError, ShapeError
 from ..graph import Op, Spec, Tensor, no_gradient, op
+from ..graph.arguments import as_flag
 from ..graph.op import Batch, public
 from ..graph.spec import normalize_axis
 from .reduce import reduced
@@ -70,11 +71,12 @@ def argmin(x: Any, axis: int | None = None, keepdims: bool = False) -> Tensor:
 
 def _position(operation: Position, x: Any, axis: int | None, keepdims: bool) -> Tensor:
     (x,) = operation.lift((x,))
+    keepdims = as_flag(keepdims, "keepdims")
     if axis is None:
         from_shape = x.reshape(-1)
         result = operation(from_shape, axis=0, keepdims=False)
         return result.reshape((1,) * x.ndim) if keepdims else result
-    return operation(x, axis=normalize_axis(axis, x.ndim), keepdims=bool(keepdims))
+    return operation(x, axis=normalize_axis(axis, x.ndim), keepdims=keepdims)
 
 
 public(argmax)

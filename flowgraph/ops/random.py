@@ -13,7 +13,7 @@ import numpy as np
 from ..errors import ArgumentError
 from ..graph import Op, Spec, Tensor, no_gradient, op
 from ..graph.context import current, entered
-from ..graph.op import Batch, by_loop
+from ..graph.op import Batch, as_array, by_loop
 from ..graph.spec import as_dtype, as_shape, format_shape, is_known, normalize_axes, normalize_axis
 from .batching import full
 from .create import arange
@@ -204,6 +204,7 @@ def uniform(shape: Any, low: Any = 0.0, high: Any = 1.0, dtype: Any = "float32")
     """
     if isinstance(low, int | float) and isinstance(high, int | float) and low > high:
         raise ArgumentError(f"uniform: low is above high, {low} > {high}")
+    low, high = (bound if isinstance(bound, Tensor | int | float) else as_array(bound, "uniform") for bound in (low, high))
     return _scaled(_draw(_uniform, shape, _floats("uniform", dtype)), low, high - low)
 
 
@@ -327,8 +328,8 @@ def dropout(x: Any, rate: Any, *, shared: int | Sequence[int] = ()) -> Tensor:
     array([1., 1., 1.])
     """
     (x,) = _uniform.lift((x,))
-    if isinstance(rate, int | float) and not 0 <= rate < 1:
-        raise ArgumentError(f"dropout: the rate must be in [0, 1), got {rate}")
+    if not isinstance(rate, Tensor) and (not isinstance(rate, int | float | np.number) or not 0 <= rate < 1):
+        raise ArgumentError(f"dropout: the rate must be in [0, 1), got {rate!r:.60}")
     keep = 1.0 - rate
     together = normalize_axes(shared, x.ndim)
     target = x[tuple(slice(0, 1) if axis in together else slice(None) for axis in range(x.ndim))] if together else x

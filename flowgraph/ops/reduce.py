@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import DtypeError, ShapeError
 from ..graph import Op, Shape, Spec, Tensor, Work, no_gradient, op
+from ..graph.arguments import as_flag
 from ..graph.op import Batch, Slicing, public
 from ..graph.spec import is_known, normalize_axes
 from .bits import wide
@@ -335,8 +336,8 @@ def prod(x: Any, axis: Axis = None, keepdims: bool = False, dtype: Any = None) -
         result = astype(result, dtype)
     axes = normalize_axes(axis, result.ndim)
     for a in reversed(axes[1:]):
-        result = _prod(result, axis=(a,), keepdims=bool(keepdims))
-    return _prod(result, axis=axes[:1], keepdims=bool(keepdims))
+        result = _prod(result, axis=(a,), keepdims=as_flag(keepdims, "keepdims"))
+    return _prod(result, axis=axes[:1], keepdims=as_flag(keepdims, "keepdims"))
 
 
 def logsumexp(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
@@ -369,7 +370,7 @@ def _reduce(operation: Reduction, x: Any, axis: Axis, keepdims: bool, dtype: Any
     (x,) = operation.lift((x,))
     if dtype is not None:
         x = astype(x, dtype)
-    return operation(x, axis=normalize_axes(axis, x.ndim), keepdims=bool(keepdims))
+    return operation(x, axis=normalize_axes(axis, x.ndim), keepdims=as_flag(keepdims, "keepdims"))
 
 
 def size(x: Any, axis: int | None = None) -> Tensor:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ..errors import ArgumentError, DtypeError, ShapeError
 from ..graph import Dim, Op, Spec, Tensor, no_gradient, op
-from ..graph.arguments import as_count
+from ..graph.arguments import as_count, as_int, as_several
 from ..graph.op import Batch, by_loop, public
 from ..graph.spec import format_shape, normalize_axis
 from .batching import full
@@ -175,10 +175,10 @@ def roll(x: Any, shift: int | Sequence[int], axis: int | Sequence[int] | None = 
     """
     (x,) = _roll.lift((x,))
     if axis is None:
-        flat = roll(x.reshape(-1), sum(shift) if isinstance(shift, Sequence) else shift, 0)
+        flat = roll(x.reshape(-1), sum(as_int(s, "shift") for s in as_several(shift, "shifts")), 0)
         return reshape_like(flat, x, axis=None)
-    axes = (axis,) if isinstance(axis, int | np.integer) else tuple(axis)
-    shifts = tuple(shift) if isinstance(shift, Iterable) else (shift,) * len(axes)
+    axes = as_several(axis, "axes")
+    shifts = tuple(shift) if np.iterable(shift) else (shift,) * len(axes)
     if len(axes) == 1:
         axes *= len(shifts)
     if len(axes) != len(shifts) or not all(isinstance(s, int | np.integer) for s in shifts):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import builtins
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ..errors import ArgumentError, ShapeError
 from ..graph import Dim, Op, Shape, Spec, Tensor, Work, op
+from ..graph.arguments import as_several
 from ..graph.op import Batch, public
 from ..graph.spec import as_shape, broadcast_shapes, format_shape, is_known, normalize_axes, normalize_axis
 from .batching import full, moved, widened
@@ -282,11 +283,11 @@ def reshape(x: Any, shape: Any) -> Tensor:
            [3, 4]])
     """
     (x,) = reshape_behind.lift((x,))
-    dims = tuple(shape) if isinstance(shape, Iterable) and not isinstance(shape, str) else (shape,)
+    dims = tuple(shape) if np.iterable(shape) and not isinstance(shape, str) else (shape,)
     rest = [isinstance(d, int | np.integer) and d == -1 for d in dims]
     if builtins.sum(rest) > 1:
         raise ArgumentError(f"only one size may be -1, got {dims}")
-    if None in dims:
+    if any(d is None for d in dims):
         raise ArgumentError(f"a new size cannot be None, got {dims}", help="use -1 for one unknown size")
     final = tuple(-1 if is_rest else size for is_rest, size in zip(rest, as_shape(1 if r else d for r, d in zip(rest, dims)), strict=True))
     if not any(isinstance(d, str) for d in final):
@@ -312,7 +313,7 @@ def permute_dims(x: Any, axes: Sequence[int] | None = None) -> Tensor:
            [3, 6]])
     """
     (x,) = _permute_dims.lift((x,))
-    named = tuple(range(x.ndim))[::-1] if axes is None else tuple(axes) if isinstance(axes, Iterable) else (axes,)
+    named = tuple(range(x.ndim))[::-1] if axes is None else as_several(axes, "axes")
     order = tuple(normalize_axis(a, x.ndim) for a in named)
     if sorted(order) != list(range(x.ndim)):
         raise ShapeError(f"{named} does not name each of the {x.ndim} axes once", help="fg.swapaxes(x, 0, 1) exchanges two")
@@ -379,8 +380,8 @@ def moveaxis(x: Any, source: int | Sequence[int], destination: int | Sequence[in
     (3, 4, 2)
     """
     (x,) = _permute_dims.lift((x,))
-    sources = [normalize_axis(a, x.ndim) for a in ((source,) if isinstance(source, int | np.integer) else source)]
-    places = [normalize_axis(a, x.ndim) for a in ((destination,) if isinstance(destination, int | np.integer) else destination)]
+    sources = [normalize_axis(a, x.ndim) for a in as_several(source, "axes")]
+    places = [normalize_axis(a, x.ndim) for a in as_several(destination, "axes")]
     if len(sources) != len(places):
         raise ArgumentError(f"moveaxis: {len(sources)} axes for {len(places)} places")
     if len(set(sources)) != len(sources) or len(set(places)) != len(places):

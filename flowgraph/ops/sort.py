@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..errors import ArgumentError, ShapeError
+from ..errors import ShapeError
 from ..graph import Op, Spec, Tensor, Work, no_gradient, op
-from ..graph.arguments import as_count
+from ..graph.arguments import as_choice, as_count, as_flag
 from ..graph.op import Batch, Slicing, by_loop, public
 from ..graph.spec import format_shape, normalize_axis
 from .batching import full, moved, widened
@@ -244,7 +244,7 @@ def sort(x: Any, axis: int | None = -1, descending: bool = False) -> Tensor:
     (x,) = _sort.lift((x,))
     x, place = (reshape(x, -1), 0) if axis is None else (x, normalize_axis(axis, x.ndim))
     result = _sort(x, axis=place)
-    return flip(result, place) if descending else result
+    return flip(result, place) if as_flag(descending, "descending") else result
 
 
 def argsort(x: Any, axis: int | None = -1, descending: bool = False) -> Tensor:
@@ -255,7 +255,7 @@ def argsort(x: Any, axis: int | None = -1, descending: bool = False) -> Tensor:
     """
     (x,) = _argsort.lift((x,))
     x, place = (reshape(x, -1), 0) if axis is None else (x, normalize_axis(axis, x.ndim))
-    if not descending:
+    if not as_flag(descending, "descending"):
         return _argsort(x, axis=place)
     length: Any = x.shape[place]
     last = length - 1 if isinstance(length, int) else size(x, axis=place) - 1
@@ -286,8 +286,7 @@ def searchsorted(x: Any, values: Any, side: Side = "left") -> Tensor:
     >>> session.run(fg.searchsorted([10, 20, 30], [5, 20]))
     array([0, 1])
     """
-    if side not in ("left", "right"):
-        raise ArgumentError(f'searchsorted: side is "left" or "right", got {side!r}')
+    as_choice(side, "searchsorted: side", ("left", "right"))
     return _searchsorted(x, values, side=side)
 
 
@@ -303,7 +302,7 @@ def unique(x: Any, return_index: bool = False, return_inverse: bool = False, ret
     (array([1, 3]), array([1, 2]))
     """
     wanted = {"index": return_index, "inverse": return_inverse, "counts": return_counts}
-    parts = tuple(part for part, is_wanted in wanted.items() if is_wanted)
+    parts = tuple(part for part, is_wanted in wanted.items() if as_flag(is_wanted, f"return_{part}"))
     outputs = _unique.node((x,), {"parts": parts}).outputs
     return outputs if parts else outputs[0]
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..errors import ArgumentError, DtypeError, ShapeError
 from ..graph import Tensor
+from ..graph.arguments import as_flag, as_number
 from ..graph.op import public
 from ..graph.spec import normalize_axes, normalize_axis
 from .bits import wide
@@ -47,10 +48,9 @@ def var(x: Any, axis: Axis = None, correction: float = 0.0, keepdims: bool = Fal
 
 def _std(x: Tensor, axis: Axis, correction: float, keepdims: bool) -> Tensor:
     axes = normalize_axes(axis, x.ndim)
-    if isinstance(correction, bool) or not isinstance(correction, int | float | np.integer | np.floating):
-        raise ArgumentError(f"correction is a number, got {correction!r:.80}")
+    correction = as_number(correction, "correction")
     x = astype(x, wide(x.dtype) if x.dtype.kind in "fcV" else "float64")
-    total = euclidean_norm(x - mean(x, axis=axes, keepdims=True), axis=axes, keepdims=bool(keepdims))
+    total = euclidean_norm(x - mean(x, axis=axes, keepdims=True), axis=axes, keepdims=as_flag(keepdims, "keepdims"))
     count = count_along(x, axes, real_dtype(x.dtype))
     left = maximum(count - correction, 0) if isinstance(count, Tensor) else max(count - correction, 0)
     return total / left**0.5
@@ -107,7 +107,7 @@ def quantile(x: Any, q: Any, axis: int | None = None, keepdims: bool = False) ->
         part = part.reshape((-1, *(1,) * (x.ndim - 1)))
     y = low + where(equal(low, high), 0, high - low) * part  # equal infinities have no difference
     y = where(isnan(end), np.nan, y)  # sorted, NaN is last
-    if not keepdims:
+    if not as_flag(keepdims, "keepdims"):
         return y
     return y.reshape((*shares.shape, *(1,) * ndim)) if axis is None else expand_dims(y, place + shares.ndim)
 

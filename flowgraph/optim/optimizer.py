@@ -278,7 +278,9 @@ def global_norm(tensors: Iterable[Tensor]) -> Tensor:
     >>> session.run(fg.optim.global_norm([w, b]))
     np.float64(3.0)
     """
-    given = [tensors] if isinstance(tensors, Tensor) else list(tensors) if isinstance(tensors, Iterable) else [tensors]
+    given = (
+        [tensors] if isinstance(tensors, Tensor) else list(tensors) if isinstance(tensors, Iterable) and np.iterable(tensors) else [tensors]
+    )
     for t in given:
         if not isinstance(t, Tensor):
             raise ArgumentError(f"global_norm: takes tensors, got {t!r:.80}")

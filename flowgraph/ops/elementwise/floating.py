@@ -8,6 +8,7 @@ import numpy as np
 
 from ...errors import DtypeError
 from ...graph import Tensor, no_gradient, op
+from ...graph.arguments import as_flag
 from ...graph.op import public
 from ..samples import LOW, binary, unary
 from .arithmetic import abs
@@ -112,7 +113,7 @@ def isclose(x: Any, y: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: b
     x, y = equal.lift((x, y))
     near = logical_and(isfinite(y), less_equal(abs(x - y), atol + rtol * abs(y)))
     near = logical_or(near, equal(x, y))
-    return logical_or(near, logical_and(isnan(x), isnan(y))) if equal_nan else near
+    return logical_or(near, logical_and(isnan(x), isnan(y))) if as_flag(equal_nan, "equal_nan") else near
 
 
 public(nan_to_num)
