@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import os
 import signal
 import threading
 import weakref
@@ -19,6 +20,7 @@ from flowgraph.errors import ExecutionError, RunCancelledError, RunTimeoutError,
 from flowgraph.graph import OPS, Op, Work, op
 from flowgraph.graph.op import no_gradient
 from flowgraph.runtime import BufferPool, Run, RunState, Schedule
+from flowgraph.runtime.pool import Pool
 
 GATES: dict[int, tuple[threading.Event, threading.Event]] = {}
 
@@ -437,3 +439,24 @@ def test_an_interrupt_from_the_keyboard_ends_the_run_and_the_session_stays_usabl
         assert session.variables["w"] == 1.0
         session.run(step, {x: 1.0})
         assert session.variables["w"] == 4.0
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system does not let a thread choose its processors")
+def test_a_pool_of_all_processors_has_a_worker_on_each():
+    cpus = os.sched_getaffinity(0)
+    for threads in {2, len(cpus), len(cpus) + 1} - {1}:
+        pool, seen, lock = Pool(threads), [], threading.Barrier(threads)
+
+        def job(seen=seen, lock=lock):
+            lock.wait(10)  # so that each worker has one
+            seen.append(os.sched_getaffinity(0))
+
+        pool.submit([((0.0, i), job) for i in range(threads)])
+        while len(seen) < threads:
+            time.sleep(0.001)
+        pool.close()
+        if threads == len(cpus):
+            assert sorted(map(sorted, seen)) == sorted([cpu] for cpu in cpus)
+        else:
+            assert all(affinity == cpus for affinity in seen)
+    assert os.sched_getaffinity(0) == cpus
