@@ -5,6 +5,7 @@ import gc
 import os
 import signal
 import threading
+import time
 import weakref
 
 import ml_dtypes
@@ -445,7 +446,8 @@ def test_an_interrupt_from_the_keyboard_ends_the_run_and_the_session_stays_usabl
 def test_a_pool_of_all_processors_has_a_worker_on_each():
     cpus = os.sched_getaffinity(0)
     for threads in {2, len(cpus), len(cpus) + 1} - {1}:
-        pool, seen, lock = Pool(threads), [], threading.Barrier(threads)
+        pool, lock = Pool(threads), threading.Barrier(threads)
+        seen: list[set[int]] = []
 
         def job(seen=seen, lock=lock):
             lock.wait(10)  # so that each worker has one
