@@ -36,6 +36,14 @@ def load_numexpr(setup: Setup) -> ModuleType:
     return numexpr
 
 
+def load_onnxruntime(setup: Setup, model: bytes) -> Any:
+    """A session of ONNX Runtime over ``model``."""
+    onnxruntime = import_module("onnxruntime")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = setup.threads
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
 def node_by_node() -> Any:
     """PyTensor's C linker without rewrites.
 

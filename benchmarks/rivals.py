@@ -16,6 +16,7 @@ class Rival:
     packages      distributions whose versions belong to its figures; one name may stand for several builds ("a|b")
     threads       how its threads are set, for the reader
     environment   number of threads -> environment variables of its process
+    beside        another module without which it is not there
     """
 
     name: str
@@ -23,10 +24,11 @@ class Rival:
     packages: tuple[str, ...]
     threads: str
     environment: Callable[[int], dict[str, str]] = lambda threads: {}
+    beside: str = "sys"
 
     @property
     def is_installed(self) -> bool:
-        return util.find_spec(self.module) is not None
+        return all(util.find_spec(module) is not None for module in (self.module, self.beside))
 
     @property
     def versions(self) -> dict[str, str]:
@@ -72,6 +74,13 @@ RIVALS = {
             ("pytensor", "numba"),
             "BLAS: `OPENBLAS_NUM_THREADS=n`; its cache of compiled kernels stays",
             _blas_threads,
+        ),
+        Rival(
+            "onnxruntime",
+            "onnxruntime",
+            ("onnxruntime",),
+            "`SessionOptions.intra_op_num_threads = n`",
+            beside="onnx",
         ),
         Rival("numexpr", "numexpr", ("numexpr",), "`set_num_threads(n)`"),
         # Dask's own advice: one BLAS thread, as its workers are threads already.
