@@ -608,14 +608,14 @@ def test_the_gradient_of_a_loop_stands_beside_the_loop_and_is_a_gradient_inside(
 # --- plans
 
 
-def plan(rows=4096):
+def plan(rows=4096, jit=False):
     """A product that is cut into eight slices of rows, each with relu and its part of the sum, and what adds the parts up."""
     with fg.Graph() as graph:
         x = fg.placeholder("x", ("batch", 256))
         w = fg.variable(np.ones((256, 256), np.float32), name="w")
         y = fg.sum(fg.nn.relu(x @ w))
         update = fg.assign(w, w * y)
-    with fg.Session(graph, threads=1) as session:
+    with fg.Session(graph, threads=1, jit=jit) as session:
         return session.plan([y, update], {x: (rows, 256)})
 
 
@@ -630,6 +630,13 @@ def test_a_plan_is_drawn_as_tasks_with_their_kernels():
     keys = [box.key for box in first]
     assert {("f0", keys[0]), ("v0", keys[0]), (keys[0], keys[1]), (keys[1], keys[2])} <= ways
     assert not any(a in keys and b in keys for a, b in ways - {(keys[0], keys[1]), (keys[1], keys[2])})
+
+
+def test_a_compiled_loop_is_named_after_the_ops_in_it():
+    pytest.importorskip("llvmlite")
+    drawn = PlanPicture(plan(jit=True))
+    first = [box.title for box in drawn.boxes.values() if box.home and box.home[0].startswith("task 0,")]
+    assert first == ["matmul", "relu+sum"]
 
 
 def test_a_plan_says_what_is_fed_fetched_and_written():
@@ -654,7 +661,7 @@ def test_a_plan_of_depth_0_has_a_box_for_each_task():
 
 def test_a_task_with_more_kernels_than_a_page_shows_has_boxes_for_runs_of_them():
     graph = chain(2_000)
-    with fg.Session(graph, threads=1) as session:
+    with fg.Session(graph, threads=1, jit=False) as session:
         drawn = PlanPicture(session.plan(graph.nodes[-1].outputs, {graph.placeholders[0]: (4,)}))
     assert len(drawn.boxes) <= BOXES
     assert sum(box.members for box in drawn.boxes.values() if box.home) == 2_000
