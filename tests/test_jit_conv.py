@@ -13,7 +13,8 @@ import flowgraph as fg
 from flowgraph.graph import Spec
 from flowgraph.graph.op import OPS
 from flowgraph.jit.arrays import tiles
-from flowgraph.jit.conv import Conv, ConvInputGrad, Convolution, ConvWeightGrad
+from flowgraph.jit.conv import Conv, ConvInputGrad, Convolution, ConvWeightGrad, Epilogue
+from flowgraph.jit.functions import Scalars
 from flowgraph.jit.kernels import compiled, compiler
 from flowgraph.jit.llvm import Registers, Target
 from flowgraph.ops import conv_kernels
@@ -120,17 +121,19 @@ def test_the_bits_do_not_depend_on_the_processors_registers(image, filters, opti
         np.testing.assert_array_equal(made[0], made[2])
 
 
+@pytest.mark.parametrize("image, filters, options", [SHAPES[2], SHAPES[4], SHAPES[-3]])
 @pytest.mark.parametrize("dtype", [F4, F8])
-def test_bias_and_relu_within_the_kernel_give_the_bits_that_they_give_behind_it(dtype):
-    conv = Convolution(dtype, (3, 7, 9), (5, 3, 3))
-    x, w, _, b = arrays(4, conv, dtype)
+def test_an_epilogue_gives_the_bits_that_the_same_gives_behind_the_kernel(dtype, image, filters, options):
+    conv = Convolution(dtype, image, filters, **options)
+    x, w, g, b = arrays(4, conv, dtype)
     x[0, 0, 3, 3], x[1, 0, 3, 3] = np.nan, np.inf
-    y = np.empty((4, 5, *conv.size), dtype)
-    compiled(Conv(conv), WIDE)(x, w, y)
+    s = Scalars()
+    image_, total, channel = (s.load(k, dtype, is_row=k == 2) for k in range(3))
+    value = s.maximum(total + channel, 0.0) * 0.5 - image_
+    made = compiled(Conv(conv, Epilogue(value, ("image", "sum", "channel"))))(x, w, g, b, np.empty_like(g))
+    y = compiled(Conv(conv))(x, w, np.empty_like(g))
     with np.errstate(invalid="ignore"):
-        np.testing.assert_array_equal(compiled(Conv(conv, relu=True), WIDE)(x, w, np.empty_like(y)), np.maximum(y, 0))
-        both = compiled(Conv(conv, bias=True, relu=True), WIDE)(x, w, b, np.empty_like(y))
-        np.testing.assert_array_equal(both, np.maximum(y + b[:, None, None], 0))
+        np.testing.assert_array_equal(made, np.maximum(y + b[:, None, None], 0) * dtype.type(0.5) - g)
 
 
 def test_what_lies_outside_a_window_does_not_touch_its_sum():
@@ -241,3 +244,39 @@ def test_the_ops_describe_what_they_want_compiled():
     assert conv.compiled(x, Spec((4, 3, 2), F8), **options) is None
     assert conv.compiled(Spec((5, 3, 20), np.dtype("i4")), Spec((4, 3, 2), np.dtype("i4")), **options) is None
     assert conv.compiled(Spec((2, 5, 3, 20), F4), w, **options) is None
+
+
+def kernels_of(fetch, feeds, threads=1):
+    """What the units of a plan call, in order, and what they give with compiled kernels and without."""
+    made = []
+    for jit in (True, False):
+        with fg.Session(fetch.graph, threads=threads, jit=jit) as session:
+            made.append(session.run(fetch, feeds))
+            if jit:
+                names = [unit.node.name for unit in session.plan(fetch, feeds).units]
+    return names, made
+
+
+@pytest.mark.parametrize("batch", [1, 40])
+def test_what_stands_behind_a_convolution_becomes_part_of_its_kernel(batch):
+    random = np.random.default_rng(0)
+    w, b = random.standard_normal((6, 3, 3, 3)).astype("f4"), random.standard_normal((6, 1, 1)).astype("f4")
+    with fg.Graph():
+        x, skip = fg.placeholder("x", ("n", 3, 20, 20)), fg.placeholder("skip", ("n", 6, 20, 20))
+        y = fg.nn.relu(fg.nn.conv2d(x, w, padding="same") + b + skip)
+    feeds = {x: random.standard_normal((batch, 3, 20, 20)).astype("f4"), skip: random.standard_normal((batch, 6, 20, 20)).astype("f4")}
+    names, (made, plain) = kernels_of(y, feeds)
+    assert set(names) == {"relu(conv+add+relu)"}
+    np.testing.assert_allclose(made, plain, rtol=1e-5, atol=1e-5)
+
+
+def test_a_convolution_that_others_read_too_keeps_its_kernel():
+    random = np.random.default_rng(0)
+    w = random.standard_normal((6, 3, 3, 3)).astype("f4")
+    with fg.Graph():
+        x = fg.placeholder("x", ("n", 3, 20, 20))
+        y = fg.nn.conv2d(x, w)
+        both = fg.sum(fg.nn.relu(y + 1.0)) + fg.sum(fg.nn.max_pool2d(y))
+    names, (made, plain) = kernels_of(both, {x: random.standard_normal((40, 3, 20, 20)).astype("f4")})
+    assert "conv2d" in names
+    np.testing.assert_allclose(made, plain, rtol=1e-4)

@@ -22,9 +22,10 @@ from ..graph.op import Slicing
 from ..graph.spec import is_known
 from ..jit.functions import Scalars
 from ..jit.loops import Loop, Operand, Result
-from ..jit.values import BOOL, SUPPORTED, Unfusable, Value
+from ..jit.values import BOOL, SUPPORTED, Unfusable, Value, in_order
 from .columns import columns_of
 from .cost import CALL_SECONDS, estimated_seconds
+from .epilogue import Joined, joined
 from .simplify import Simplified
 
 # A region is made one loop where that is expected to save so much in a run: to compile it takes some 10 ms.
@@ -47,23 +48,27 @@ class Fused(Op):
     """The op of a fused node.
 
     loop      what is computed
-    compiled  makes the loop a function of arrays
+    compiled  makes a function of arrays of a loop or a convolution
+    joined    a convolution whose kernel has the loop as its epilogue, and then replaces it
     """
 
     name = "fused"
     vjp = None
 
-    def __init__(self, region: Region, loop: Loop, compiled: Callable[[Loop], Callable[..., Any]]) -> None:
-        self.region, self.loop = region, loop
-        self._kernel = compiled(loop)
-        self.in_place = loop.works_in_place
+    def __init__(self, region: Region, loop: Loop, compiled: Callable[[Any], Callable[..., Any]], joined: Joined | None) -> None:
+        described = loop if joined is None else joined.kernel
+        self.region, self.joined = region, joined
+        self._kernel = compiled(described)
+        self._arity = len(described.operands)
+        self.in_place = described.works_in_place
         self.takes_out = True
-        names: dict[str, None] = dict.fromkeys(node.op.name for node in region.members)
+        nodes = region.members if joined is None else [joined.node, *region.members]
+        names: dict[str, None] = dict.fromkeys(node.op.name for node in nodes)
         self.title = "+".join(list(names)[:6]) + ("+..." if len(names) > 6 else "")
 
     @property
     def parameters(self) -> list[str]:
-        return [f"x{i}" for i in range(len(self.loop.operands))]
+        return [f"x{i}" for i in range(self._arity)]
 
     def infer(self, *inputs: Any, **attrs: Any) -> Any:
         return self.region.results[-1].spec
@@ -83,13 +88,18 @@ class Fused(Op):
 
     def work(self, *inputs: Any, **attrs: Any) -> Work:
         # In the units of the cost model, which knows NumPy's loops.
-        return Work(bytes=self.region.fused_seconds * 6e9)
+        seconds = self.region.fused_seconds
+        if self.joined is not None:
+            seconds += estimated_seconds(self.joined.node, inputs[:2])
+        return Work(bytes=seconds * 6e9)
 
     def slicing(self, out: Any, *inputs: Any, **attrs: Any) -> Slicing | None:
         region = self.region
         if not region.can_slice:
             return None
         cut = tuple(source.is_cut for source in region.sources)
+        if self.joined is not None:
+            cut = True, False, *(source.is_cut for source in self.joined.sources)
         return Slicing(cut, region.shape[0], "sum" if region.results[-1].is_total else "concat")
 
 
@@ -555,22 +565,28 @@ class Fuser:
         loop = self._loop(region, members)
         nbytes = sum(s.spec.nbytes for s in region.sources) + sum(r.spec.nbytes for r in region.results)
         count = math.prod(region.shape)
-        primitives = len({value.number for result in loop.results for value in _behind(result.value)})
+        primitives = len(in_order([result.value for result in loop.results]))
         region.fused_seconds = CALL_SECONDS + count * primitives * PRIMITIVE_SECONDS + nbytes / LOOP_BYTES_PER_SECOND
         region.plain_seconds = plain
         if plain - region.fused_seconds < WORTH_SECONDS:
             return None
-        return self._node(region, loop)
 
-    def _node(self, region: Region, loop: Loop) -> FusedNode:
+        def is_lone(tensor: Tensor) -> bool:
+            read = [find(reader) for reader in readers.get(tensor, ())]
+            return read == [region] and tensor not in self.fed and tensor not in self.found.values and tensor.node not in self.ordered
+
+        return self._node(region, loop, joined(region, loop, self.spec, is_lone))
+
+    def _node(self, region: Region, loop: Loop, conv: Joined | None) -> FusedNode:
         label = region.label
         node = FusedNode()
         node.id, node.graph, node.op = (
             [m for m in region.members if m not in region.views][-1].id,
             label.graph,
-            Fused(region, loop, self.compiled),
+            Fused(region, loop, self.compiled, conv),
         )
-        node.inputs = tuple(source.tensor for source in region.sources)
+        read = () if conv is None else map(self.resolved, conv.node.inputs)
+        node.inputs = (*read, *(source.tensor for source in (region.sources if conv is None else conv.sources)))
         node.attrs = {}
         node.outputs = (region.results[-1].tensor,)
         node._context, node._label, node._code, node._offset = label._context, label._label, label._code, label._offset
@@ -824,14 +840,3 @@ def _only_ones(node: Node, shape: Sequence[int], out: Sequence[int]) -> bool:
     if node.op.name == "getitem" and not all(item is None or item == slice(None) for item in node.attrs["index"]):
         return False
     return [d for d in shape if d != 1] == [d for d in out if d != 1]
-
-
-def _behind(value: Value) -> Iterator[Value]:
-    seen: set[Value] = set()
-    stack = [value]
-    while stack:
-        value = stack.pop()
-        if value not in seen:
-            seen.add(value)
-            yield value
-            stack += value.inputs

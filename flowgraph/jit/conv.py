@@ -21,6 +21,8 @@ import numpy as np
 from .arrays import divisors, power_of_two, tiles
 from .llvm import Target
 from .loops import Operand
+from .text import literal, type_of
+from .values import Value, in_order
 from .windows import Pair, WindowKernel, Windows
 
 # Bytes of a laid out image, at most, if fewer rows at a time can help: half of a small level-2 cache.
@@ -69,16 +71,31 @@ class Convolution:
 
 
 @dataclass(frozen=True)
+class Epilogue:
+    """What is made of each number of the output before it is stored.
+
+    value     the result, of loads that are numbered as the operands are
+    operands  for each what it has: "sum", the convolution's number; "channel", one for each channel; "image", one for each number of the
+              output
+    """
+
+    value: Value
+    operands: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Conv:
-    """The kernel (x, w, out) of the convolution; with ``bias``, (x, w, b, out), and ``relu`` is taken of the sum."""
+    """The kernel (x, w, out) of the convolution; with an epilogue, (x, w, those of its operands that are no sums, out)."""
 
     conv: Convolution
-    bias: bool = False
-    relu: bool = False
+    epilogue: Epilogue | None = None
+
+    works_in_place = False
 
     @property
     def operands(self) -> tuple[Operand, ...]:
-        return (Operand(self.conv.dtype, (True,)),) * (3 if self.bias else 2)
+        more = len(self.epilogue.operands) - 1 if self.epilogue else 0
+        return (Operand(self.conv.dtype, (True,)),) * (2 + more)
 
     def text(self, target: Target) -> str:
         return _Conv(self, target).text()
@@ -170,10 +187,27 @@ class _Conv(_Writer):
         with self.counting("%n0") as image, self.counting(str(self.groups)) as group, self.counting(bands) as band:
             x = self.images_of(0, image, group, self.channels * self.pixels)
             self.lay_out(x, "%scratch", self.channels, self.rows, self.new(f"mul nsw i64 {band}, {self.band}"))
-            self.y = self.at(self.images_of(self.arrays - 1, image, group, self.outputs * self.positions), (band, self.length))
             self.w = self.filters_of(1, group)
-            self.b = self.at("%p2", (group, self.outputs))
+            self.y = self._of_band(self.arrays - 1, image, group, band)
+            self._find_operands(image, group, band)
             self.tiled(self.output_tiles, lambda o, outputs: self.tiled(self.position_tiles, lambda v, n: self._tile(o, outputs, v, n)))
+
+    def _of_band(self, array: int, image: str, group: str, band: str) -> str:
+        """Where in the output, or an array like it, a band begins."""
+        return self.at(self.images_of(array, image, group, self.outputs * self.positions), (band, self.length))
+
+    def _find_operands(self, image: str, group: str, band: str) -> None:
+        """Those of the epilogue: for each what it has, and where that begins for the outputs of a group in a band."""
+        self.operands: list[tuple[str, str]] = []
+        array = 2
+        for what in self.kernel.epilogue.operands if self.kernel.epilogue else ():
+            if what == "sum":
+                self.operands.append((what, ""))
+                continue
+            self.operands.append(
+                (what, self.at(f"%p{array}", (group, self.outputs)) if what == "channel" else self._of_band(array, image, group, band))
+            )
+            array += 1
 
     def _tile(self, first: str, outputs: int, at: str, vectors: int) -> None:
         kind, lanes, room = self.vector(self.lanes), self.lanes, self.rows.total * self.along
@@ -189,16 +223,30 @@ class _Conv(_Writer):
                         for v in range(vectors):
                             inner.values[o * vectors + v] = self.fma(met[v], weight, inner.values[o * vectors + v], lanes)
             outer.values = inner.values
+        masks = [self._mask(at, v, vectors) for v in range(vectors)]
         for o in range(outputs):
-            sums = outer.values[o * vectors : (o + 1) * vectors]
-            if self.kernel.bias:
-                bias = self.one(self.at(self.b, first, o))
-                sums = [self.arithmetic("fadd", total, bias, lanes) for total in sums]
-            if self.kernel.relu:
-                sums = [self._relu(total) for total in sums]
-            y = self.at(self.y, (first, self.positions), o * self.positions, (at, lanes))
-            for v, total in enumerate(sums):
-                self.store(total, self.at(y, v * lanes), lanes, self._mask(at, v, vectors))
+            place = (first, self.positions), o * self.positions, (at, lanes)
+            spread = {k: self.one(self.at(array, first, o)) for k, (what, array) in enumerate(self.operands) if what == "channel"}
+            for v, total in enumerate(outer.values[o * vectors : (o + 1) * vectors]):
+                loads = {**spread, **{k: total for k, (what, _) in enumerate(self.operands) if what == "sum"}}
+                for k, (what, array) in enumerate(self.operands):
+                    if what == "image":
+                        loads[k] = self.load(self.at(array, *place, v * lanes), lanes, masks[v])
+                self.store(self._finished(total, loads), self.at(self.y, *place, v * lanes), lanes, masks[v])
+
+    def _finished(self, total: str, loads: dict[int, str]) -> str:
+        """The epilogue of a vector, whose operands are in ``loads``."""
+        if self.kernel.epilogue is None:
+            return total
+        names: dict[Value, str] = {}
+        for value in in_order([self.kernel.epilogue.value]):
+            if value.kind == "load":
+                names[value] = loads[value.data]
+            elif value.kind == "constant":
+                names[value] = f"splat ({type_of(value.dtype)} {literal(np.frombuffer(value.data, value.dtype)[0], value.dtype)})"
+            else:
+                names[value] = self.primitive(value, self.lanes, [names[x] for x in value.inputs])
+        return names[self.kernel.epilogue.value]
 
     def _mask(self, at: str, v: int, vectors: int) -> str | None:
         """Of the lanes within the band, for the last vector of a tile."""
@@ -206,12 +254,6 @@ class _Conv(_Writer):
             return None
         begins = self.new(f"mul nsw i64 {self.new(f'add nsw i64 {at}, {v}')}, {self.lanes}")
         return self.lanes_below(self.new(f"sub nsw i64 {self.length}, {begins}"), self.lanes)
-
-    def _relu(self, total: str) -> str:
-        """NaN stays, as in NumPy's maximum."""
-        kind = self.vector(self.lanes)
-        below = self.new(f"fcmp olt {kind} {total}, zeroinitializer")
-        return self.new(f"select <{self.lanes} x i1> {below}, {kind} zeroinitializer, {kind} {total}")
 
 
 class _InputGrad(_Writer):

@@ -90,17 +90,6 @@ class Loop:
         return _Writer(self, target.header).text()
 
 
-_FLOATS = {
-    "add": "fadd", "subtract": "fsub", "multiply": "fmul", "divide": "fdiv",
-}  # fmt: skip
-_INTEGERS = {"add": "add", "subtract": "sub", "multiply": "mul", "and": "and", "or": "or", "xor": "xor", "shl": "shl", "lshr": "lshr",
-             "ashr": "ashr"}  # fmt: skip
-_INTRINSICS = {
-    "fma": "fma", "sqrt": "sqrt", "absolute": "fabs", "floor": "floor", "ceil": "ceil", "trunc": "trunc", "rint": "roundeven",
-    "copysign": "copysign",
-}  # fmt: skip
-
-
 class _Writer(Text):
     def __init__(self, loop: Loop, header: int) -> None:
         super().__init__()
@@ -289,7 +278,7 @@ class _Writer(Text):
             mask = self._load_all([v for v in needed if v.kind == "load" or (self._is_kept(v, phase))], j, length)
             for value in needed:
                 if value not in self.element:
-                    self.element[value] = self._emit(value, lanes, self._operand)
+                    self.element[value] = self.primitive(value, lanes, [self._operand(x, lanes) for x in value.inputs])
                     if self.kept_in.get(value) == phase:
                         at = self.new(f"getelementptr {stored(value.dtype)}, ptr {self.kept[value]}, i64 {j}")
                         self._store(self.element[value], value.dtype, at, lanes)
@@ -528,7 +517,7 @@ class _Writer(Text):
                 for source in self._all([value]):  # (recursion could be deep)
                     if source is not value and source.kind not in ("constant", "sum", "max", "min") and self._is_ready(source):
                         self._of_row(source)
-                self.names[value] = self._emit(value, 1, lambda source, lanes: self._of_row(source))
+                self.names[value] = self.primitive(value, 1, [self._of_row(x) for x in value.inputs])
         return self.names[value]
 
     def _is_ready(self, value: Value) -> bool:
@@ -550,41 +539,3 @@ class _Writer(Text):
 
     def _operand(self, value: Value, lanes: int) -> str:
         return self._splat(value) if value.is_row else self.element[value]
-
-    def _emit(self, value: Value, lanes: int, operand: Any) -> str:
-        """The line of one primitive."""
-        kind, dtype = value.kind, value.dtype
-        inputs = [operand(x, lanes) for x in value.inputs]
-        of = value.inputs[0].dtype
-        source, target = type_of(of, lanes), type_of(dtype, lanes)
-        if kind == "compare":
-            if of.kind == "f":
-                predicate = "fcmp " + ("une" if value.data == "ne" else "o" + value.data)
-            else:
-                sign = "" if value.data in ("eq", "ne") else "s" if of.kind == "i" else "u"
-                predicate = "icmp " + sign + value.data
-            return self.new(f"{predicate} {source} {inputs[0]}, {inputs[1]}")
-        if kind == "select":
-            truth = type_of(BOOL, lanes)
-            return self.new(f"select {truth} {inputs[0]}, {target} {inputs[1]}, {target} {inputs[2]}")
-        if kind == "negative":
-            return self.new(f"fneg {target} {inputs[0]}")
-        if kind == "bitcast":
-            return self.new(f"bitcast {source} {inputs[0]} to {target}")
-        if kind == "cast":
-            return self.new(f"{_cast(of, dtype)} {source} {inputs[0]} to {target}")
-        if kind in _INTRINSICS:
-            function = f"llvm.{_INTRINSICS[kind]}.{'' if lanes == 1 else f'v{lanes}'}{suffix(dtype)}"
-            return self.call(function, target, *[(target, name) for name in inputs])
-        table = _FLOATS if dtype.kind == "f" else _INTEGERS
-        return self.new(f"{table[kind]} {target} {inputs[0]}, {inputs[1]}")
-
-
-def _cast(source: np.dtype[Any], target: np.dtype[Any]) -> str:
-    if source.kind == "f":
-        return "fpext" if target.itemsize > source.itemsize else "fptrunc"
-    if target.kind == "f":
-        return "sitofp" if source.kind == "i" else "uitofp"
-    if target.itemsize > source.itemsize or source == BOOL:
-        return "sext" if source.kind == "i" else "zext"
-    return "trunc" if target.itemsize < source.itemsize else "bitcast"

@@ -9,9 +9,19 @@ from typing import Any
 
 import numpy as np
 
-from .values import BOOL
+from .values import BOOL, Value
 
 _NAMES = {"f": "float", "d": "double", "?": "i1"}
+
+_FLOATS = {
+    "add": "fadd", "subtract": "fsub", "multiply": "fmul", "divide": "fdiv",
+}  # fmt: skip
+_INTEGERS = {"add": "add", "subtract": "sub", "multiply": "mul", "and": "and", "or": "or", "xor": "xor", "shl": "shl", "lshr": "lshr",
+             "ashr": "ashr"}  # fmt: skip
+_INTRINSICS = {
+    "fma": "fma", "sqrt": "sqrt", "absolute": "fabs", "floor": "floor", "ceil": "ceil", "trunc": "trunc", "rint": "roundeven",
+    "copysign": "copysign",
+}  # fmt: skip
 
 
 def type_of(dtype: np.dtype[Any], lanes: int = 1) -> str:
@@ -137,3 +147,40 @@ class Text:
             for name, start, end in zip(names, starts, carried.values, strict=True)
         ]
         carried.values = names
+
+    def primitive(self, value: Value, lanes: int, inputs: Sequence[str]) -> str:
+        """The line that makes a value from its ``inputs``."""
+        kind, dtype = value.kind, value.dtype
+        of = value.inputs[0].dtype
+        source, target = type_of(of, lanes), type_of(dtype, lanes)
+        if kind == "compare":
+            if of.kind == "f":
+                predicate = "fcmp " + ("une" if value.data == "ne" else "o" + value.data)
+            else:
+                sign = "" if value.data in ("eq", "ne") else "s" if of.kind == "i" else "u"
+                predicate = "icmp " + sign + value.data
+            return self.new(f"{predicate} {source} {inputs[0]}, {inputs[1]}")
+        if kind == "select":
+            truth = type_of(BOOL, lanes)
+            return self.new(f"select {truth} {inputs[0]}, {target} {inputs[1]}, {target} {inputs[2]}")
+        if kind == "negative":
+            return self.new(f"fneg {target} {inputs[0]}")
+        if kind == "bitcast":
+            return self.new(f"bitcast {source} {inputs[0]} to {target}")
+        if kind == "cast":
+            return self.new(f"{_cast(of, dtype)} {source} {inputs[0]} to {target}")
+        if kind in _INTRINSICS:
+            function = f"llvm.{_INTRINSICS[kind]}.{'' if lanes == 1 else f'v{lanes}'}{suffix(dtype)}"
+            return self.call(function, target, *[(target, name) for name in inputs])
+        table = _FLOATS if dtype.kind == "f" else _INTEGERS
+        return self.new(f"{table[kind]} {target} {inputs[0]}, {inputs[1]}")
+
+
+def _cast(source: np.dtype[Any], target: np.dtype[Any]) -> str:
+    if source.kind == "f":
+        return "fpext" if target.itemsize > source.itemsize else "fptrunc"
+    if target.kind == "f":
+        return "sitofp" if source.kind == "i" else "uitofp"
+    if target.itemsize > source.itemsize or source == BOOL:
+        return "sext" if source.kind == "i" else "zext"
+    return "trunc" if target.itemsize < source.itemsize else "bitcast"

@@ -6,7 +6,7 @@ Equal values are one object, so that what two ops of a loop share is computed on
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -331,3 +331,15 @@ class Arithmetic:
 
 
 Scalar = Callable[..., Value]
+
+
+def in_order(values: Iterable[Value]) -> list[Value]:
+    """``values`` and all that they rest on, each behind its inputs."""
+    seen: set[Value] = set()
+    stack = list(values)
+    while stack:
+        value = stack.pop()
+        if value not in seen:
+            seen.add(value)
+            stack += value.inputs
+    return sorted(seen, key=lambda value: value.number)

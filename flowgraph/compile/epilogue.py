@@ -1,0 +1,59 @@
+"""Epilogue: a loop over the output of a convolution that nothing else reads becomes part of the convolution's kernel.
+
+So a bias, an activation or what runs beside a residual block is added while the sums are in registers, and the output is written once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..graph import Node, Tensor
+from ..jit.conv import Conv, Epilogue
+from ..jit.loops import Loop
+from ..jit.values import in_order
+
+if TYPE_CHECKING:
+    from .fuse import Region, Source
+
+# The text has them once for each vector of a tile; what is longer stays a loop of its own.
+MOST_PRIMITIVES = 16
+
+
+class Joined(NamedTuple):
+    """A convolution with its epilogue: the node, the kernel, and what that reads besides images and filters."""
+
+    node: Node
+    kernel: Conv
+    sources: list[Source]
+
+
+def joined(region: Region, loop: Loop, spec: Callable[[Tensor], Any], is_lone: Callable[[Tensor], bool]) -> Joined | None:
+    """``region``, whose loop is ``loop``, as the epilogue of a convolution that it reads; None where it cannot be one.
+
+    spec     of a tensor
+    is_lone  whether a tensor is computed in the run, and read by the region alone
+    """
+    made, value = region.results[-1], loop.results[-1].value
+    values = in_order([value])
+    if len(region.results) > 1 or made.spec.shape != region.shape or made.is_total or len(values) > MOST_PRIMITIVES:
+        return None
+    if any(v.kind in ("sum", "max", "min") for v in values) or any(s.spec.dtype != made.spec.dtype for s in region.sources):
+        return None
+    for source in region.sources:
+        node = source.tensor.node
+        if node.op.name != "conv" or source.spec.shape != region.shape or node._context.control or not is_lone(source.tensor):
+            continue
+        operands = ["sum" if other is source else _operand(other, region) for other in region.sources]
+        described = node.op.compiled(*map(spec, node.inputs), **node.attrs)
+        if described is not None and "" not in operands:
+            kernel = Conv(described.conv, Epilogue(value, tuple(operands)))
+            return Joined(node, kernel, [other for other in region.sources if other is not source])
+    return None
+
+
+def _operand(source: Source, region: Region) -> str:
+    """What a source has in the terms of `Epilogue`; nothing for what an epilogue cannot read."""
+    if source.spec.shape == region.shape:
+        return "image"
+    return "channel" if [axis for axis in source.axes if axis is not None] == [1] else ""
