@@ -33,7 +33,9 @@ def as_number(value: Any, what: str) -> float:
 
 def as_flag(value: Any, what: str) -> bool:
     """``value`` as a bool; ``what`` it is begins the message. 0 and 1 are taken as well."""
-    if not isinstance(value, bool | np.bool_ | int | np.integer) or value not in (0, 1):
+    if value is True or value is False:
+        return value
+    if not isinstance(value, np.bool_ | int | np.integer) or value not in (0, 1):
         raise ArgumentError(f"{what} is true or false, got {value!r:.80}")
     return bool(value)
 
@@ -48,6 +50,8 @@ def as_choice(value: Any, what: str, choices: Sequence[str | None]) -> Any:
 
 def as_several(value: Any, what: str) -> tuple[Any, ...]:
     """``value`` as a tuple: one, or the entries of a list or tuple; ``what`` they are begins the message where it is something else."""
+    if isinstance(value, tuple | list):
+        return tuple(value)
     if isinstance(value, str | bytes | dict | slice):
         raise ArgumentError(f"{what} are numbers, got {value!r:.80}")
     return tuple(value) if np.iterable(value) else (value,)

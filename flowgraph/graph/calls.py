@@ -22,8 +22,8 @@ from .report import input_row, some, where
 # Called from a shell, where no line of the user's is.
 _COMMANDS = "flowgraph.cli"
 
-# Whose functions build operations; whose go by their own names as well; and of which libraries what the user calls does, functions and
-# classes that he makes one of. Between the user's line and an operation there may be layers and optimisers.
+# Modules whose functions build operations, and all whose functions go by their own names in errors. Of the libraries, only what the user
+# calls himself does, functions and classes; the first three may also stand between his line and an operation.
 _OPERATIONS = ("flowgraph.ops.", Tensor.__module__)
 _FUNCTIONS = (*_OPERATIONS, "flowgraph.control.", "flowgraph.autodiff.", "flowgraph.traced", "flowgraph.check")
 _BETWEEN = ("flowgraph.nn.", "flowgraph.optim.", "flowgraph.metrics.")
@@ -68,7 +68,7 @@ def calling() -> Call | None:
     """The user's call that is going on; None on a thread of flowgraph's own, and for the command line."""
     inner: list[FrameType] = []
     user = _users(sys._getframe(1), inner)
-    if user is None or not inner or inner[-1].f_globals["__name__"] == _COMMANDS:
+    if user is None or not inner or inner[-1].f_globals.get("__name__") == _COMMANDS:
         return None
     called, name = _function(inner)
     return Call(
@@ -118,7 +118,7 @@ def _library_name(frame: FrameType) -> str:
     """What the user calls a library's function or class, or a method that makes updates; empty for other methods."""
     owner, _, name = frame.f_code.co_qualname.rpartition(".")
     if name == "__init__":
-        return type(frame.f_locals["self"]).__name__
+        return type(frame.f_locals.get("self")).__name__
     is_update = name in _METHODS and frame.f_globals["__name__"].startswith("flowgraph.optim.")
     return name if (not owner or is_update) and not name.startswith("_") else ""
 

@@ -41,13 +41,16 @@ class Reshape(View):
 
     def infer(self, x: Any, *, shape: tuple[Any, ...], keep: int = 0, axes: tuple[int, ...] = ()) -> Spec:
         before, given = x.shape[:keep], x.shape[keep:]
-        taken = axes or (-1,) * len(shape)
-        dims: list[Dim] = [given[axis] if axis >= 0 else None if d == -1 else d for d, axis in zip(shape, taken, strict=True)]
-        # What is not taken over by name has to be as much on both sides.
-        left = [d for axis, d in enumerate(given) if axis not in taken]
-        unknown = [d for d in left if not isinstance(d, int)]
-        has = math.prod(d for d in left if isinstance(d, int))
-        asked = math.prod(d for d, axis in zip(shape, taken, strict=True) if axis < 0 and d != -1)
+        dims: list[Dim] = list(shape)
+        left: Sequence[Dim] = given
+        sizes: Sequence[int] = shape
+        if axes:  # what is taken over by name is as much on both sides
+            dims = [given[axis] if axis >= 0 else size for size, axis in zip(shape, axes, strict=True)]
+            left = [size for axis, size in enumerate(given) if axis not in axes]
+            sizes = [size for size, axis in zip(shape, axes, strict=True) if axis < 0]
+        unknown = [] if is_known(tuple(left)) else [size for size in left if not isinstance(size, int)]
+        has = math.prod(size for size in left if isinstance(size, int))
+        asked = abs(math.prod(sizes))  # (one of them may be -1)
         fits = has == asked or bool(unknown)
         if -1 in shape:
             rest: Dim = None
