@@ -159,3 +159,15 @@ def test_a_graph_of_many_nodes_is_searched_for_loops_only_if_it_has_large_arrays
     with fg.Session(graph, threads=1) as session:
         session.plan(y, {x: (size,)})
     assert bool(searched) == (size > 1024)
+
+
+def test_a_few_nodes_of_a_large_graph_are_planned_without_a_look_at_the_others():
+    with fg.Graph() as graph:
+        x = y = fg.placeholder("x", (2,), "float64")
+        for _ in range(2000):
+            y = fg.exp(y)
+        z = fg.tanh(x) + 1
+    with fg.Session(graph, threads=1, jit=False) as session:
+        assert [unit.node.op.name for unit in session.plan(z, {x: (2,)}).units] == ["tanh", "add"]
+        assert "columns" not in graph.memo
+        assert len(session.plan(y, {x: (2,)}).units) == 2000

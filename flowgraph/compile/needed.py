@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from itertools import compress
+from operator import attrgetter
 from typing import Any
 
 from ..graph import Graph, Node, Tensor
@@ -16,35 +17,44 @@ def needed_nodes(fetched: Collection[Node], fed: Collection[Tensor], specs: Mapp
 
     specs  once shapes are known: an input of which only the shape is used, and whose shape is known, is not needed
     """
-    if not fetched:
-        return []
-    graph = next(iter(fetched)).graph
     given = {tensor.node for tensor in fed}.difference(fetched)
     given = {node for node in given if all(tensor in fed for tensor in node.outputs)}
-    last = max(node.id for node in fetched)
-    if specs is None and last >= LARGE:
-        found = _by_columns(graph, last + 1, fetched, given, fed)
-        if found is not None:
-            return found
-    wanted = bytearray(last + 1)
-    for node in fetched:
-        wanted[node.id] = 1
-    nodes = graph.nodes
-    result: list[Node] = []
-    # Ids are a topological order: walking down them meets each node after all of its readers.
-    for node_id in range(last, -1, -1):
-        if not wanted[node_id]:
-            continue
-        node = nodes[node_id]
-        result.append(node)
+
+    def reads(node: Node) -> Iterator[Node]:
         shape_only = node.op.shape_inputs if specs is not None else ()
         for position, tensor in enumerate(node.inputs):
             if shape_only and position in shape_only and is_known(specs.get(tensor, tensor).shape):  # type: ignore[union-attr]
                 continue
             if not fed or tensor not in fed:
-                wanted[tensor.node.id] = 1
+                yield tensor.node
         for before in node._context.control:
             if before not in given:
+                yield before
+
+    found = set(fetched)
+    stack = list(fetched)
+    while stack and len(found) < LARGE:
+        for node in reads(stack.pop()):
+            if node not in found:
+                found.add(node)
+                stack.append(node)
+    if not stack:
+        return sorted(found, key=attrgetter("id"))
+    graph = stack[0].graph
+    size = 1 + max(node.id for node in fetched)
+    nodes = _by_columns(graph, size, fetched, given, fed) if specs is None else None
+    if nodes is not None:
+        return nodes
+    wanted = bytearray(size)
+    for node in fetched:
+        wanted[node.id] = 1
+    result: list[Node] = []
+    # Ids are a topological order: walking down them meets each node after all of its readers.
+    for node_id in range(size - 1, -1, -1):
+        if wanted[node_id]:
+            node = graph.nodes[node_id]
+            result.append(node)
+            for before in reads(node):
                 wanted[before.id] = 1
     result.reverse()
     return result
