@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import flowgraph as fg
-from flowgraph.compile import compiler, fuse, lower, needed, suspects
+from flowgraph.compile import compiler, fuse, lower, needed, regions, suspects
 from flowgraph.compile.columns import columns_of
 
 OPERATIONS: list[Any] = [
@@ -148,14 +148,14 @@ def test_a_graph_of_many_nodes_is_searched_for_loops_only_if_it_has_large_arrays
         for _ in range(20):
             y = fg.exp(y)
     searched = []
-    form = fuse.Fuser.form
+    made = regions.Regions
 
-    def watched(fuser):
-        searched.append(fuser)
-        form(fuser)
+    def watched(*arguments):
+        searched.append(arguments)
+        return made(*arguments)
 
     monkeypatch.setattr(fuse, "MANY_NODES", 10)
-    monkeypatch.setattr(fuse.Fuser, "form", watched)
+    monkeypatch.setattr(fuse, "Regions", watched)
     with fg.Session(graph, threads=1) as session:
         session.plan(y, {x: (size,)})
     assert bool(searched) == (size > 1024)

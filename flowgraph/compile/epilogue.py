@@ -5,7 +5,7 @@ So a bias, an activation or what runs beside a residual block is added while the
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..graph import Node, Tensor
@@ -14,7 +14,8 @@ from ..jit.loops import Loop
 from ..jit.values import in_order
 
 if TYPE_CHECKING:
-    from .fuse import Region, Source
+    from .fuse import Made, Source
+    from .regions import Region
 
 # The text has them once for each vector of a tile; what is longer stays a loop of its own.
 MOST_PRIMITIVES = 16
@@ -28,27 +29,35 @@ class Joined(NamedTuple):
     sources: list[Source]
 
 
-def joined(region: Region, loop: Loop, spec: Callable[[Tensor], Any], is_lone: Callable[[Tensor], bool]) -> Joined | None:
+def joined(
+    region: Region,
+    loop: Loop,
+    sources: Sequence[Source],
+    results: Sequence[Made],
+    spec: Callable[[Tensor], Any],
+    is_lone: Callable[[Tensor], bool],
+) -> Joined | None:
     """``region``, whose loop is ``loop``, as the epilogue of a convolution that it reads; None where it cannot be one.
 
+    sources  what the loop reads, and ``results``: what it gives
     spec     of a tensor
     is_lone  whether a tensor is computed in the run, and read by the region alone
     """
-    made, value = region.results[-1], loop.results[-1].value
+    made, value = results[-1], loop.results[-1].value
     values = in_order([value])
-    if len(region.results) > 1 or made.spec.shape != region.shape or made.is_total or len(values) > MOST_PRIMITIVES:
+    if len(results) > 1 or made.spec.shape != region.shape or made.is_total or len(values) > MOST_PRIMITIVES:
         return None
-    if any(v.kind in ("sum", "max", "min") for v in values) or any(s.spec.dtype != made.spec.dtype for s in region.sources):
+    if any(v.kind in ("sum", "max", "min") for v in values) or any(s.spec.dtype != made.spec.dtype for s in sources):
         return None
-    for source in region.sources:
+    for source in sources:
         node = source.tensor.node
         if node.op.name != "conv" or source.spec.shape != region.shape or node._context.control or not is_lone(source.tensor):
             continue
-        operands = ["sum" if other is source else _operand(other, region) for other in region.sources]
+        operands = ["sum" if other is source else _operand(other, region) for other in sources]
         described = node.op.compiled(*map(spec, node.inputs), **node.attrs)
         if described is not None and "" not in operands:
             kernel = Conv(described.conv, Epilogue(value, tuple(operands)))
-            return Joined(node, kernel, [other for other in region.sources if other is not source])
+            return Joined(node, kernel, [other for other in sources if other is not source])
     return None
 
 

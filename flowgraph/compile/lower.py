@@ -334,7 +334,7 @@ class Lowering:
 
     def _lower_fused(self, node: FusedNode, kind: Kind, slots: tuple[int, ...], chosen: tuple[Slicing, int] | None) -> None:
         """A compiled loop. It fills its last result as any kernel does, and the others as arrays that it is given."""
-        others = node.op.region.results[:-1]
+        others = node.op.results[:-1]
         writes = []
         for made in others:
             spec, slot = made.spec, self.new_slot(self.kinds.code(made.spec))

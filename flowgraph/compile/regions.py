@@ -1,0 +1,393 @@
+"""Regions: which nodes of a plan become one compiled loop.
+
+A region is a set of nodes over one domain, the shape of their elements. Its members are
+- elementwise nodes of that shape;
+- reductions over the last axes, whose results are the same all along a row, and elementwise nodes of those;
+- sums over other axes, the first among them, which only nodes outside read;
+- views of these that only put in or take out axes of size 1, or repeat a row's value along it.
+
+A node may join a region, and two regions may become one, where no path leads out of it and back: then a loop would wait for itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..graph import Node, Tensor
+from ..graph.spec import is_known
+from ..jit.functions import Scalars
+from ..jit.values import BOOL, SUPPORTED, Unfusable, Value
+from .columns import columns_of
+from .simplify import Simplified
+
+# In larger graphs, arrays below this size are not looked at: to plan would cost more than loops could save.
+MANY_NODES, SMALL_SIZE = 20_000, 1024
+# LLVM takes more than linear time for a block; a longer stretch becomes several loops.
+MEMBERS = 200
+# How many regions are searched for a path between two; where more have grown since, they stay apart.
+SEARCHED = 100
+# Views that only put in or take out axes of size 1 (where they do), and those that repeat along such axes.
+VIEWS = frozenset({"expand_dims", "squeeze", "getitem", "reshape", "reshape_like"})
+REPEATS = frozenset({"broadcast_like", "broadcast_to"})
+# A sum is added up in scratch memory: so many entries at most.
+LARGEST_TOTAL = 8192
+
+
+@dataclass(eq=False)
+class Region:
+    """Nodes that may become one loop.
+
+    shape   the domain
+    bits    of a set of regions, those that stand for this one: its own, and those of the regions that it has taken in
+    direct  regions that its members read; ``around``: regions that lie before the other nodes that they read
+    begun   the step at which its first member came; ``grown``: its last
+    row     number of last axes that a row has; 0 while no reduction has said so
+    members in the order of the graph
+    kinds   tensor -> "element", "row" or "total"
+    into    the region that has taken it in
+    """
+
+    shape: tuple[int, ...]
+    bits: int
+    direct: int = 0
+    around: int = 0
+    begun: int = 0
+    grown: int = 0
+    row: int = 0
+    members: list[Node] = field(default_factory=list)
+    kinds: dict[Tensor, str] = field(default_factory=dict)
+    into: Region | None = None
+
+    def is_row_shape(self, shape: Sequence[Any]) -> bool:
+        kept = self.shape[: len(self.shape) - self.row]
+        return bool(self.row) and tuple(shape) in (kept, (*kept, *(1,) * self.row))
+
+
+def find(region: Region | None) -> Region | None:
+    """The region that ``region`` has been merged into."""
+    while region is not None and region.into is not None:
+        region = region.into
+    return region
+
+
+class Regions:
+    """The regions of ``nodes``, which are to be run in their order. What is ``fed`` is not computed."""
+
+    def __init__(self, nodes: Sequence[Node], found: Simplified, fed: Collection[Tensor]) -> None:
+        self.nodes, self.found, self.fed = nodes, found, fed
+        self.region_of: dict[Node, Region] = {}
+        self.known: dict[Any, bool] = {}  # whether loops know an op with inputs of these dtypes
+        self.before: dict[Node, int] = {}  # of a node outside: the regions that lie before it
+        self.by_bit: list[Region] = []
+        self.recent: dict[Region, None] = {}  # the regions, those that have grown last at the end
+        self.steps = 0  # that regions have grown
+        self.readers: dict[Tensor, Region] = {}  # the first region that reads a tensor of its own shape
+        self.twins: dict[Node, Node] = {}  # a node that is not run -> the one that gives its outputs as well
+        for node in nodes:
+            twin = node.attrs.get("extends")
+            while twin is not None:
+                self.twins[twin] = node
+                twin = twin.attrs.get("extends")
+        self.ordered = {before for node in nodes for before in node._context.control}
+        self.smallest = SMALL_SIZE if len(nodes) > MANY_NODES else 1
+
+        for node in nodes:
+            inputs = [self.resolved(tensor) for tensor in node.inputs]
+            if not self._may_join(node) or not self._join(node, inputs):
+                self.before[node] = self._marks_before(node, inputs)
+
+    # --- the graph as simplified
+
+    def resolved(self, tensor: Tensor) -> Tensor:
+        return self.found.same.get(tensor, tensor)
+
+    def read(self, node: Node, inputs: Sequence[Tensor]) -> list[Tensor]:
+        """The inputs whose values count, not only their shapes."""
+        told = node.op.shape_inputs
+        return (
+            [tensor for i, tensor in enumerate(inputs) if i not in told or not is_known(self.spec(tensor).shape)] if told else list(inputs)
+        )
+
+    def maker(self, tensor: Tensor) -> Node:
+        return self.twins.get(tensor.node, tensor.node)
+
+    def spec(self, tensor: Tensor) -> Any:
+        return self.found.spec(tensor)
+
+    def region(self, node: Node) -> Region | None:
+        return find(self.region_of.get(node))
+
+    def all(self) -> list[Region]:
+        """The regions, in the order of their first nodes."""
+        return list({id(region): region for node in self.nodes if (region := self.region(node)) is not None}.values())
+
+    def drop(self, region: Region) -> None:
+        """Leaves the members of a region to themselves."""
+        for member in region.members:
+            del self.region_of[member]
+
+    # --- who may join whom
+
+    def _marks_before(self, node: Node, inputs: Sequence[Tensor]) -> int:
+        before = 0
+        for tensor in self.read(node, inputs):
+            before |= self._mark(self.maker(tensor))
+        for other in node._context.control:
+            before |= self._mark(other)
+        return before
+
+    def _mark(self, node: Node) -> int:
+        """The regions that lie before a node, or its own."""
+        region = self.region(node)
+        return self.before.get(node, 0) if region is None else region.bits
+
+    def _leads(self, region: Region, marks: int) -> bool:
+        """Whether a path leads from ``region`` to one of the regions in ``marks``, or it is one. True as well where to tell takes long."""
+        if region.bits & marks:
+            return True
+        # What lies behind a member was added behind it: only regions that have grown since are on such a path.
+        grown = 0
+        for count, other in enumerate(reversed(self.recent)):
+            if other.grown < region.begun:
+                break
+            if count == SEARCHED:
+                return True
+            grown |= other.bits
+        marks &= grown
+        seen = marks
+        while marks:
+            between = find(self.by_bit[marks.bit_length() - 1])
+            assert between is not None
+            before = between.direct | between.around
+            if before & region.bits:
+                return True
+            marks = (marks | (before & grown & ~seen)) & ~between.bits
+            seen |= before | between.bits
+        return False
+
+    def _note(self, region: Region) -> None:
+        """Notes that ``region`` has grown."""
+        self.steps += 1
+        region.grown = self.steps
+        self.recent.pop(region, None)
+        self.recent[region] = None
+
+    def _may_merge(self, one: Region, other: Region) -> bool:
+        if one.shape != other.shape or (one.row and other.row and one.row != other.row):
+            return False
+        if len(one.members) + len(other.members) > MEMBERS:
+            return False
+        return not (
+            self._leads(one, other.around | (other.direct & ~one.bits)) or self._leads(other, one.around | (one.direct & ~other.bits))
+        )
+
+    def _may_join(self, node: Node) -> bool:
+        if len(node.outputs) != 1 or node in self.ordered or node._context.control:
+            return False
+        out = node.outputs[0]
+        if out in self.fed or out in self.found.same or out in self.found.values:
+            return False
+        op = node.op
+        if op.scalar is None and op.fold is None and op.name != "sum_like" and not self.is_view(node):
+            return False
+        spec = self.spec(out)
+        return is_known(spec.shape) and spec.dtype in SUPPORTED and all(is_known(self.spec(t).shape) for t in node.inputs)
+
+    def _join(self, node: Node, inputs: Sequence[Tensor]) -> bool:
+        """Puts ``node`` into a region of its inputs, or one of its own; whether it could."""
+        read = self.read(node, inputs)
+        near = list({id(r): r for t in read if (r := self.region(self.maker(t))) is not None}.values())
+        beside = [r for t in read if (r := find(self.readers.get(t))) is not None and r not in near]
+        for region in sorted(near, key=lambda region: -len(region.members)) + beside:
+            if region.into is None and len(region.members) < MEMBERS and self._joins(node, inputs, region, near):
+                return True
+        return self._start(node, inputs)
+
+    def _joins(self, node: Node, inputs: Sequence[Tensor], region: Region, near: Sequence[Region]) -> bool:
+        """Puts ``node`` into ``region``, and with it what can be of the regions that it reads."""
+        if self._kind(node, inputs, region) is None:
+            return False
+        taken = [other for other in near if other is not region and self._may_merge(region, other)]
+        read = self.read(node, inputs)
+        outside = [self._mark(self.maker(t)) for t in read if (r := self.region(self.maker(t))) is not region and r not in taken]
+        if any(self._leads(region, mark) for mark in outside):
+            return False
+        for other in taken:
+            # (With the first taken in, others may come to lie on both sides.)
+            if not self._may_merge(region, other) or any(self._leads(other, mark) for mark in outside):
+                if self._leads(region, other.bits):
+                    return False
+                continue
+            self._merge(other, region)
+        outside = [self._mark(self.maker(t)) for t in read if self.region(self.maker(t)) is not region]
+        kind = self._kind(node, inputs, region)
+        if kind is None or any(self._leads(region, mark) for mark in outside):
+            return False
+        self._add(node, inputs, region, kind)
+        return True
+
+    def _start(self, node: Node, inputs: Sequence[Tensor]) -> bool:
+        out = self.spec(node.outputs[0])
+        if node.op.fold is not None:
+            shape = self.spec(inputs[0]).shape
+            if 0 in node.attrs["axis"]:
+                return False  # a sum by itself is NumPy's
+        elif node.op.scalar is not None:
+            shape = self.spec(inputs[0]).shape if node.op.along_row else out.shape
+        else:
+            return False
+        if math.prod(shape) < self.smallest or not shape:
+            return False
+        region = Region(tuple(shape), 1 << len(self.by_bit), begun=self.steps)
+        kind = self._kind(node, inputs, region)
+        if kind is None:
+            return False
+        self.by_bit.append(region)
+        self._add(node, inputs, region, kind)
+        return True
+
+    def _add(self, node: Node, inputs: Sequence[Tensor], region: Region, kind: str) -> None:
+        self._note(region)
+        region.members.append(node)
+        region.kinds[node.outputs[0]] = kind
+        self.region_of[node] = region
+        for tensor in self.read(node, inputs):
+            other = self.region(self.maker(tensor))
+            if other is None:
+                region.around |= self.before.get(self.maker(tensor), 0)
+            elif other is not region:
+                if other.kinds[tensor] == "total":  # known only when the other's loop is over
+                    region.around |= other.bits
+                else:
+                    region.direct |= other.bits
+            if other is not region and self.spec(tensor).shape == region.shape:
+                self.readers.setdefault(tensor, region)
+
+    def _merge(self, other: Region, region: Region) -> None:
+        other.into = region
+        self.recent.pop(other)
+        self._note(region)
+        region.begun = min(region.begun, other.begun)
+        region.members += other.members
+        region.members.sort(key=lambda node: node.id)
+        region.kinds.update(other.kinds)
+        region.row = region.row or other.row
+        region.bits |= other.bits
+        region.around |= other.around
+        region.direct = (region.direct | other.direct) & ~region.bits
+
+    # --- what a node would be
+
+    def _kind(self, node: Node, inputs: Sequence[Tensor], region: Region) -> str | None:
+        """What the output of ``node`` would be in ``region``, or None when it does not fit."""
+        op, out = node.op, self.spec(node.outputs[0])
+        kinds = [region.kinds.get(t) for t in inputs]
+        if "total" in [region.kinds.get(t) for t in self.read(node, inputs)]:
+            return None
+        if op.passes(out, *map(self.spec, inputs)):
+            return kinds[0]
+        if op.fold is not None or op.name == "sum_like":
+            return self._kind_of_sum(node, inputs, region, kinds[0])
+        if op.name in VIEWS or op.name in REPEATS:
+            return self._kind_of_view(node, inputs, region, kinds[0])
+        if not all(self.spec(t).dtype in SUPPORTED for t in inputs):
+            return None
+        if op.along_row:
+            if self.spec(inputs[0]).shape != region.shape or not self._row_is(region, 1) or not op.along_last(*inputs, **node.attrs):
+                return None
+            return "element" if out.shape == region.shape else "row"
+        if out.shape == region.shape:
+            full = len(region.shape)
+            fits = all(kind != "row" or len(self.spec(t).shape) == full for t, kind in zip(inputs, kinds, strict=True))
+            return "element" if fits and self._emits(node, inputs) else None
+        if region.is_row_shape(out.shape) and all(
+            kind is None or self.spec(t).shape == out.shape for t, kind in zip(inputs, kinds, strict=True)
+        ):
+            return "row" if "element" not in kinds and self._emits(node, inputs) else None
+        return None
+
+    def _kind_of_sum(self, node: Node, inputs: Sequence[Tensor], region: Region, kind: str | None) -> str | None:
+        x = self.spec(inputs[0])
+        if x.dtype.kind != "f" or self.spec(node.outputs[0]).dtype != x.dtype or 0 in x.shape:
+            return None
+        axes, fold = self.summed(node, x.shape), node.op.fold or "sum"
+        if not axes:
+            return None
+        if kind == "row":
+            return "total" if 0 in axes and fold in ("sum", "mean") and len(x.shape) <= len(region.shape) else None
+        if x.shape != region.shape or (kind is None and region.members):
+            return None
+        rank = len(region.shape)
+        if axes == tuple(range(rank - len(axes), rank)) and 0 not in axes:
+            return "row" if self._row_is(region, len(axes)) else None
+        return (
+            "total"
+            if 0 in axes and fold in ("sum", "mean") and math.prod(d for a, d in enumerate(x.shape) if a not in axes) <= LARGEST_TOTAL
+            else None
+        )
+
+    def _kind_of_view(self, node: Node, inputs: Sequence[Tensor], region: Region, kind: str | None) -> str | None:
+        shape, out = self.spec(inputs[0]).shape, self.spec(node.outputs[0]).shape
+        if kind is None or not only_ones(node, shape, out):
+            return None
+        if kind == "element":
+            return "element" if out == region.shape == shape else None
+        if out == region.shape:
+            return "element" if node.op.name in REPEATS and len(shape) == len(out) else None
+        return "row" if region.is_row_shape(out) and node.op.name in VIEWS else None
+
+    def is_view(self, node: Node) -> bool:
+        op = node.op
+        return op.name in VIEWS or op.name in REPEATS or op.passes(self.spec(node.outputs[0]), *map(self.spec, node.inputs))
+
+    def _row_is(self, region: Region, axes: int) -> bool:
+        if not region.row and (not region.members or len(region.shape) > axes):
+            region.row = axes
+        return region.row == axes and len(region.shape) > axes
+
+    def summed(self, node: Node, shape: Sequence[int]) -> tuple[int, ...]:
+        if node.op.fold is not None:
+            return tuple(node.attrs["axis"])
+        target = self.spec(node.outputs[0]).shape
+        extra = len(shape) - len(target)
+        return (*range(extra), *(extra + a for a, d in enumerate(target) if d == 1 and shape[extra + a] != 1))
+
+    def _emits(self, node: Node, inputs: Sequence[Tensor]) -> bool:
+        """Whether the op's ``scalar`` knows these dtypes, and the numbers among its inputs."""
+        s = Scalars()
+        values = [self.constant(s, t) or s.load(i, self.spec(t).dtype, is_row=False) for i, t in enumerate(inputs)]
+        key = (node.op, *[(value.dtype, value.data if value.kind == "constant" else None) for value in values])
+        if node.attrs or key not in self.known:
+            try:
+                self.value(s, node, values)
+                self.known[key] = True
+            except Unfusable:
+                self.known[key] = False
+        return self.known[key]
+
+    def constant(self, s: Scalars, tensor: Tensor) -> Value | None:
+        value = self.found.values.get(tensor)
+        return s.constant(value.reshape(())[()], value.dtype) if value is not None and value.size == 1 else None
+
+    def value(self, s: Scalars, node: Node, inputs: Sequence[Value]) -> Value:
+        value: Value = node.op.scalar(s, *inputs, **node.attrs)
+        return s.astype(value, self.spec(node.outputs[0]).dtype) if value.dtype == BOOL else value
+
+
+def has_large_arrays(nodes: Sequence[Node], simplified: Simplified) -> bool:
+    """Whether any array of the graph is large enough for a loop in a graph of many nodes: most shapes of one are equal."""
+    shapes = {shape for shape, _ in list(columns_of(nodes[0].graph).shapes)}
+    shapes.update(spec.shape for spec in simplified.specs.values())
+    return any(is_known(shape) and math.prod(shape) >= SMALL_SIZE for shape in shapes)
+
+
+def only_ones(node: Node, shape: Sequence[int], out: Sequence[int]) -> bool:
+    """Whether the view ``node`` only puts in or takes out axes of size 1, or repeats along such axes."""
+    if node.op.name in REPEATS:
+        return not node.attrs.get("keep", 0)
+    if node.op.name == "getitem" and not all(item is None or item == slice(None) for item in node.attrs["index"]):
+        return False
+    return [d for d in shape if d != 1] == [d for d in out if d != 1]
