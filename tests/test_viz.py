@@ -636,7 +636,7 @@ def test_a_compiled_loop_is_named_after_the_ops_in_it():
     pytest.importorskip("llvmlite")
     drawn = PlanPicture(plan(jit=True))
     first = [box.title for box in drawn.boxes.values() if box.home and box.home[0].startswith("task 0,")]
-    assert first == ["matmul", "relu+sum"]
+    assert first == ["matmul", "relu_sum"]
 
 
 def test_a_plan_says_what_is_fed_fetched_and_written():

@@ -118,26 +118,21 @@ def _kernel(key: str, unit: Unit, home: Home) -> Box:
     spec = "" if unit.spec is None else format_spec(unit.spec.shape, unit.spec.dtype)
     line = f"{unit.node.location}  {unit.node.location.text}".rstrip()
     tooltip = "\n".join(filter(None, [f"{unit}: {spec}", f"about {_time(unit.seconds)}", how, line]))
-    return Box(key, _kind(unit.node), _name(unit), rows, tooltip, home)
-
-
-def _name(unit: Unit) -> str:
-    """The name of a unit's op; of a loop that is compiled for several, theirs."""
-    return str(getattr(unit.node.op, "title", unit.node.op.name))
+    return Box(key, _kind(unit.node), unit.node.op.name, rows, tooltip, home)
 
 
 def _kernels(key: str, units: Sequence[Unit], home: Home) -> Box:
-    title = f"{_name(units[0])} … {_name(units[-1])}"
+    title = f"{units[0].node.op.name} … {units[-1].node.op.name}"
     seconds = _time(sum(unit.seconds for unit in units))
     return Box(key, _kind(units[0].node), title, f"{len(units)} kernels, {seconds}", _counted(units), home, len(units))
 
 
 def _kernel_names(units: Sequence[Unit]) -> str:
-    return ", ".join(map(_name, units)) if 0 < len(units) <= 2 else f"{len(units)} kernels"
+    return ", ".join(unit.node.op.name for unit in units) if 0 < len(units) <= 2 else f"{len(units)} kernels"
 
 
 def _counted(units: Sequence[Unit]) -> str:
-    return listing([f"{count} {name}" for name, count in Counter(map(_name, units)).most_common()], ", ")
+    return listing([f"{count} {name}" for name, count in Counter(unit.node.op.name for unit in units).most_common()], ", ")
 
 
 def _kind(node: Node) -> str:
