@@ -244,6 +244,10 @@ def test_the_ops_describe_what_they_want_compiled():
     assert conv.compiled(x, Spec((4, 3, 2), F8), **options) is None
     assert conv.compiled(Spec((5, 3, 20), np.dtype("i4")), Spec((4, 3, 2), np.dtype("i4")), **options) is None
     assert conv.compiled(Spec((2, 5, 3, 20), F4), w, **options) is None
+    few = Spec((5, 3, 6), F4), Spec((5, 4, 5), F4)  # images and positions
+    assert conv.compiled(few[0], w, **options) is None
+    assert OPS["conv_input_grad"].compiled(few[1], w, few[0], **options) is None
+    assert OPS["conv_weight_grad"].compiled(few[1], few[0], w, **options).conv.image == (3, 1, 6)
 
 
 def kernels_of(fetch, feeds, threads=1):

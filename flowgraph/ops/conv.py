@@ -66,7 +66,7 @@ class Conv(Convolution):
 
     def compiled(self, x: Any, w: Any, **attrs: Any) -> jit.Conv | None:
         shapes = _compilable(x, w, x.shape, w.shape, **attrs)
-        return jit.Conv(shapes) if shapes else None
+        return jit.Conv(shapes) if shapes and shapes.fills_vectors else None
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor, w: Tensor, **attrs: Any) -> Any:
         return (
@@ -130,7 +130,7 @@ class ConvInputGrad(Convolution):
 
     def compiled(self, g: Any, w: Any, *target: Any, extra: Steps = (), **attrs: Any) -> jit.ConvInputGrad | None:
         shapes = _compilable(g, w, self.infer(g, w, *target, extra=extra, **attrs).shape, w.shape, **attrs)
-        return jit.ConvInputGrad(shapes) if shapes else None
+        return jit.ConvInputGrad(shapes) if shapes and shapes.fills_vectors else None
 
     def vjp(self, g: Tensor, out: Tensor, cotangent: Tensor, w: Tensor, *target: Tensor, extra: Steps = (), **attrs: Any) -> Any:
         return (
