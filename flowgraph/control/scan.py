@@ -16,7 +16,7 @@ from ..graph.nest import flatten
 from ..graph.op import Batch, public
 from ..graph.subgraph import as_tensor, parameter
 from ..ops.batching import full, moved
-from ..ops.einsum import contract
+from ..ops.contract import contract
 from ..ops.shape import zeros_like
 from .bodies import Linear, floats, is_float, linear_of, push_through
 from .results import AtRun, check_carry, check_nesting, listed, owned, packed, spread_over
