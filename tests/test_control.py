@@ -63,6 +63,7 @@ SHARED = {
     "w @ vector": (lambda w, h: w @ h, H),
     "matrix @ w": (lambda w, h: h @ w, XS),
     "w @ matrix": (lambda w, h: w @ h, XS.T),
+    "matrices @ w": (lambda w, h: h @ w, np.stack([XS, -XS])),
     "w turned": (lambda w, h: h @ fg.permute_dims(w), XS),
     "matrix turned": (lambda w, h: fg.permute_dims(fg.permute_dims(h) @ w), XS.T),
 }

@@ -5,6 +5,7 @@ import pytest
 
 import flowgraph as fg
 from flowgraph.autodiff.vmap import vmap
+from flowgraph.graph import OPS
 
 FORMS = [
     ("ij,jk->ik", [(2, 3), (3, 4)]),
@@ -280,3 +281,29 @@ def test_contractions_are_the_same_bits_with_any_number_of_threads():
         with fg.Session(graph, threads=threads) as session:
             results.append(session.run(z, {a: x, b: y}).tobytes())
     assert results[0] == results[1]
+
+
+@pytest.mark.parametrize(("x", "w"), [((5, 2, 3), (3, 4)), ((2, 5, 2, 3), (3, 4)), ((5, 2, 3), (3,)), ((0, 2, 3), (3, 4))])
+def test_the_gradient_by_a_matrix_that_a_stack_is_multiplied_by_is_one_product(x, w):
+    x, w = arrays_of([x, w])
+    with fg.Graph() as graph:
+        rows, matrix = fg.placeholder("x", x.shape, "float64"), fg.placeholder("w", w.shape, "float64")
+        product = rows @ matrix
+        weights = np.cos(x @ w)
+        (slope,) = fg.gradients(fg.sum(product * weights), matrix)
+    assert slope.node.op.name == "contract"
+    with fg.Session(graph, threads=1) as session:
+        have, made = session.run([slope, product], {rows: x, matrix: w})
+    wide = weights[..., None] if w.ndim == 1 else weights
+    want = x.reshape(-1, 3).T @ wide.reshape(-1, wide.shape[-1])
+    np.testing.assert_allclose(have, want.reshape(w.shape), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(made, x @ w, rtol=1e-12)
+
+
+def test_a_product_of_a_stack_goes_where_it_is_told_however_that_lies():
+    x, w = arrays_of([(5, 4, 3), (3, 2)])
+    multiply = OPS["matmul"].bind(np, {})
+    out = np.empty((5, 2, 4)).transpose(0, 2, 1)
+    assert multiply(x, w, out=out) is out
+    np.testing.assert_allclose(out, x @ w)
+    np.testing.assert_allclose(multiply(x.transpose(1, 0, 2), w), x.transpose(1, 0, 2) @ w)

@@ -18,6 +18,7 @@ from ..autodiff.rebuild import rebuilt
 from ..graph import Node, SubGraph, Tensor
 from ..graph.context import current, entered
 from ..graph.subgraph import ancestors, as_tensor, parameter
+from ..ops.contract import LETTERS
 from ..ops.shape import broadcast_to, zeros_like
 
 
@@ -146,6 +147,12 @@ def _product(result: Tensor, first: int) -> Product | None:
 
     result, out = transposed_back(result, "nm")
     node = result.node
+    if node.id >= first and node.op.name == "contract":
+        terms, made = node.attrs["subscripts"].split("->")
+        of_left, of_right = terms.split(",")
+        turns = next(letter for letter in LETTERS if letter not in terms)
+        left, right = node.inputs
+        return Product(left, right, f"{turns}{of_left},{turns}{of_right}->{made if out == 'nm' else made[::-1]}")
     if node.id < first or node.op.name != "matmul" or [x.ndim for x in node.inputs] != [2, 2]:
         return None
     factors = [transposed_back(x, term) for x, term in zip(node.inputs, ("nk", "km"), strict=True)]
