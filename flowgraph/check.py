@@ -11,6 +11,7 @@ import numpy as np
 from .autodiff import gradients
 from .errors import GradientError
 from .graph import Graph, Tensor
+from .graph.arguments import as_function
 from .ops.elementwise import add, real
 from .ops.reduce import sum
 from .ops.state import placeholder
@@ -41,6 +42,7 @@ def check_gradient(
     >>> fg.check_gradient(lambda x: fg.sin(x) * x, np.linspace(0, 1, 5)) < 1e-6
     True
     """
+    as_function(function, "check_gradient: what is checked")
     values = [np.asarray(a) for a in arrays]
     values = [np.asarray(v, {"f": np.float64, "c": np.complex128}.get(v.dtype.kind, v.dtype)) for v in values]
     chosen = [i for i, v in enumerate(values) if v.dtype.kind in "fc"] if wrt is None else list(wrt)

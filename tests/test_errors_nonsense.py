@@ -80,3 +80,61 @@ def test_nonsense_is_taken_or_told_and_never_ends_in_an_error_of_numpys_or_pytho
         found = [(arguments, options, outcome(function, arguments, options)) for arguments, options in calls(function)]
     assert len(found) > len(SHAPES)
     assert [each for each in found if each[2] is not None] == []
+
+
+@pytest.fixture(scope="module")
+def session():
+    with fg.Graph() as graph:
+        x = fg.placeholder("x", ("batch", 3))
+        fg.identity(x @ fg.variable(np.ones((3, 2), np.float32), name="w"), name="y")
+    with fg.Session(graph, threads=1) as session:
+        yield session
+
+
+ROWS = np.ones((5, 3), np.float32)
+
+USES = {
+    "fetch": lambda s, bad: s.run(bad),
+    "feeds": lambda s, bad: s.run(s.graph["y"], bad),
+    "a feed": lambda s, bad: s.run(s.graph["y"], {s.graph["x"]: bad}),
+    "the key of a feed": lambda s, bad: s.run(s.graph["y"], [(bad, 1)]),
+    "timeout": lambda s, bad: s.run(s.graph["w"], timeout=bad),
+    "inputs of a function": lambda s, bad: s.function(bad, s.graph["y"]),
+    "outputs of a function": lambda s, bad: s.function([s.graph["x"]], bad),
+    "an argument of a function": lambda s, bad: s.function([s.graph["x"]], s.graph["y"])(bad),
+    "a plan": lambda s, bad: s.plan(bad),
+    "the feeds of a plan": lambda s, bad: s.plan(s.graph["y"], bad),
+    "a shape in a plan": lambda s, bad: s.plan(s.graph["y"], {s.graph["x"]: bad}),
+    "the file of an export": lambda s, bad: s.function([s.graph["x"]], s.graph["y"]).export(bad),
+    "the name of a variable": lambda s, bad: s.variables[bad],
+    "the value of a variable": lambda s, bad: s.variables.update(w=bad),
+    "several variables": lambda s, bad: s.variables.update(bad),
+    "the state of random draws": lambda s, bad: setattr(s, "random_state", bad),
+    "the name of a node": lambda s, bad: s.graph[bad],
+    "a session's graph": lambda s, bad: fg.Session(bad).close(),
+    "a session's threads": lambda s, bad: fg.Session(s.graph, threads=bad).close(),
+    "a session's seed": lambda s, bad: fg.Session(s.graph, seed=bad).close(),
+    "a session's passes": lambda s, bad: fg.Session(s.graph, passes=bad).close(),
+    "a scope": lambda s, bad: fg.scope(bad).__enter__(),
+    "control dependencies": lambda s, bad: fg.control_dependencies(bad).__enter__(),
+    "what is traced": lambda s, bad: fg.trace(bad),
+    "what is drawn": lambda s, bad: fg.draw(bad),
+    "a format": lambda s, bad: fg.draw(s.graph, format=bad),
+    "a depth": lambda s, bad: fg.draw(s.graph, depth=bad),
+    "rows": lambda s, bad: fg.data.batches(bad, 2),
+    "the size of a batch": lambda s, bad: fg.data.batches(ROWS, bad),
+    "a shuffle": lambda s, bad: fg.data.batches(ROWS, 2, shuffle=bad),
+    "a part to hold out": lambda s, bad: fg.data.split(ROWS, bad),
+    "a data set": lambda s, bad: fg.data.load(bad),
+    "a matrix of counts": lambda s, bad: fg.viz.confusion(bad, "confusion.png"),
+    "the file of a picture": lambda s, bad: fg.viz.confusion(ROWS[:3], bad),
+}
+
+
+@pytest.mark.parametrize("use", USES.values(), ids=USES.keys())
+def test_a_session_a_graph_data_and_pictures_take_nonsense_or_tell_it(use, session, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        found = [(nonsense, outcome(lambda bad: use(session, bad), [nonsense], {})) for nonsense in NONSENSE]
+    assert [each for each in found if each[1] is not None and not each[1].startswith("FileNotFoundError")] == []

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ArgumentError, DataError
+from ..graph.arguments import as_flag
 from ..graph.report import raised_at
 from .ahead import CLOSED, END, Channel, Failure, Work
 from .rows import Rows, count_rows, generator, is_examples, stack_examples, take_rows, whole
@@ -81,6 +82,7 @@ def batches(
     """
     rows = count_rows(arrays)
     size = whole(size, "batches: size", at_least=1)
+    shuffle, drop_last = as_flag(shuffle, "batches: shuffle"), as_flag(drop_last, "batches: drop_last")
     if drop_last and size > rows:
         raise ArgumentError(f"batches: size is {size}, so that drop_last leaves nothing of {rows} rows")
     if transform is not None and not callable(transform):

@@ -47,7 +47,7 @@ def load(name: str, dtype: Any = "float32") -> DataSet:
     ((150, 4), (150,), ('setosa', 'versicolor', 'virginica'))
     >>> train, test = fg.data.split((iris.x, iris.y), 0.2)
     """
-    if name not in NAMES:
+    if not isinstance(name, str) or name not in NAMES:
         raise ArgumentError(f"load: there is no data set {name!r}", help=f"there are {', '.join(NAMES)}; fg.data.mnist() is for itself")
     try:
         from sklearn import datasets

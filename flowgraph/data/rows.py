@@ -141,9 +141,9 @@ def generator(seed: int, who: str, *path: int) -> np.random.Generator:
 
 def whole(value: Any, what: str, *, at_least: int) -> int:
     """``value`` as an int; an error that says ``what`` it is for where it is none, or is too small."""
-    if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise ArgumentError(f"{what} is {value!r} and not an int")
-    number = int(value.__index__())
+    number = int(value)
     if number < at_least:
         raise ArgumentError(f"{what} is {number}, but at least {at_least} is needed")
     return number

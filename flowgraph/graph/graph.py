@@ -115,13 +115,13 @@ class Graph:
     def __contains__(self, name: object) -> bool:
         with self._lock:
             self._name_all()
-            return name in self._taken
+            return isinstance(name, str) and name in self._taken
 
     def node(self, name: str) -> Node:
         """The node called ``name``. raises UnknownNameError, which lists names that are near."""
         with self._lock:
             self._name_all()
-            if name in self._taken:
+            if isinstance(name, str) and name in self._taken:
                 return self.nodes[self._taken[name]]
             known = list(self._taken)
         raise UnknownNameError.of("node", name, known)

@@ -213,7 +213,7 @@ class Tensor:
     __int__ = __index__ = __complex__ = item = tolist = __float__
 
     def __format__(self, spec: str) -> str:
-        if not spec:
+        if spec == "":
             return str(self)
         raise self._no_value(
             f"{self.name} is a node of a graph, not a number: there is nothing to write as {spec!r}",
@@ -495,8 +495,8 @@ class Tensor:
         return FUNCTIONS["dot"](self, other)  # type: ignore[no-any-return]
 
     def transpose(self, *axes: Any) -> Tensor:
-        order = axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes
-        return FUNCTIONS["permute_dims"](self, order or None)  # type: ignore[no-any-return]
+        order = axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes or None
+        return FUNCTIONS["permute_dims"](self, order)  # type: ignore[no-any-return]
 
     def astype(self, dtype: Any) -> Tensor:
         return FUNCTIONS["astype"](self, dtype)  # type: ignore[no-any-return]

@@ -28,7 +28,7 @@ class Function:
 
     def __init__(self, session: Session, inputs: Sequence[Tensor], outputs: Any) -> None:
         self.session = session
-        self.inputs = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
+        self.inputs = tuple(inputs) if isinstance(inputs, list | tuple) else (inputs,)
         for tensor in self.inputs:
             if not isinstance(tensor, Tensor):
                 raise ArgumentError(f"function: inputs are tensors, got {tensor!r:.80}", help="session.function([x, y], [f])")
@@ -120,6 +120,8 @@ def export(function: Function, file: str | os.PathLike[str]) -> Path:
     """See `Function.export`."""
     from pathlib import Path
 
+    if not isinstance(file, str | os.PathLike):
+        raise ArgumentError(f"export: a file like predict.py is expected, got {file!r:.80}", help="its stem names the function")
     path = Path(file)
     if path.suffix != ".py" or not path.stem.isidentifier():
         raise ArgumentError(f"export: a file like predict.py is expected, got {path.name!r}", help="its stem names the function")

@@ -88,7 +88,7 @@ class Session:
             raise ArgumentError(f"Session: the first argument is a graph, got {graph!r:.80}")
         threads = _processors() if threads is None else as_count(threads, "Session: threads", 1)
         _check_seed(seed)
-        if isinstance(passes, str) or not set(passes) <= set(PASSES):
+        if not isinstance(passes, list | tuple | set | frozenset) or not all(each in PASSES for each in passes):
             raise ArgumentError(f"Session: passes are some of {', '.join(PASSES)}, got {passes!r}")
         self.graph = graph if graph is not None else get_default_graph()
         self.passes = tuple(passes)

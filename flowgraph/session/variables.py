@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import DtypeError, ShapeError, UnknownNameError
+from ..errors import ArgumentError, DtypeError, ShapeError, UnknownNameError
 from ..graph import Node, Tensor
 from ..graph.op import as_array
 from ..graph.report import origin
@@ -35,7 +35,7 @@ class Variables(MutableMapping[str, np.ndarray[Any, Any]]):
         graph = self._session.graph
         if isinstance(key, Tensor):
             return key.node if is_variable(key) and key.graph is graph else None
-        return next((tensor.node for tensor in graph.variables if tensor.name == key), None)
+        return next((tensor.node for tensor in graph.variables if isinstance(key, str) and tensor.name == key), None)
 
     def _node(self, key: str | Tensor) -> Node:
         if (node := self._found(key)) is not None:
@@ -53,11 +53,17 @@ class Variables(MutableMapping[str, np.ndarray[Any, Any]]):
             return np.array(self._session._values[node.id])
 
     def __setitem__(self, key: str | Tensor, value: Any) -> None:
-        self.update({key: value})
+        self._set([(key, value)])
 
     def update(self, values: Any = (), /, **named: Any) -> None:
         """Sets several at once: all of them, or on an error none."""
-        checked = [(node := self._node(key), _as_value(node, value)) for key, value in {**dict(values), **named}.items()]
+        pairs = list(values.items()) if isinstance(values, Mapping) else values
+        if not isinstance(pairs, list | tuple) or not all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs):
+            raise ArgumentError(f"update: values by name are expected, got {values!r:.80}", help="session.variables.update({name: array})")
+        self._set([*pairs, *named.items()])
+
+    def _set(self, pairs: Sequence[Any]) -> None:
+        checked = [(node := self._node(key), _as_value(node, value)) for key, value in pairs]
         with self._session._lock:
             for node, value in checked:
                 self._session._values[node.id] = value

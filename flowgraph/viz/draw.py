@@ -61,6 +61,8 @@ def draw(
     path = None if file is None else Path(file)
     kind = _format(path, format)
     for name, table in (("values", values), ("gradients", gradients)):
+        if table is not None and not isinstance(table, Mapping):
+            raise ArgumentError(f"draw: {name} are a dict by tensor, got {table!r:.60}", help=f"{name}={{tensor: number}}")
         for key in table or ():
             if not isinstance(key, Tensor):
                 raise ArgumentError(f"draw: {name} are numbers by tensor, got {key!r:.60} as a key", help=f"{name}={{tensor: number}}")
@@ -84,9 +86,9 @@ def draw(
 
 
 def _format(path: Path | None, format: str | None) -> str:
-    kind = format or (path.suffix[1:].lower() if path is not None else "svg")
-    if kind not in FORMATS:
-        got = f"got {kind!r}" if kind else f"and {str(path)!r} has no ending"
+    kind = format if format is not None else path.suffix[1:].lower() if path is not None else "svg"
+    if not isinstance(kind, str) or kind not in FORMATS:
+        got = f"and {str(path)!r} has no ending" if isinstance(kind, str) and not kind else f"got {kind!r:.60}"
         raise ArgumentError(f"draw: the format is one of {', '.join(FORMATS)}, {got}", help='draw(graph, "graph.svg")')
     return kind
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArgumentError, MissingExtraError, ShapeError
+from ..graph.arguments import as_count
 
 
 def _figure(width: float, height: float) -> Any:
@@ -50,8 +51,8 @@ def images(
         raise ArgumentError(f"images: {len(titles)} titles for {len(array)} images")
     if columns is None:
         columns = min(math.ceil(math.sqrt(len(array) * 1.6)), len(array))
-    elif isinstance(columns, bool) or not isinstance(columns, int) or columns < 1:
-        raise ArgumentError(f"images: columns is a whole number, at least 1, got {columns!r:.80}")
+    else:
+        columns = as_count(columns, "images: columns", 1)
     rows = math.ceil(len(array) / columns)
     low, high = limits if limits is not None else (None, None)
     figure = _figure(1.1 * columns, (1.1 if titles is None else 1.35) * rows)
@@ -68,6 +69,8 @@ def images(
 def filters(array: Any, file: str | os.PathLike[str]) -> Path:
     """The filters (out, in, height, width) of a convolution, the first input channel of each, blue below 0 and red above."""
     array = np.asarray(array)
+    if array.dtype.kind not in "biuf":
+        raise ArgumentError(f"filters: an array of numbers is expected, got {array.dtype}")
     flat = array[:, 0] if array.ndim == 4 else array
     limit = float(np.abs(flat).max(initial=0.0)) or 1.0
     return images(flat, file, limits=(-limit, limit), cmap="RdBu_r")
@@ -82,6 +85,8 @@ def curve(
     title: str = "",
 ) -> Path:
     """One line for each of ``series``, written to ``file``; returns its path."""
+    if not isinstance(series, Mapping):
+        raise ArgumentError(f"curve: series are a dict from names to numbers, got {series!r:.80}", help='{"loss": losses}')
     figure = _figure(7, 4)
     axis = figure.subplots()
     for name, values in series.items():
@@ -98,6 +103,10 @@ def curve(
 def confusion(matrix: Any, file: str | os.PathLike[str], labels: Sequence[str] | None = None) -> Path:
     """A confusion matrix, true classes down and predicted ones across, with counts; returns its path."""
     matrix = np.asarray(matrix)
+    if matrix.ndim != 2 or matrix.dtype.kind not in "biuf":
+        raise ShapeError(f"confusion: a matrix of counts is expected, got {matrix.shape} {matrix.dtype}")
+    if labels is not None and (not isinstance(labels, list | tuple) or len(labels) != len(matrix)):
+        raise ArgumentError(f"confusion: labels are {len(matrix)} names, got {labels!r:.80}")
     names = labels or [str(i) for i in range(len(matrix))]
     figure = _figure(6.5, 6)
     axis = figure.subplots()
@@ -114,6 +123,8 @@ def confusion(matrix: Any, file: str | os.PathLike[str], labels: Sequence[str] |
 
 
 def _saved(figure: Any, file: str | os.PathLike[str]) -> Path:
+    if not isinstance(file, str | os.PathLike):
+        raise ArgumentError(f"the path of a picture is expected, got {file!r:.80}", help='for example "curve.png"')
     path = Path(file)
     figure.savefig(path, dpi=130)
     return path
