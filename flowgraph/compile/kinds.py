@@ -33,10 +33,25 @@ class Kind:
     spec     of the first output, None where a size is not known; ``codes``: the number of the spec of each output
     mode     how a kernel that runs whole makes its result: see `Unit`
     seconds  estimated; ``nbytes``: of all outputs together, where known; nothing for a view
+    scratch  bytes that it needs besides while it runs; `scratch_of` says how many on inputs of other shapes
+    is_view  whether the output may share the first input's memory
     is_plain whether it takes one kernel that makes one array of known size, and no more has to be thought of
     """
 
-    __slots__ = ("codes", "is_plain", "kernel", "mode", "nbytes", "passes", "seconds", "spec", "told")
+    __slots__ = (
+        "codes",
+        "is_compiled",
+        "is_plain",
+        "is_view",
+        "kernel",
+        "mode",
+        "nbytes",
+        "passes",
+        "scratch",
+        "seconds",
+        "spec",
+        "told",
+    )
 
     def __init__(
         self,
@@ -50,6 +65,8 @@ class Kind:
         op = node.op
         self.codes = codes
         self.passes = op.passes(outputs[0], *inputs)
+        self.is_view = op.is_view and op.shares(outputs[0], *inputs)
+        self.is_compiled = False
         self.spec = Spec(outputs[0].shape, outputs[0].dtype) if is_known(outputs[0].shape) else None
         told = () if op.bodies else op.shape_inputs
         self.told = {i: inputs[i] for i in told if i < len(inputs) and is_known(inputs[i].shape)}
@@ -58,17 +75,25 @@ class Kind:
             self.kernel = _with_specs(self.kernel, self.told, len(inputs))
         self.seconds = 0.0 if op.bodies else estimated_seconds(node, inputs)
         if compiled is not None and self.seconds > WORTH_SECONDS and self.spec is not None and all(is_known(x.shape) for x in inputs):
-            self.kernel = _machine_code(node, inputs, self.spec, compiled) or self.kernel
-        made = [] if op.is_view else [Spec(output.shape, output.dtype).nbytes for output in outputs if is_known(output.shape)]
+            code = _machine_code(node, inputs, self.spec, compiled)
+            self.kernel, self.is_compiled = code or self.kernel, code is not None
+        self.scratch = self.scratch_of(node, inputs)
+        made = [] if self.is_view else [Spec(output.shape, output.dtype).nbytes for output in outputs if is_known(output.shape)]
         self.nbytes = sum(made)
-        is_pooled = op.takes_out and not op.is_view and len(outputs) == 1 and self.nbytes >= POOLED_BYTES
+        is_pooled = op.takes_out and not self.is_view and len(outputs) == 1 and self.nbytes >= POOLED_BYTES
         self.mode = "take" if is_pooled else "fresh"
-        special = is_pooled or self.passes or op.bodies or op.is_view or op.shape_inputs or self.spec is None
+        special = is_pooled or self.passes or op.bodies or op.is_view or op.shape_inputs or self.spec is None or self.scratch
         self.is_plain = not special and len(outputs) == 1
+
+    def scratch_of(self, node: Node, inputs: Sequence[Any]) -> int:
+        """Bytes that the kernel needs besides on ``inputs``; a compiled one works within a processor's cache."""
+        if self.is_compiled or node.op.bodies or not all(is_known(x.shape) for x in inputs):
+            return 0
+        return node.op.scratch(*inputs, **node.attrs)
 
     def unit(self, node: Node, inputs: tuple[int, ...], output: int, device: str) -> Unit:
         """The unit of a node that runs whole."""
-        return Unit(node, self.kernel, inputs, output, device, self.mode, self.spec, self.seconds, self.told, self.nbytes)
+        return Unit(node, self.kernel, inputs, output, device, self.mode, self.spec, self.seconds, self.told, self.nbytes, self.scratch)
 
 
 class Kinds:

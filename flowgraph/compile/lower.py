@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from operator import itemgetter
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -16,10 +16,11 @@ from ..errors import ArgumentError, FeedError
 from ..graph import Node, Shape, Spec, SubGraph, Tensor
 from ..graph.op import Op, Slicing
 from ..graph.report import where
-from ..graph.spec import format_spec
+from ..graph.spec import format_spec, is_known
 from .columns import LARGE, columns_of
 from .fuse import FusedNode, Made
 from .kinds import POOLED_BYTES, Kind, Kinds
+from .layout import Sizes, Strides, is_copied, permuted
 from .plain import PlainNodes
 from .plan import ENTRY, ROWS, WHOLE, Plan, Unit
 from .simplify import Simplified
@@ -64,6 +65,7 @@ class Lowering:
         self.taken: dict[int, int] = {}  # slots that loops fill besides their own -> the units that take their arrays
         self.given: list[int] = []  # the units that write into an array that they are given: whole ("take") or rows of it
         self.unsized = 0  # kernels whose result has a size that only a run knows
+        self.strides: dict[int, Strides] = {}  # slots of views in another order than C's, where known -> their strides, in elements
         self.external: set[int] = set()  # slots whose memory is not the run's own
         self.place = np.empty(0, np.int64)  # of a large graph, for each node the slot of its first output
 
@@ -303,14 +305,17 @@ class Lowering:
         output = self.new_slot(kind.codes[0], index)
         arrays = slots if not kind.told else tuple([slot for i, slot in enumerate(slots) if i not in kind.told])
         unit = kind.unit(node, arrays, output, self.device.name)
+        is_view = kind.is_view and bool(arrays)
+        if is_view and kind.spec is not None and self._is_copied(node, kind, arrays[0], output):
+            is_view, unit.kernel, unit.mode, unit.nbytes = False, _copied, "take", kind.spec.nbytes
         self.plan.units.append(unit)
-        if kind.mode != "fresh":
+        if unit.mode != "fresh":
             self.given.append(index)
         if kind.spec is None:
             self.unsized += 1
         if control:
             self.after[index] = set(control).union(*[self.makers(slot) for slot in arrays])
-        if node.op.is_view and arrays:
+        if is_view:
             self.alias[output] = arrays[0]
         if len(node.outputs) == 1:
             self.slot[node.outputs[0]] = output
@@ -318,6 +323,19 @@ class Lowering:
             self._hand_out(node, unit, kind)
         if bodies:
             unit.bodies, unit.seconds = bodies, seconds
+
+    def _is_copied(self, node: Node, kind: Kind, source: int, output: int) -> bool:
+        """Whether a reshape of ``source`` has to copy it, as far as is known, and is large enough to be given memory of its own."""
+        strides, spec, code = self.strides.get(source), kind.spec, self.codes[source]
+        if spec is None or spec.nbytes < POOLED_BYTES or code < 0 or not is_known(self.kinds.specs[code].shape):
+            return False
+        shape, target = cast("Sizes", self.kinds.specs[code].shape), cast("Sizes", spec.shape)
+        if node.op.name == "permute_dims":
+            made = permuted(shape, strides, node.attrs["axes"])
+            if is_copied(target, made, (spec.size,)):
+                self.strides[output] = made
+            return False
+        return node.op.name in ("reshape", "reshape_like") and strides is not None and is_copied(shape, strides, target)
 
     def _hand_out(self, node: Node, unit: Unit, kind: Kind) -> None:
         """A unit for each output of a kernel that makes several."""
@@ -402,6 +420,10 @@ class Lowering:
         cut = tuple([ROWS if c else WHOLE for i, c in enumerate(slicing.inputs) if i not in told])
         cut += tuple([ENTRY if made.is_total else ROWS for made in others])
         parts: list[tuple[int, int, int]] = []
+        rows = -(-slicing.length // count)
+        scratch = kind.scratch and kind.scratch_of(
+            node, [_rows(self.spec(x), rows) if c else self.spec(x) for x, c in zip(node.inputs, slicing.inputs, strict=True)]
+        )
         for part in range(count):
             low, high = part * slicing.length // count, (part + 1) * slicing.length // count
             after = set(control)
@@ -421,6 +443,7 @@ class Lowering:
                 read=(low, high),
                 cut=cut,
                 seconds=kind.seconds / count,
+                scratch=scratch,
             )
             parts.append((low, high, self._add(unit, after)))
         self.slices[buffer] = tuple([unit for _, _, unit in parts])
@@ -460,6 +483,16 @@ _APART: dict[str, Callable[[Lowering, Node], None]] = {
 
 def _as_given(out: Any) -> Any:
     return out
+
+
+def _copied(x: Any, out: Any) -> Any:
+    """The kernel of a reshape that copies."""
+    out.reshape(x.shape)[...] = x
+    return out
+
+
+def _rows(spec: Any, count: int) -> Spec:
+    return Spec((count, *spec.shape[1:]), spec.dtype)
 
 
 def _add_up(parts: Any, out: Any = None) -> Any:

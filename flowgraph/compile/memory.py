@@ -211,13 +211,14 @@ def predicted_peak(plan: Plan) -> int:
                 highest, end = bytes_alive(unit, made)
                 here, most = here + end, max(most, here + highest)
                 continue
-            if unit.bodies:  # their results are among them until they end
-                most = max(most, here + max(body.peak_bytes for body in unit.bodies))
+            if unit.bodies:  # what they make is among their peaks; a loop has its results at hand besides
+                held = unit.nbytes if unit.node.op.repeats else 0
+                most = max(most, here + held + max(body.peak_bytes for body in unit.bodies))
             if unit.mode == "fresh" or unit.mode == "take":
                 made[unit.output] = unit.nbytes
                 here += unit.nbytes
-                if here > most:
-                    most = here
+            if here + unit.scratch > most:
+                most = here + unit.scratch
             for slot in unit.frees:
                 here -= made[slot]
         task.peak_bytes, task.kept_bytes = int(most), int(here)

@@ -37,6 +37,7 @@ class Unit:
     told     for inputs of which only the shape is used, and known, by position: that is part of ``kernel``
     seconds  estimated
     nbytes   of all that the kernel makes, where known; nothing for a view
+    scratch  bytes that the kernel needs besides while it runs
     frees    slots whose last reader it is: emptied behind it; ``recycles``: those of them whose array goes back to the pool
     """
 
@@ -50,6 +51,7 @@ class Unit:
     seconds: float = 0.0
     told: Mapping[int, Any] = field(default_factory=lambda: _NONE_TOLD)
     nbytes: int = 0
+    scratch: int = 0
     reuse: int = 0
     buffer: int = -1
     rows: tuple[int, int] = (0, 0)
@@ -124,7 +126,7 @@ class Plan:
     run_slot     slot for the run itself, of which loops ask whether it has been stopped, or -1
     fetches      slot of each fetched tensor, -1 for a fetched node; ``copied``: those that must not be handed out as they are
     updates      (variable's node, slot): written together at the end
-    peak_bytes   most bytes alive at once, of what the run itself makes, when units run in order
+    peak_bytes   most bytes alive at once of what the run itself makes, scratch memory of kernels included, when the tasks run in order
     notes        what the passes changed, a line each
     """
 

@@ -37,6 +37,7 @@ class Scan(Op):
     """
 
     bodies = ("body",)
+    repeats = True
     takes_empty = True
 
     def infer(self, *inputs: Any, body: SubGraph, carries: int, xs: int, length: Any, reverse: bool, extends: Any) -> list[Any]:

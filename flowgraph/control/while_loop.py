@@ -38,6 +38,7 @@ class While(Op):
     """
 
     bodies = ("condition", "body")
+    repeats = True
 
     def infer(self, *inputs: Any, body: SubGraph, carries: int, split: int, **attrs: Any) -> list[Any]:
         outputs = body.infer([TURN, *inputs[:carries], *inputs[carries + split :]])

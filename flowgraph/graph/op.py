@@ -113,6 +113,9 @@ class Op:
         only when at least one does. ``vmap = by_loop("reason")`` where nothing beats a loop over the entries.
     work(self, *inputs, **attrs) -> Work
         Estimated flops and bytes, for inputs of known shapes.
+    scratch(self, *inputs, **attrs) -> int
+        Bytes that the kernel needs while it runs, besides its inputs and its result, for inputs of known shapes. Left out, none worth
+        counting.
     slicing(self, out, *inputs, **attrs) -> Slicing | None
         How a big kernel may be cut, from shapes alone; None when it may not.
     scalar(self, s, *inputs, **attrs) -> a value
@@ -134,6 +137,7 @@ class Op:
     samples: ClassVar[Any] = ()
 
     bodies: tuple[str, ...] = ()  # the attributes that hold sub-graphs: see `flowgraph.control`
+    repeats = False  # for one with bodies: they run again and again, while the results are there already
     takes_empty = False  # for one with bodies: its kernel makes large arrays with the function ``empty(shape, dtype)`` that it is given
     along_row = False  # `scalar` may sum along the rows of the first input
     fold: str | None = None  # for a reduction over the attribute ``axis``: "sum", "mean", "max" or "min"
@@ -170,6 +174,9 @@ class Op:
         moved = sum(Spec(s.shape, s.dtype).nbytes for s in [*specs, *inputs] if is_known(s.shape))
         return Work(flops=size, bytes=moved)
 
+    def scratch(self, *inputs: Any, **attrs: Any) -> int:
+        return 0
+
     def slicing(self, out: Any, *inputs: Any, **attrs: Any) -> Slicing | None:
         return None
 
@@ -188,6 +195,10 @@ class Op:
     def passes(self, out: Any, *inputs: Any) -> bool:
         """Whether, for these specs, the output is the first input itself: then no kernel runs."""
         return False
+
+    def shares(self, out: Any, *inputs: Any) -> bool:
+        """Whether, for these specs, the output may share the first input's memory."""
+        return self.is_view
 
     @property
     def parameters(self) -> list[str]:

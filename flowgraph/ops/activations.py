@@ -13,7 +13,7 @@ from ..graph.arguments import as_flag
 from ..graph.op import Batch, Slicing
 from ..graph.spec import format_shape, normalize_axis
 from .batching import full
-from .bits import bits, mask, wide
+from .bits import bits, mask, mask_bytes, wide
 from .elementwise import abs, clip, divide, exp, greater, multiply, rowwise, square, tanh, where
 from .normal import normal_cdf
 from .reduce import sum
@@ -67,6 +67,9 @@ class ReluGrad(Op):
 
     def scalar(self, s: Any, g: Any, y: Any) -> Any:
         return s.where(y > 0, g, 0)
+
+    def scratch(self, g: Any, y: Any) -> int:
+        return mask_bytes(Spec(g.shape, g.dtype))
 
     def vjp(self, g: Tensor, out: Tensor, cotangent: Tensor, y: Tensor) -> Any:
         return relu_grad(g, y), None

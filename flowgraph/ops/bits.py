@@ -25,6 +25,11 @@ def mask(xp: Namespace, chosen: Array, dtype: Any) -> Array:
     return xp.negative(chosen.view("i1"), out=xp.empty(chosen.shape, dtype))
 
 
+def mask_bytes(spec: Any) -> int:
+    """Bytes of such a mask of that spec, and of the truth values that it is made of."""
+    return int(spec.nbytes + spec.size)
+
+
 def wide(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """The dtype in which numbers of ``dtype`` are added up: 16-bit floats in 32 bits."""
     return np.dtype("float32") if dtype.kind in "fV" and dtype.itemsize == 2 else dtype

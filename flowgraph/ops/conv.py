@@ -10,7 +10,7 @@ what batching over filters makes. All other axes in front of an image's channels
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..errors import ArgumentError, ShapeError
@@ -21,6 +21,7 @@ from ..jit import conv as jit
 from . import conv_fold
 from .batching import full
 from .bits import wide
+from .conv_kernels import Scratch
 from .elementwise import conj, like, recast
 from .samples import LOW, Over
 from .windows import Borders, Steps, as_borders, as_steps, check_images, explicit_borders, window_counts
@@ -63,6 +64,9 @@ class Conv(Convolution):
 
     def kernel(self, xp: Any, x: Any, w: Any, *, out: Any = None, **attrs: Any) -> Any:
         return conv_fold.conv(xp, x, w, **attrs, out=out)
+
+    def scratch(self, x: Any, w: Any, **attrs: Any) -> int:
+        return _scratch(x, w, self.infer(x, w, **attrs), **attrs, of=Scratch.conv)
 
     def compiled(self, x: Any, w: Any, **attrs: Any) -> jit.Conv | None:
         shapes = _compilable(x, w, x.shape, w.shape, **attrs)
@@ -128,6 +132,9 @@ class ConvInputGrad(Convolution):
         shape: Any = self.infer(g, w, *target, extra=extra, **attrs).shape
         return conv_fold.conv_input_grad(xp, g, w, shape=shape, **attrs, out=out)
 
+    def scratch(self, g: Any, w: Any, *target: Any, extra: Steps = (), **attrs: Any) -> int:
+        return _scratch(self.infer(g, w, *target, extra=extra, **attrs), w, g, **attrs, of=Scratch.input_grad)
+
     def compiled(self, g: Any, w: Any, *target: Any, extra: Steps = (), **attrs: Any) -> jit.ConvInputGrad | None:
         shapes = _compilable(g, w, self.infer(g, w, *target, extra=extra, **attrs).shape, w.shape, **attrs)
         return jit.ConvInputGrad(shapes) if shapes and shapes.fills_vectors else None
@@ -175,6 +182,9 @@ class ConvWeightGrad(Convolution):
             shape = (g.shape[0], *shape[1:])
         return conv_fold.conv_weight_grad(xp, g, x, shape=shape, **attrs, out=out)
 
+    def scratch(self, g: Any, x: Any, target: Any, **attrs: Any) -> int:
+        return _scratch(x, target, g, **attrs, of=Scratch.weight_grad)
+
     def compiled(self, g: Any, x: Any, target: Any, **attrs: Any) -> jit.ConvWeightGrad | None:
         shapes = _compilable(g, x, x.shape, target.shape, **attrs)
         return jit.ConvWeightGrad(shapes) if shapes else None
@@ -214,6 +224,26 @@ class ConvWeightGrad(Convolution):
 def _one_of(made: Tensor, x: Tensor, filters: Tensor, attrs: dict[str, Any]) -> Tensor:
     """``made`` as a cotangent of the images ``x``: summed over sets of filters where these share the images."""
     return like(made, x) if filters.ndim > len(attrs["stride"]) + 2 else recast(made, x)
+
+
+def _scratch(
+    x: Any, w: Any, out: Any, *, stride: Steps, padding: Borders, dilation: Steps, groups: int, of: Callable[[Scratch], int]
+) -> int:
+    """Bytes that a kernel needs besides, along one or two axes without sets of filters; of others it is not known."""
+    rank = len(stride)
+    if rank > 2 or len(w.shape) != rank + 2 or len(out.shape) < rank + 1:
+        return 0
+    more, n = 2 - rank, math.prod(out.shape[: -rank - 1])
+    dtype = wide(promote_dtypes(x.dtype, w.dtype))
+    ones = (1,) * more
+    images: Any = (n, x.shape[-rank - 1], *ones, *x.shape[-rank:])
+    filters: Any = (*w.shape[:2], *ones, *w.shape[-rank:])
+    borders: Any = (*((0, 0),) * more, *padding)
+    steps: Any = (*ones, *stride)
+    found = of(Scratch(images, filters, (*ones, *out.shape[-rank:]), dtype.itemsize, steps, borders, groups)) * dtype.itemsize
+    if x.dtype != dtype:  # all is computed in more bits, and cast
+        found += sum(Spec(spec.shape, dtype).nbytes for spec in (x, w, out))
+    return found
 
 
 def _compilable(

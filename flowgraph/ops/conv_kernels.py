@@ -20,6 +20,7 @@ from typing import Any
 Array = Any
 Namespace = Any
 Pair = tuple[int, int]
+Sizes = tuple[int, ...]
 Padding = tuple[Pair, Pair]
 
 NO_PADDING: Padding = ((0, 0), (0, 0))
@@ -68,6 +69,7 @@ def conv2d(
             _product_of_columns(xp, filters, taps, result[part])
         else:
             _sum_of_row_products(xp, filters, taps, result[part])
+        del taps  # before those of the next images are made
     return out
 
 
@@ -101,6 +103,7 @@ def conv2d_input_grad(
         grad = _rolled(xp, rows, padded[1], stride[1], dilation[1])
         grad = grad[:, :, top : top + shape[2], left : left + shape[3]].transpose(0, 1, 4, 2, 3)
         out[part].reshape(grad.shape)[...] = grad
+        del rows, grad
     return out
 
 
@@ -138,6 +141,7 @@ def conv2d_weight_grad(
             taps = _position_taps(xp, images, (kh, kw), (oh, ow), stride, dilation, groups)
         for i in range(kh):
             total[i] += xp.matmul(flat[part], taps[i]).sum(axis=0)
+        del taps
     if thin:
         grad = total.reshape(kh, groups, o // groups, per_group, kw).transpose(1, 2, 3, 0, 4)
     else:
@@ -181,6 +185,58 @@ def parts(n: int, image_bytes: int) -> Iterator[slice]:
     """Slices of a batch, in order, whose scratch arrays stay within SCRATCH_BYTES."""
     length = max(1, SCRATCH_BYTES // max(1, image_bytes))
     return (slice(first, min(first + length, n)) for first in range(0, n, length))
+
+
+class Scratch:
+    """Numbers that the kernels above need at most besides what they are given and make, for what has these shapes.
+
+    x     (n, c, h, w) of the images, and ``w`` (o, c / groups, kh, kw) of the filters
+    size  (oh, ow)
+    """
+
+    def __init__(self, x: Sizes, w: Sizes, size: Sizes, itemsize: int, stride: Pair, padding: Padding, groups: int) -> None:
+        self.n, self.c, height, width = x
+        self.o, self.per_group, self.kh, self.kw = w
+        self.itemsize, self.is_strided, self.groups = itemsize, stride[0] > 1, groups
+        self.image, self.result = self.c * height * width, self.o * size[0] * size[1]
+        (top, bottom), (left, right) = padding
+        self.filters = self.o * self.per_group * self.kh * self.kw
+        self.padded = self.c * (height + top + bottom) * (width + left + right)
+        self.border = self.padded if any((top, bottom, left, right)) else 0  # where there is none, nothing is copied
+        self.unrolled = self.c * self.kw * (height + top + bottom) * size[1]
+        self.row = self.c * self.kw * size[0] * size[1]  # what one row of the filters meets
+        self.is_thin = self.per_group * self.kw < THIN_TERMS
+        self.is_depthwise = self.o == groups > 1 and self.per_group == 1
+
+    def _images(self, numbers: int) -> int:
+        return min(self.n, max(1, SCRATCH_BYTES // max(1, numbers * self.itemsize)))
+
+    @property
+    def _taps(self) -> tuple[int, int]:
+        """Numbers of the taps of an image while they are made and once they are there; with stride 1 they are views."""
+        return (self.unrolled + self.kh * self.row, self.kh * self.row) if self.is_strided else (self.unrolled, self.unrolled)
+
+    def conv(self) -> int:
+        if self.is_depthwise:
+            return self._images(self.image) * (self.border + self.result)
+        whole = self.is_strided or self.is_thin
+        making, taps = self._taps
+        after = self.kh * self.row if whole else self.result
+        images = self._images(self.image * self.kw * (self.kh if whole else 1))
+        return max(images * (self.border + making), images * (taps + after) + self.filters)
+
+    def input_grad(self) -> int:
+        if self.is_depthwise:
+            return self._images(self.image) * (self.padded + self.result)
+        images = self._images(self.unrolled)
+        return max(images * (self.unrolled + self.row) + self.filters, images * (self.unrolled + self.padded))
+
+    def weight_grad(self) -> int:
+        making, taps = self._taps
+        product = self.o * self.per_group * self.kw
+        transposed = 0 if self.is_thin else self.padded
+        images = self._images(self.image * self.kw)
+        return images * (self.border + max(transposed + making, taps + product)) + self.kh * product
 
 
 def _channel_taps(xp: Namespace, x: Array, kernel: Pair, size: tuple[int, ...], stride: Pair, dilation: Pair, groups: int) -> list[Array]:

@@ -74,6 +74,9 @@ class SparseCrossEntropy(Loss):
         chosen = shifted[xp.arange(len(flat)), flat]  # (a fifth of the time of take_along_axis, for few rows)
         return _delivered((xp.log(xp.exp(shifted).sum(axis=-1)) - chosen).reshape(labels.shape), logits.dtype, out)
 
+    def scratch(self, logits: Any, labels: Any) -> int:
+        return 2 * Spec(logits.shape, wide(logits.dtype)).nbytes
+
     def vjp(self, g: Tensor, out: Tensor, logits: Tensor, labels: Tensor) -> Any:
         classes = logits.shape[-1]
         chosen = equal(labels[(..., None)], np.arange(classes) if isinstance(classes, int) else arange(size(logits, -1)))
@@ -105,6 +108,9 @@ class CrossEntropy(Loss):
         away = xp.log(xp.exp(shifted).sum(axis=-1, keepdims=True)) - shifted
         away *= labels
         return _delivered(away.sum(axis=-1), dtype, out)
+
+    def scratch(self, logits: Any, labels: Any) -> int:
+        return 2 * Spec(logits.shape, wide(promote_dtypes(logits.dtype, labels.dtype))).nbytes
 
     along_row = True
 

@@ -106,6 +106,9 @@ class MaxPoolGrad(Pooling):
     def kernel(self, xp: Any, g: Any, x: Any, y: Any, *, out: Any = None, **attrs: Any) -> Any:
         return pool_kernels.max_pool_grad(xp, g, x, y, **attrs, out=out)
 
+    def scratch(self, g: Any, x: Any, y: Any, *, padding: Borders, **attrs: Any) -> int:
+        return _dealing_bytes(g, x, y, padding)
+
     def compiled(self, g: Any, x: Any, y: Any, **attrs: Any) -> jit.MaxPoolGrad | None:
         shapes = _compilable(x, **attrs)
         return jit.MaxPoolGrad(shapes) if shapes and g.dtype == x.dtype else None
@@ -123,8 +126,18 @@ class MaxPoolGather(Pooling):
     def kernel(self, xp: Any, v: Any, x: Any, y: Any, *, out: Any = None, **attrs: Any) -> Any:
         return pool_kernels.max_pool_gather(xp, v, x, y, **attrs, out=out)
 
+    def scratch(self, v: Any, x: Any, y: Any, *, padding: Borders, **attrs: Any) -> int:
+        return _dealing_bytes(v, x, y, padding)
+
     def vjp(self, g: Tensor, out: Tensor, v: Tensor, x: Tensor, y: Tensor, **attrs: Any) -> Any:
         return max_pool_grad(g, x, y, **attrs), None, None
+
+
+def _dealing_bytes(dealt: Any, x: Any, y: Any, padding: Borders) -> int:
+    """Bytes for dealing ``dealt`` to the maxima: what is left of it, two parts, a comparison; and two arrays with borders."""
+    size = math.prod(y.shape)
+    rim = 2 * math.prod(x.shape) * dealt.dtype.itemsize if any(before or after for before, after in padding) else 0
+    return int(size * (3 * dealt.dtype.itemsize + 1) + rim)
 
 
 class AvgPool(Pooling):

@@ -322,8 +322,7 @@ class Session:
                     replaced = [self._values.get(node.id) for node, _ in written]
                     for node, value in written:
                         self._values[node.id] = value
-                for _, slot in plan.variables:
-                    values[slot] = None
+                values.clear()  # views of variables are among them, too
                 self._recycle(replaced)
         except BaseException as failure:
             error = failure

@@ -69,12 +69,23 @@ class SumLike(Op):
     def passes(self, out: Any, g: Any, x: Any) -> bool:
         return bool(g.shape == x.shape) and is_known(g.shape)
 
-    def kernel(self, xp: Any, g: Any, x: Any) -> Any:
-        if g.shape == x.shape:
+    def shares(self, out: Any, g: Any, x: Any) -> bool:
+        return not (is_known(g.shape) and is_known(x.shape)) or self.passes(out, g, x)
+
+    def kernel(self, xp: Any, g: Any, x: Any, *, out: Any = None) -> Any:
+        if g.shape == x.shape and out is None:
             return g
         extra = g.ndim - len(x.shape)
         axes = tuple(range(extra)) + tuple(extra + axis for axis, size in enumerate(x.shape) if size == 1 and g.shape[extra + axis] != 1)
-        return g.sum(axis=axes, dtype=wide(g.dtype)).astype(g.dtype, copy=False).reshape(x.shape)
+        dtype = wide(g.dtype)
+        if out is None:
+            return g.sum(axis=axes, dtype=dtype).astype(g.dtype, copy=False).reshape(x.shape)
+        left = tuple(size for axis, size in enumerate(g.shape) if axis not in axes)
+        if out.dtype == dtype and out.flags.c_contiguous:
+            g.sum(axis=axes, out=out.reshape(left))
+        else:
+            out.reshape(left)[...] = g.sum(axis=axes, dtype=dtype)
+        return out
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor, target: Tensor) -> Any:
         return broadcast_like(g, x), None
