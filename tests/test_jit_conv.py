@@ -40,6 +40,9 @@ SHAPES = [
     ((2, 3, 40), (3, 1, 8), {"padding": ((0, 0), (4, 3))}),
     ((2, 40, 3), (3, 7, 1), {"padding": ((3, 3), (0, 0))}),
     ((1, 3, 3), (2, 3, 3), {"padding": ((5, 5), (5, 5))}),
+    ((2, 2, 200), (3, 2, 3), {"padding": ((1, 0), (1, 2)), "dilation": (1, 2)}),
+    ((2, 3, 207), (3, 2, 5), {"padding": ((0, 1), (2, 3)), "stride": (1, 2)}),
+    ((1, 2, 330), (2, 1, 3), {"stride": (1, 4), "padding": ((0, 0), (1, 0))}),
     ((6, 9, 7), (8, 3, 3), {"padding": ((1, 1), (1, 1)), "groups": 2}),
     ((5, 20, 21), (5, 3, 3), {"padding": ((1, 1), (1, 1)), "stride": (2, 2), "groups": 5}),
     ((4, 8, 8), (12, 3, 2), {"groups": 4}),
@@ -179,6 +182,8 @@ def test_what_has_no_text_is_not_supported():
     assert not Convolution(np.dtype("f2"), (1, 5, 5), (1, 2, 2)).is_supported
     assert not Convolution(F8, (1, 5, 20), (1, 2, 12)).is_supported
     assert not Convolution(F4, (1, 5, 50), (1, 2, 2), stride=(1, 9)).is_supported
+    assert not Convolution(F4, (1, 5, 1000), (1, 2, 2), stride=(1, 3)).is_supported
+    assert len(Conv(Convolution(F4, (1, 1, 10_000), (1, 1, 3))).text(WIDE)) < 50_000
     assert not Convolution(F4, (0, 5, 5), (1, 2, 2)).is_supported
 
 

@@ -105,6 +105,8 @@ class ArrayKernel(Text):
                 fixed += term
                 continue
             name, factor = term if isinstance(term, tuple) else (term, 1)
+            if name == "0":
+                continue
             if factor != 1:
                 name = self.new(f"mul nsw i64 {name}, {factor}")
             pointer = self.new(f"getelementptr {self.number}, ptr {pointer}, i64 {name}")

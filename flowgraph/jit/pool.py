@@ -16,7 +16,7 @@ import numpy as np
 from .arrays import chunks, power_of_two
 from .llvm import Target
 from .loops import Operand
-from .windows import WindowKernel, Windows
+from .windows import Chunk, WindowKernel, Windows
 
 # Texts have a line for each pixel of a window.
 MOST_PIXELS = 25
@@ -80,23 +80,33 @@ class _Writer(WindowKernel):
 
     def plane(self, plane: str) -> None:
         with self.counting(str(self.down)) as row:
-            for at, count in chunks(self.along, self.lanes):
-                self.some_windows(plane, row, at, count)
+            for chunk in self.in_chunks(self.along, self._is_inner):
+                self.some_windows(plane, row, chunk)
 
-    def some_windows(self, plane: str, row: str, at: int, count: int) -> None:
-        """``count`` windows of a row, from column ``at`` of the output on."""
+    def _is_inner(self, first: int) -> bool:
+        """Whether some windows lie within the image, and others follow them."""
+        (left, _) = self.windows.padding[1]
+        return first + self.lanes < self.along and all(self.is_within(first, j - left) for j in range(self.kw))
+
+    def some_windows(self, plane: str, row: str, chunk: Chunk) -> None:
+        """Those of a row at some columns of the output."""
         raise NotImplementedError
 
-    def in_windows(self, image: str, row: str, at: int, count: int, fill: float) -> list[list[str]]:
+    def in_windows(self, image: str, row: str, chunk: Chunk, fill: float) -> list[list[str]]:
         """For each place in a window, row by row, its pixels in all the windows."""
         (top, bottom), (left, _), step = *self.windows.padding, self.windows.stride[1]
         result = []
         for i in range(self.kh):
             line = self.image_row(row, i)
             valid = self.new(f"icmp ult i64 {line}, {self.height}") if top or bottom else None
-            pixels = self.at(image, (line, self.width))
-            result.append([self.load_steps(pixels, at * step + j - left, step, count, self.width, fill, valid) for j in range(self.kw)])
+            pixels = self.at(image, (line, self.width), (chunk.moved, step))
+            places = [chunk.first * step + j - left for j in range(self.kw)]
+            result.append([self.load_steps(pixels, place, step, chunk.count, self.width, fill, valid) for place in places])
         return result
+
+    def of_output(self, array: int, plane: str, row: str, chunk: Chunk) -> str:
+        """Where some numbers of a row begin in an array like the output."""
+        return self.at(f"%p{array}", (plane, self.positions), (row, self.along), chunk.first, chunk.moved)
 
     def image_row(self, row: str, i: int) -> str:
         """The row of the image that is row ``i`` of the windows in ``row``."""
@@ -104,10 +114,10 @@ class _Writer(WindowKernel):
 
 
 class _MaxPool(_Writer):
-    def some_windows(self, plane: str, row: str, at: int, count: int) -> None:
-        lanes = power_of_two(count)
+    def some_windows(self, plane: str, row: str, chunk: Chunk) -> None:
+        lanes = power_of_two(chunk.count)
         image = self.at("%p0", (plane, self.pixels))
-        first, *others = [pixel for line in self.in_windows(image, row, at, count, -np.inf) for pixel in line]
+        first, *others = [pixel for line in self.in_windows(image, row, chunk, -np.inf) for pixel in line]
         kind = self.vector(lanes)
         for pixel in others:
             # (Of a number and NaN the select takes the second; a NaN that is there already is put back.)
@@ -115,20 +125,18 @@ class _MaxPool(_Writer):
             best = self.new(f"select <{lanes} x i1> {larger}, {kind} {first}, {kind} {pixel}")
             was_nan = self.new(f"fcmp uno {kind} {first}, {first}")
             first = self.new(f"select <{lanes} x i1> {was_nan}, {kind} {first}, {kind} {best}")
-        self.store_first(first, self.at("%p1", (plane, self.positions), (row, self.along), at), count)
+        self.store_first(first, self.of_output(1, plane, row, chunk), chunk.count)
 
 
 class _MaxPoolGrad(_Writer):
     """What the choice of the maxima has in common; where it goes the subclasses say."""
 
-    def some_windows(self, plane: str, row: str, at: int, count: int) -> None:
-        lanes = power_of_two(count)
+    def some_windows(self, plane: str, row: str, chunk: Chunk) -> None:
+        lanes = power_of_two(chunk.count)
         kind, bits = self.vector(lanes), f"<{lanes} x i1>"
-        pooled = (plane, self.positions), (row, self.along), at
-        g = self.load_steps(self.at("%p0", *pooled), 0, 1, count, count)
-        y = self.load_steps(self.at("%p2", *pooled), 0, 1, count, count)
+        g, y = [self.load_steps(self.of_output(k, plane, row, chunk), 0, 1, chunk.count, chunk.count) for k in (0, 2)]
         # The border is NaN here, which equals nothing; the last pixel takes what no other has taken.
-        pixels = self.in_windows(self.at("%p1", (plane, self.pixels)), row, at, count, np.nan)
+        pixels = self.in_windows(self.at("%p1", (plane, self.pixels)), row, chunk, np.nan)
         taken = ""
         sent: list[list[str]] = [[] for _ in pixels]
         for i, line in enumerate(pixels):
@@ -141,9 +149,9 @@ class _MaxPoolGrad(_Writer):
                     chosen = self.new(f"and {bits} {chosen}, {free}")
                 taken = self.new(f"or {bits} {taken}, {chosen}") if taken else chosen
                 sent[i].append(self.new(f"select {bits} {chosen}, {kind} {g}, {kind} zeroinitializer"))
-        self.send(plane, row, at, count, sent)
+        self.send(plane, row, chunk, sent)
 
-    def send(self, plane: str, row: str, at: int, count: int, sent: Sequence[Sequence[str]]) -> None:
+    def send(self, plane: str, row: str, chunk: Chunk, sent: Sequence[Sequence[str]]) -> None:
         """``sent`` is for each place in a window, row by row, what its pixels get in all the windows."""
         raise NotImplementedError
 
@@ -163,11 +171,11 @@ class _OverlappingMaxPoolGrad(_MaxPoolGrad):
         super().plane(plane)
         self.put_together(self.rows, "%scratch", self.at("%p3", (plane, self.pixels)))
 
-    def send(self, plane: str, row: str, at: int, count: int, sent: Sequence[Sequence[str]]) -> None:
-        lanes = power_of_two(count)
+    def send(self, plane: str, row: str, chunk: Chunk, sent: Sequence[Sequence[str]]) -> None:
+        count, lanes = chunk.count, power_of_two(chunk.count)
         for offset, line in zip(self.rows.offsets, sent, strict=True):
             for j, vector in enumerate(line):
-                place = self.at("%scratch", (row, self.along), j * self.room + offset * self.along + at)
+                place = self.at("%scratch", (row, self.along), chunk.moved, j * self.room + offset * self.along + chunk.first)
                 total = self.arithmetic("fadd", self.load_steps(place, 0, 1, count, count), vector, lanes)
                 self.store_first(total, place, count)
 
@@ -184,17 +192,17 @@ class _TiledMaxPoolGrad(_MaxPoolGrad):
             size = str(rest * self.dtype.itemsize)
             self.call("llvm.memset.p0.i64", "void", ("ptr", target), ("i8", "0"), ("i64", size), ("i1", "false"))
 
-    def send(self, plane: str, row: str, at: int, count: int, sent: Sequence[Sequence[str]]) -> None:
+    def send(self, plane: str, row: str, chunk: Chunk, sent: Sequence[Sequence[str]]) -> None:
         for i, parts in enumerate(sent):
-            self._store_row(self.at("%p3", (plane, self.pixels)), self.image_row(row, i), parts, at, count)
+            self._store_row(self.at("%p3", (plane, self.pixels)), self.image_row(row, i), parts, chunk)
 
-    def _store_row(self, image: str, line: str, parts: Sequence[str], at: int, count: int) -> None:
+    def _store_row(self, image: str, line: str, parts: Sequence[str], chunk: Chunk) -> None:
         """One row of the pixels of some windows; behind the last window of a row, zeros up to its end."""
         (top, bottom), (left, _) = self.windows.padding
-        lanes = power_of_two(count)
-        first, end = at * self.kw - left, (at + count) * self.kw - left
+        count, lanes = chunk.count, power_of_two(chunk.count)
+        first, end = chunk.first * self.kw - left, (chunk.first + count) * self.kw - left
         valid = self.new(f"icmp ult i64 {line}, {self.height}") if top or bottom else None
-        place = self.at(image, (line, self.width))
+        place = self.at(image, (line, self.width), (chunk.moved, self.kw))
 
         def store(vector: str, begin: int, size: int, inside: list[bool]) -> None:
             bits, mask = f"<{size} x i1>", self.lanes_of(inside)
@@ -204,7 +212,7 @@ class _TiledMaxPoolGrad(_MaxPoolGrad):
 
         reach = power_of_two(self.kw) * lanes
         store(self._interleaved(parts, lanes), first, reach, [j < count * self.kw and 0 <= first + j < self.width for j in range(reach)])
-        if at + count == self.along and end < self.width:
+        if chunk.first + count == self.along and end < self.width:
             for more, length in chunks(self.width - end, self.lanes):
                 size = power_of_two(length)
                 store("zeroinitializer", end + more, size, [j < length for j in range(size)])

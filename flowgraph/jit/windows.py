@@ -6,7 +6,8 @@ each column of a window. Its rows stay in order, so that the rows of a window sh
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -18,8 +19,12 @@ from .llvm import Target
 
 Pair = tuple[int, int]
 
+# From so many vectors on that are alike, a row is worked off in a loop, and not line by line in the text.
+LOOPED = 4
+
 # With a step of k, vectors of k times the lanes are loaded, of which one number in k is wanted.
 MOST_STEP = 4
+LONGEST_ROW = 512
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,9 @@ class Windows:
     @property
     def is_supported(self) -> bool:
         """Whether `WindowKernel` can be used."""
-        return self.stride[1] <= MOST_STEP and min(*self.image, *self.window, *self.size) > 0
+        step, width = self.stride[1], self.image[1]
+        # (Steps that do not divide the lanes have a text for each vector of a row.)
+        return (step <= 2 or (step <= MOST_STEP and width <= LONGEST_ROW)) and min(*self.image, *self.window, *self.size) > 0
 
     def rows(self, count: int) -> Rows:
         """The layout of what ``count`` rows of the output meet."""
@@ -68,6 +75,15 @@ class Rows:
         self.offsets = [self.starts[r] + q for q, r in places]  # for each row of the windows: where its first row is
 
 
+@dataclass(frozen=True)
+class Chunk:
+    """``count`` numbers of a row from ``first`` on; in a loop, from ``moved`` (a name) further on."""
+
+    first: int
+    count: int
+    moved: str = "0"
+
+
 class WindowKernel(ArrayKernel):
     """A kernel of images."""
 
@@ -86,6 +102,20 @@ class WindowKernel(ArrayKernel):
     def offset(self, row: str) -> str:
         return self.new(f"load i64, ptr {self.new(f'getelementptr i64, ptr @rows, i64 {row}')}")
 
+    def in_chunks(self, length: int, is_inner: Callable[[int], bool]) -> Iterator[Chunk]:
+        """A row as vectors. Those that are whole and of which ``is_inner(first)`` is true must be alike: where many follow each other, what
+        is written for one becomes a loop.
+        """
+        rest = chunks(length, self.lanes)
+        while rest:
+            inner = list(itertools.takewhile(lambda chunk: chunk[1] == self.lanes and is_inner(chunk[0]), rest))
+            if len(inner) < LOOPED:
+                yield Chunk(*rest.pop(0))
+                continue
+            with self.counting(str(len(inner))) as i:
+                yield Chunk(*inner[0], self.new(f"mul nsw i64 {i}, {self.lanes}"))
+            rest = rest[len(inner) :]
+
     def lay_out(self, image: str, target: str, planes: int, rows: Rows, first: str = "0") -> None:
         """Copies some planes to (plane, column of the windows, row, column of the output), from output row ``first`` on."""
         (top, _), (left, _) = self.windows.padding
@@ -101,10 +131,16 @@ class WindowKernel(ArrayKernel):
                     valid = self.new(f"icmp ult i64 {row}, {self.height}")
                     pixels, laid = self.at(source, (row, self.width)), self.at(goal, (j, self.along), start * self.along)
                     for k in range(self.kw):
-                        for at, count in chunks(self.along, self.lanes):
-                            met = at * stride[1] + k * self.windows.dilation[1] - left
-                            vector = self.load_steps(pixels, met, stride[1], count, self.width, valid=valid)
-                            self.store_first(vector, self.at(laid, k * room + at), count)
+                        met = k * self.windows.dilation[1] - left
+                        for chunk in self.in_chunks(self.along, lambda first, met=met: self.is_within(first, met)):  # type: ignore[misc]
+                            place, at = self.at(pixels, (chunk.moved, stride[1])), chunk.first * stride[1] + met
+                            vector = self.load_steps(place, at, stride[1], chunk.count, self.width, valid=valid)
+                            self.store_first(vector, self.at(laid, k * room + chunk.first, chunk.moved), chunk.count)
+
+    def is_within(self, first: int, met: int) -> bool:
+        """Whether all that a vector of output columns meets lies within the image, where column c meets ``c * step + met``."""
+        step = self.windows.stride[1]
+        return first * step + met >= 0 and (first + self.lanes) * step + met <= self.width
 
     def put_together(self, rows: Rows, sums: str, target: str) -> None:
         """One plane, the sum of what its pixels are sent by each column of the windows: laid out in ``sums``."""
@@ -118,24 +154,35 @@ class WindowKernel(ArrayKernel):
                 self._put_row_together(rows, row, self.at(target, (j, stride * self.width), h * self.width))
             with self.counting(str(count - met)) as j:
                 place = self.at(target, (j, stride * self.width), (h + met * stride) * self.width)
-                for at, size in chunks(self.width, self.lanes):
-                    self.store_first("zeroinitializer", self.at(place, at), size)
+                for chunk in self.in_chunks(self.width, lambda first: True):
+                    self.store_first("zeroinitializer", self.at(place, chunk.first, chunk.moved), chunk.count)
 
     def _put_row_together(self, rows: Rows, sums: str, target: str) -> None:
-        (left, _), step, gap = self.windows.padding[1], self.windows.stride[1], self.windows.dilation[1]
-        for at, size in chunks(self.width, self.lanes):
-            lanes = power_of_two(size)
+        step = self.windows.stride[1]
+
+        def is_inner(first: int) -> bool:
+            """Whether each column of the windows sends all that it can to these pixels, and the same ones each time."""
+            return self.lanes % step == 0 and all(len(self._senders(first, self.lanes, k)) == self.lanes // step for k in range(self.kw))
+
+        for chunk in self.in_chunks(self.width, is_inner):
+            lanes = power_of_two(chunk.count)
+            moved = chunk.moved if step == 1 or chunk.moved == "0" else self.new(f"sdiv exact i64 {chunk.moved}, {step}")
             total = "zeroinitializer"
             for k in range(self.kw):
-                places = [divmod(at + lane + left - k * gap, step) for lane in range(size)]
-                met = {lane: q for lane, (q, r) in enumerate(places) if r == 0 and 0 <= q < self.along}
+                met = self._senders(chunk.first, chunk.count, k)
                 if not met:
                     continue
                 begin = min(met.values()) - (min(met) if step == 1 else 0)
                 used = [begin + j in met.values() for j in range(lanes)]
-                sent = self.load(self.at(sums, k * rows.total * self.along + begin), lanes, self.lanes_of(used))
+                sent = self.load(self.at(sums, k * rows.total * self.along + begin, moved), lanes, self.lanes_of(used))
                 if step > 1:
                     order = [met[lane] - begin if lane in met else lanes for lane in range(lanes)]
                     sent = self.shuffle(sent, "zeroinitializer", lanes, order)
                 total = self.arithmetic("fadd", total, sent, lanes) if total != "zeroinitializer" else sent
-            self.store_first(total, self.at(target, at), size)
+            self.store_first(total, self.at(target, chunk.first, chunk.moved), chunk.count)
+
+    def _senders(self, first: int, count: int, k: int) -> dict[int, int]:
+        """For pixels of a row, counted from ``first``, the output column that meets each by column k of its window, where there is one."""
+        (left, _), step, gap = self.windows.padding[1], self.windows.stride[1], self.windows.dilation[1]
+        places = [divmod(first + lane + left - k * gap, step) for lane in range(count)]
+        return {lane: q for lane, (q, r) in enumerate(places) if r == 0 and 0 <= q < self.along}
