@@ -384,3 +384,48 @@ def test_a_gradient_by_a_constant_that_a_body_uses_is_not_lost():
         by_scan, by_cond = session.run(slopes, {x: np.ones((4, 2))})
     np.testing.assert_array_equal(by_scan, [4.0, 4.0])
     np.testing.assert_array_equal(by_cond, [4.0, 6.0])
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_turns_write_into_their_stacks_and_the_last_carry_is_no_part_of_one(reverse):
+    """A y that is the carry as well, one that is a view of it, one for itself, and a number; a body's first call does not write there."""
+    xs = RNG.standard_normal((5, 200, 100))
+
+    def turn(c, x):
+        c = fg.tanh(c @ fg.constant(np.eye(100) / 2) + x)
+        return c, (c, fg.permute_dims(c), c * 2 + x, fg.sum(c))
+
+    with fg.Graph() as graph:
+        steps = fg.placeholder("steps", (None, 200, 100), "float64")
+        last, ys = fg.scan(turn, fg.zeros((200, 100), "float64"), steps, reverse=reverse)
+    with fg.Session(graph, threads=1) as session:
+        for run in range(3):
+            given = xs + run
+            got = session.run([last, *ys], {steps: given})
+            c, wanted = np.zeros((200, 100)), []
+            for x in given[::-1] if reverse else given:
+                c = np.tanh(c / 2 + x)
+                wanted.append((c, c.T, c * 2 + x, c.sum()))
+            wanted = wanted[::-1] if reverse else wanted
+            np.testing.assert_allclose(got[0], c, rtol=1e-12, atol=1e-14)
+            assert not any(np.shares_memory(got[0], y) for y in got[1:])
+            for have, want in zip(got[1:], zip(*wanted, strict=True), strict=True):
+                np.testing.assert_allclose(have, np.stack(want), rtol=1e-12, atol=1e-14)
+
+
+def test_the_turns_of_a_loop_take_entries_that_do_not_lie_side_by_side():
+    xs = RNG.standard_normal((40, 6, 30))
+    with fg.Graph() as graph:
+        x = fg.placeholder("x", xs.shape, "float64")
+        last, ys = fg.scan(
+            lambda c, x: (fg.tanh(c) + x * x + 1, fg.exp(x) * c), fg.zeros((40, 30), "float64"), fg.permute_dims(x, (1, 0, 2))
+        )
+    with fg.Session(graph, threads=1) as session:
+        for _ in range(3):
+            have_last, have = session.run([last, ys], {x: xs})
+    c, want = np.zeros((40, 30)), []
+    for entry in xs.transpose(1, 0, 2):
+        want.append(np.exp(entry) * c)
+        c = np.tanh(c) + entry * entry + 1
+    np.testing.assert_allclose(have, np.stack(want), rtol=1e-12)
+    np.testing.assert_allclose(have_last, c, rtol=1e-12)

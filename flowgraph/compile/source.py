@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import keyword
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,10 +60,11 @@ class Writer:
     """Writes the kernels of a plan's tasks.
 
     is_local  whether a slot is a local variable ``s3``; the others are entries ``v[3]`` of the run's values
+    targets   slots that ``rows``, if there are any, have a place for: its number
     """
 
-    def __init__(self, plan: Plan, source: Source, is_local: Callable[[int], bool]) -> None:
-        self.plan, self.source, self.is_local = plan, source, is_local
+    def __init__(self, plan: Plan, source: Source, is_local: Callable[[int], bool], targets: Mapping[int, int] | None = None) -> None:
+        self.plan, self.source, self.is_local, self.targets = plan, source, is_local, targets or {}
         self.constants = {slot for slot, _ in plan.constants}
         # A slice has an output slot to which nothing is ever bound, since the buffer holds the result.
         self.unbound = self.constants | {unit.output for unit in plan.units if unit.mode in ("part", "partial")}
@@ -110,8 +111,11 @@ class Writer:
             return f"{names[0]} {symbol} {names[1]}" if len(names) == 2 else f"{symbol}{names[0]}"
         kernel = self._kernel(unit)
         if unit.mode == "take":
-            take = self.source.takes.setdefault(unit.spec, f"take_{len(self.source.takes)}")
-            names = [*names, _out(unit, f"{take}()")]
+            take = self.source.takes.setdefault(unit.spec, f"take_{len(self.source.takes)}") + "()"
+            if unit.output in self.targets:
+                row = f"rows[{self.targets[unit.output]}]"
+                take = f"{take} if rows is None or {row} is None else {row}"
+            names = [*names, _out(unit, take)]
         elif unit.mode == "reuse":
             names = [*names, _out(unit, names[unit.reuse])]
         return f"{kernel}({', '.join(names)})"
@@ -167,13 +171,15 @@ def task_sources(plan: Plan) -> Source:
 
 
 def body_source(plan: Plan) -> Source:
-    """A function ``body(run, s0, s1, ...)`` of a sub-graph's inputs and captures that returns its outputs as a list.
+    """A function ``body(run, rows, s0, s1, ...)`` of a sub-graph's inputs and captures that returns its outputs as a list.
 
-    All values are local: a turn of a loop needs no table of slots. Each asks whether to stop, also one that computes nothing.
+    ``rows``, if it is not None, has an array or None for each of the outputs that are `written_where_told`. All values are local: a turn
+    of a loop needs no table of slots. Each asks whether to stop, also one that computes nothing.
     """
     source = Source()
-    writer = Writer(plan, source, lambda slot: True)
-    source.add(f"def body({', '.join(['run', *(writer.name(slot) for _, slot in plan.feeds)])}):")
+    targets = {plan.fetches[place]: number for number, place in enumerate(written_where_told(plan))}
+    writer = Writer(plan, source, lambda slot: True, targets)
+    source.add(f"def body({', '.join(['run', 'rows', *(writer.name(slot) for _, slot in plan.feeds)])}):")
     if plan.run_slot >= 0:
         source.add(f"    {writer.name(plan.run_slot)} = run")
     source.add("    if run.stop is not None: raise run.stop")
@@ -183,6 +189,12 @@ def body_source(plan: Plan) -> Source:
         writer.unit(unit)
     source.add(f"    return [{', '.join(writer.name(slot) for slot in plan.fetches)}]")
     return source
+
+
+def written_where_told(plan: Plan) -> list[int]:
+    """The outputs of a sub-graph whose kernel writes into an array that it is given, by their places; the last one of several alike."""
+    taking = {unit.output for unit in plan.units if unit.mode == "take" and unit.spec.shape}
+    return [place for place, slot in enumerate(plan.fetches) if slot in taking and slot not in plan.fetches[place + 1 :]]
 
 
 def call_source(plan: Plan) -> Source:

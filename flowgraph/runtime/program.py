@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..compile import Plan, Unit
 from ..compile.plan import ENTRY, ROWS, WHOLE
-from ..compile.source import Source, body_source, task_sources
+from ..compile.source import Source, body_source, task_sources, written_where_told
 from ..compile.units import Stretch, chunks_of
 from ..errors import ExecutionError, FlowgraphError, LinAlgError
 from ..graph.report import explain, raised_at
@@ -144,6 +144,8 @@ class Body:
     The first call goes through the interpreter, those behind it through a generated function.
 
     shared  for each output whether it may be memory of the caller: an input handed through, a constant
+    told    places of the outputs for which a call may bring arrays in ``rows``, or None. What it returns tells whether it has written them;
+            the first call has not
     """
 
     def __init__(self, plan: Plan, memory: BufferPool) -> None:
@@ -151,16 +153,17 @@ class Body:
         self.inputs = [slot for _, slot in plan.feeds]
         self.outputs = plan.fetches
         self.shared = [slot in plan.copied for slot in plan.fetches]
+        self.told = written_where_told(plan)
         self._call: Callable[..., list[Any]] | None = None  # set once, to a function that any number of threads may call
 
-    def __call__(self, run: Run, arrays: Sequence[Any]) -> list[Any]:
+    def __call__(self, run: Run, arrays: Sequence[Any], rows: Sequence[Any] | None = None) -> list[Any]:
         call = self._call
         if call is None:
             if not self.program.is_warm:
                 return self._interpreted(run, arrays)
             call = self._call = self.program.generate(body_source).names["body"]
         try:
-            return call(run, *arrays)
+            return call(run, rows, *arrays)
         except Exception as error:
             generated = self.program.generated
             failed = None if error is run.stop or generated is None else generated.failed(error)
@@ -186,7 +189,7 @@ def _holding(unit: Unit, memory: BufferPool) -> Callable[..., Any]:
     kernel, bodies = unit.kernel, [Body(plan, memory) for plan in unit.bodies]
     told: dict[str, Any] = {"shared": [body.shared for body in bodies]}
     if unit.node.op.takes_empty:
-        told["empty"] = memory.lend
+        told |= {"empty": memory.lend, "told": [body.told for body in bodies]}
 
     def call(run: Run, *arrays: Any) -> Any:
         return kernel(*[partial(body, run) for body in bodies], *arrays, **told)
