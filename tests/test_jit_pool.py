@@ -1,13 +1,15 @@
-"""Compiled max pooling beside NumPy's: the same bits, but where windows overlap and their gradients are added up."""
+"""Compiled pooling beside NumPy's: the same bits, but where windows overlap and their gradients are added up."""
 
 import numpy as np
 import pytest
 
 pytest.importorskip("llvmlite")
 
+from flowgraph.graph import Spec
+from flowgraph.graph.op import OPS
 from flowgraph.jit.kernels import compiled, compiler
 from flowgraph.jit.llvm import Registers, Target
-from flowgraph.jit.pool import MaxPool, MaxPoolGrad, Pooling
+from flowgraph.jit.pool import AvgPool, AvgPoolGrad, MaxPool, MaxPoolGrad, Pooling
 from flowgraph.jit.windows import Windows
 from flowgraph.ops import pool_kernels
 
@@ -79,6 +81,22 @@ def test_max_pool_and_its_gradient_agree_with_numpy(image, window, stride, paddi
     assert (room[x.size :] == 7).all()
 
 
+@pytest.mark.parametrize("target", [WIDE, NARROW])
+@pytest.mark.parametrize("dtype", [F4, F8])
+@pytest.mark.parametrize("counted", [True, False])
+@pytest.mark.parametrize("image, window, stride, padding", [*SHAPES, ((2, 3), (1, 1), (1, 1), ((2, 2), (1, 1)))])
+def test_avg_pool_and_its_gradient_agree_with_numpy(image, window, stride, padding, counted, dtype, target):
+    pooling = Pooling(dtype, 3, Windows(image, window, stride, padding))
+    random = np.random.default_rng(0)
+    x, g = [random.standard_normal((2, 3, *sizes)).astype(dtype) for sizes in (image, pooling.windows.size)]
+    options = {"window": window, "stride": stride, "padding": padding, "count_include_pad": counted}
+    np.testing.assert_array_equal(
+        compiled(AvgPool(pooling, counted), target)(x, np.full_like(g, 7)), pool_kernels.avg_pool(np, x, **options)
+    )
+    made = compiled(AvgPoolGrad(pooling, counted), target)(g, np.full_like(x, 7))
+    np.testing.assert_allclose(made, pool_kernels.avg_pool_grad(np, g, sizes=image, **options), rtol=1e-5, atol=8 * np.finfo(dtype).eps)
+
+
 @pytest.mark.parametrize("batch", [0, 1, 3])
 def test_a_batch_may_be_of_any_length(batch):
     pooling = Pooling(F4, 2, Windows((6, 6), (2, 2), (2, 2), NONE))
@@ -91,3 +109,15 @@ def test_what_has_no_text_is_not_supported():
     assert not Pooling(np.dtype("f2"), 1, Windows((4, 4), (2, 2), (2, 2), NONE)).is_supported
     assert not Pooling(F4, 1, Windows((9, 9), (7, 7), (1, 1), NONE)).is_supported
     assert not Pooling(F4, 1, Windows((9, 90), (2, 2), (9, 9), NONE)).is_supported
+
+
+def test_the_ops_describe_what_they_want_compiled():
+    options = {"window": (3,), "stride": (2,), "padding": ((1, 0),)}
+    x, g, low = Spec((5, 3, 20), F4), Spec((5, 3, 9), F4), Spec((5, 3, 20), np.dtype("f2"))
+    shapes = Pooling(F4, 3, Windows((1, 20), (1, 3), (1, 2), ((0, 0), (1, 0))))
+    assert OPS["max_pool"].compiled(x, **options) == MaxPool(shapes)
+    assert OPS["max_pool_grad"].compiled(g, x, g, **options) == MaxPoolGrad(shapes)
+    assert OPS["avg_pool"].compiled(x, **options, count_include_pad=True) == AvgPool(shapes, True)
+    assert OPS["avg_pool_grad"].compiled(g, x, **options, count_include_pad=False) == AvgPoolGrad(shapes, False)
+    assert OPS["max_pool"].compiled(low, **options) is None
+    assert OPS["max_pool"].compiled(Spec((20,), F4), **options) is None

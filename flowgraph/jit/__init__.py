@@ -7,7 +7,7 @@ loops      a loop as the text of an LLVM module
 arrays     what the texts of kernels over whole arrays share
 windows    windows that move over images, and what the texts of kernels for them share
 conv       convolution and its gradients
-pool       max pooling and its gradient
+pool       pooling and its gradients
 llvm       from text to machine code, with a cache on disk
 kernels    machine code as functions that Python calls
 

@@ -308,9 +308,8 @@ class _InputGrad(_Writer):
         with self.counting(str(self.kh)) as row:
             self.tiled(self.position_tiles, lambda at, vectors: self._tile(first, channels, row, at, vectors))
         for c in range(channels):
-            self.put_together(
-                self.rows, self.at("%scratch", c * self.kw * self.room), self.at(self.x, (first, self.pixels), c * self.pixels)
-            )
+            sums = self.at("%scratch", c * self.kw * self.room)
+            self.put_together(self.rows, sums, self.at(self.x, (first, self.pixels), c * self.pixels), self.room)
 
     def _tile(self, first: str, channels: int, row: str, at: str, vectors: int) -> None:
         kind, lanes = self.vector(self.lanes), self.lanes

@@ -1,4 +1,4 @@
-"""Max pooling over two-dimensional windows and its gradient, as the texts of LLVM modules. Arrays are (batch, ..., height, width).
+"""Pooling over two-dimensional windows and its gradients, as the texts of LLVM modules. Arrays are (batch, ..., height, width).
 
 Vectors run along the columns of the output. The pixels that the windows of a vector have in one place are loaded together, border and all:
 by a mask that is known when the text is written, unless a whole row lies in the border.
@@ -16,6 +16,7 @@ import numpy as np
 from .arrays import chunks, power_of_two
 from .llvm import Target
 from .loops import Operand
+from .text import literal
 from .windows import Chunk, WindowKernel, Windows
 
 # Texts have a line for each pixel of a window.
@@ -66,10 +67,40 @@ class MaxPoolGrad:
         return kind(self, target).text()
 
 
-class _Writer(WindowKernel):
-    """What the two share."""
+@dataclass(frozen=True)
+class AvgPool:
+    """The kernel (x, out). ``counts_border`` says whether the border counts towards a mean, as zeros."""
 
-    def __init__(self, kernel: MaxPool | MaxPoolGrad, target: Target) -> None:
+    pooling: Pooling
+    counts_border: bool
+
+    @property
+    def operands(self) -> tuple[Operand, ...]:
+        return (Operand(self.pooling.dtype, (True,)),)
+
+    def text(self, target: Target) -> str:
+        return _AvgPool(self, target).text()
+
+
+@dataclass(frozen=True)
+class AvgPoolGrad:
+    """The kernel (g, out): ``g`` spread evenly over each window."""
+
+    pooling: Pooling
+    counts_border: bool
+
+    @property
+    def operands(self) -> tuple[Operand, ...]:
+        return (Operand(self.pooling.dtype, (True,)),)
+
+    def text(self, target: Target) -> str:
+        return _AvgPoolGrad(self, target).text()
+
+
+class _Writer(WindowKernel):
+    """What they share."""
+
+    def __init__(self, kernel: MaxPool | MaxPoolGrad | AvgPool | AvgPoolGrad, target: Target) -> None:
         pooling = self.pooling = kernel.pooling
         super().__init__(target, pooling.dtype, len(kernel.operands) + 1, pooling.windows)
 
@@ -169,7 +200,7 @@ class _OverlappingMaxPoolGrad(_MaxPoolGrad):
         size = str(self.scratch * self.dtype.itemsize)
         self.call("llvm.memset.p0.i64", "void", ("ptr", "%scratch"), ("i8", "0"), ("i64", size), ("i1", "false"))
         super().plane(plane)
-        self.put_together(self.rows, "%scratch", self.at("%p3", (plane, self.pixels)))
+        self.put_together(self.rows, "%scratch", self.at("%p3", (plane, self.pixels)), self.room)
 
     def send(self, plane: str, row: str, chunk: Chunk, sent: Sequence[Sequence[str]]) -> None:
         count, lanes = chunk.count, power_of_two(chunk.count)
@@ -228,3 +259,64 @@ class _TiledMaxPoolGrad(_MaxPoolGrad):
         order = [part * lanes + lane for lane in range(lanes) for part in range(len(parts))]
         order += [0] * (width - len(order))
         return self.shuffle(joined[0], "poison", width, order)
+
+
+class _Averages(_Writer):
+    """What the mean and its gradient share."""
+
+    def __init__(self, kernel: AvgPool | AvgPoolGrad, target: Target) -> None:
+        super().__init__(kernel, target)
+        (top, bottom), (left, right) = self.windows.padding
+        self.all_count = kernel.counts_border or not (top or bottom or left or right)
+
+    def share(self, row: str, chunk: Chunk) -> str:
+        """One over the number of pixels in each of some windows."""
+        lanes, number = power_of_two(chunk.count), self.dtype.type
+        if self.all_count:
+            return f"splat ({self.number} {literal(number(1) / number(self.kh * self.kw), self.dtype)})"
+        height = "0"
+        for i in range(self.kh):
+            inside = self.new(f"icmp ult i64 {self.image_row(row, i)}, {self.height}")
+            height = self.new(f"add i64 {height}, {self.new(f'zext i1 {inside} to i64')}")
+        left, step = self.windows.padding[1][0], self.windows.stride[1]
+        starts = [(chunk.first + lane) * step - left for lane in range(lanes)]
+        widths = [sum(0 <= start + j < self.width for j in range(self.kw)) for start in starts]
+        across = f"<{', '.join(f'{self.number} {literal(width, self.dtype)}' for width in widths)}>"
+        down = self.spread(self.new(f"uitofp i64 {height} to {self.number}"), lanes)
+        kind, one = self.vector(lanes), f"splat ({self.number} {literal(1, self.dtype)})"
+        count = self.arithmetic("fmul", down, across, lanes)
+        some = self.new(f"fcmp ogt {kind} {count}, {one}")
+        return self.arithmetic("fdiv", one, self.new(f"select <{lanes} x i1> {some}, {kind} {count}, {kind} {one}"), lanes)
+
+
+class _AvgPool(_Averages):
+    def some_windows(self, plane: str, row: str, chunk: Chunk) -> None:
+        lanes = power_of_two(chunk.count)
+        total, *others = [pixel for line in self.in_windows(self.at("%p0", (plane, self.pixels)), row, chunk, 0.0) for pixel in line]
+        for pixel in others:
+            total = self.arithmetic("fadd", total, pixel, lanes)
+        mean = self.arithmetic("fmul", total, self.share(row, chunk), lanes)
+        self.store_first(mean, self.of_output(1, plane, row, chunk), chunk.count)
+
+
+class _AvgPoolGrad(_Averages):
+    """All columns of a window send the same, so that scratch memory holds it once."""
+
+    def __init__(self, kernel: AvgPoolGrad, target: Target) -> None:
+        super().__init__(kernel, target)
+        self.rows = self.windows.rows(self.down)
+        self.scratch = self.rows.total * self.along
+
+    def plane(self, plane: str) -> None:
+        size = str(self.scratch * self.dtype.itemsize)
+        self.call("llvm.memset.p0.i64", "void", ("ptr", "%scratch"), ("i8", "0"), ("i64", size), ("i1", "false"))
+        super().plane(plane)
+        self.put_together(self.rows, "%scratch", self.at("%p1", (plane, self.pixels)), 0)
+
+    def some_windows(self, plane: str, row: str, chunk: Chunk) -> None:
+        count, lanes = chunk.count, power_of_two(chunk.count)
+        g = self.load_steps(self.of_output(0, plane, row, chunk), 0, 1, count, count)
+        sent = self.arithmetic("fmul", g, self.share(row, chunk), lanes)
+        for offset in self.rows.offsets:
+            place = self.at("%scratch", (row, self.along), chunk.moved, offset * self.along + chunk.first)
+            self.store_first(self.arithmetic("fadd", self.load_steps(place, 0, 1, count, count), sent, lanes), place, count)

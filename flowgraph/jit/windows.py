@@ -142,8 +142,8 @@ class WindowKernel(ArrayKernel):
         step = self.windows.stride[1]
         return first * step + met >= 0 and (first + self.lanes) * step + met <= self.width
 
-    def put_together(self, rows: Rows, sums: str, target: str) -> None:
-        """One plane, the sum of what its pixels are sent by each column of the windows: laid out in ``sums``."""
+    def put_together(self, rows: Rows, sums: str, target: str, apart: int) -> None:
+        """One plane, the sum of what its pixels are sent by each column of the windows: laid out in ``sums``, ``apart`` numbers apart."""
         (top, _), stride = self.windows.padding[0], self.windows.stride[0]
         for h in range(min(stride, self.height)):
             more, remainder = divmod(h + top, stride)
@@ -151,13 +151,13 @@ class WindowKernel(ArrayKernel):
             met = min(count, max(0, rows.lengths.get(remainder, 0) - more))  # the others are met by no window
             with self.counting(str(met)) as j:
                 row = self.at(sums, (j, self.along), (rows.starts.get(remainder, 0) + more) * self.along)
-                self._put_row_together(rows, row, self.at(target, (j, stride * self.width), h * self.width))
+                self._put_row_together(row, self.at(target, (j, stride * self.width), h * self.width), apart)
             with self.counting(str(count - met)) as j:
                 place = self.at(target, (j, stride * self.width), (h + met * stride) * self.width)
                 for chunk in self.in_chunks(self.width, lambda first: True):
                     self.store_first("zeroinitializer", self.at(place, chunk.first, chunk.moved), chunk.count)
 
-    def _put_row_together(self, rows: Rows, sums: str, target: str) -> None:
+    def _put_row_together(self, sums: str, target: str, apart: int) -> None:
         step = self.windows.stride[1]
 
         def is_inner(first: int) -> bool:
@@ -174,7 +174,7 @@ class WindowKernel(ArrayKernel):
                     continue
                 begin = min(met.values()) - (min(met) if step == 1 else 0)
                 used = [begin + j in met.values() for j in range(lanes)]
-                sent = self.load(self.at(sums, k * rows.total * self.along + begin, moved), lanes, self.lanes_of(used))
+                sent = self.load(self.at(sums, k * apart + begin, moved), lanes, self.lanes_of(used))
                 if step > 1:
                     order = [met[lane] - begin if lane in met else lanes for lane in range(lanes)]
                     sent = self.shuffle(sent, "zeroinitializer", lanes, order)

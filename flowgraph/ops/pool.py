@@ -60,16 +60,19 @@ class Pooling(Op):
         return Slicing(tuple(i not in self.shape_inputs for i in range(len(inputs))), out.shape[0])
 
 
-def _compilable(x: Any, *, window: Steps, stride: Steps, padding: Borders) -> jit.Pooling | None:
-    """The shapes of a pooling along one or two axes whose kernels can be compiled. One axis is the width of images of height 1."""
+def _compilable(x: Any, shape: Any, *, window: Steps, stride: Steps, padding: Borders) -> jit.Pooling | None:
+    """The shapes of a pooling along one or two axes of images of ``shape``, with the dtype of ``x``, whose kernels can be compiled.
+
+    One axis is the width of images of height 1.
+    """
     more, rank = 2 - len(window), len(window)
-    if more < 0 or len(x.shape) <= rank:
+    if more < 0 or len(shape) <= rank:
         return None
     ones = (1,) * more
     shapes = jit.Pooling(
         x.dtype,
-        math.prod(x.shape[1:-rank]),
-        Windows((*ones, *x.shape[-rank:]), (*ones, *window), (*ones, *stride), (*((0, 0),) * more, *padding)),
+        math.prod(shape[1:-rank]),
+        Windows((*ones, *shape[-rank:]), (*ones, *window), (*ones, *stride), (*((0, 0),) * more, *padding)),
     )
     return shapes if shapes.is_supported else None
 
@@ -84,7 +87,7 @@ class MaxPool(Pooling):
         return pool_kernels.max_pool(xp, x, **attrs, out=out)
 
     def compiled(self, x: Any, **attrs: Any) -> jit.MaxPool | None:
-        shapes = _compilable(x, **attrs)
+        shapes = _compilable(x, x.shape, **attrs)
         return jit.MaxPool(shapes) if shapes else None
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor, **attrs: Any) -> Any:
@@ -110,7 +113,7 @@ class MaxPoolGrad(Pooling):
         return _dealing_bytes(g, x, y, padding)
 
     def compiled(self, g: Any, x: Any, y: Any, **attrs: Any) -> jit.MaxPoolGrad | None:
-        shapes = _compilable(x, **attrs)
+        shapes = _compilable(x, x.shape, **attrs)
         return jit.MaxPoolGrad(shapes) if shapes and g.dtype == x.dtype else None
 
     def vjp(self, g: Tensor, out: Tensor, cotangent: Tensor, x: Tensor, y: Tensor, **attrs: Any) -> Any:
@@ -149,6 +152,10 @@ class AvgPool(Pooling):
     def kernel(self, xp: Any, x: Any, *, out: Any = None, **attrs: Any) -> Any:
         return pool_kernels.avg_pool(xp, x, **attrs, out=out)
 
+    def compiled(self, x: Any, *, count_include_pad: bool, **attrs: Any) -> jit.AvgPool | None:
+        shapes = _compilable(x, x.shape, **attrs)
+        return jit.AvgPool(shapes, count_include_pad) if shapes else None
+
     def vjp(self, g: Tensor, out: Tensor, x: Tensor, **attrs: Any) -> Any:
         return avg_pool_grad(g, x, **attrs)
 
@@ -170,6 +177,11 @@ class AvgPoolGrad(Pooling):
 
     def kernel(self, xp: Any, g: Any, target: Any, *, window: Steps, out: Any = None, **attrs: Any) -> Any:
         return pool_kernels.avg_pool_grad(xp, g, sizes=target.shape[-len(window) :], window=window, **attrs, out=out)
+
+    def compiled(self, g: Any, target: Any, *, window: Steps, count_include_pad: bool, **attrs: Any) -> jit.AvgPoolGrad | None:
+        rank = len(window)
+        shapes = _compilable(g, (*g.shape[:-rank], *target.shape[-rank:]), window=window, **attrs)
+        return jit.AvgPoolGrad(shapes, count_include_pad) if shapes else None
 
     def vjp(self, g: Tensor, out: Tensor, cotangent: Tensor, target: Tensor, **attrs: Any) -> Any:
         return _avg_pool(g, **attrs), None
