@@ -139,6 +139,15 @@ def test_an_epilogue_gives_the_bits_that_the_same_gives_behind_the_kernel(dtype,
         np.testing.assert_array_equal(made, np.maximum(y + b[:, None, None], 0) * dtype.type(0.5) - g)
 
 
+def test_a_processor_without_fused_multiply_add_rounds_twice():
+    conv = Convolution(F4, (3, 7, 9), (5, 3, 3))
+    x, w, g, _ = arrays(4, conv, F4)
+    plain = Target(object.__basicsize__, Registers(16, 16), has_fma=False)
+    assert "fma" not in Conv(conv).text(plain)
+    made = compiled(Conv(conv), plain)(x, w, np.empty_like(g))
+    np.testing.assert_allclose(made, conv_kernels.conv2d(np, x, w), rtol=1e-5, atol=1e-5)
+
+
 def test_what_lies_outside_a_window_does_not_touch_its_sum():
     conv = Convolution(F4, (1, 5, 5), (1, 2, 2), padding=((1, 1), (0, 0)))
     x, w, g, _ = arrays(2, conv, F4)
@@ -264,6 +273,16 @@ def kernels_of(fetch, feeds, threads=1):
             if jit:
                 names = [unit.node.name for unit in session.plan(fetch, feeds).units]
     return names, made
+
+
+def test_a_plan_says_for_which_ops_kernels_are_made():
+    with fg.Graph() as graph:
+        x = fg.placeholder("x", ("n", 3, 20, 20))
+        y = fg.nn.max_pool2d(fg.nn.conv2d(x, np.ones((4, 3, 3, 3), "f4")))
+    with fg.Session(graph, jit=True) as session:
+        assert "compile: conv, max_pool by kernels made for these shapes" in session.plan(y, {x: np.ones((32, 3, 20, 20), "f4")}).notes
+    with fg.Session(graph, jit=False) as session:
+        assert session.plan(y, {x: np.ones((32, 3, 20, 20), "f4")}).notes == []
 
 
 @pytest.mark.parametrize("batch", [1, 40])

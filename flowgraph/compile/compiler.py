@@ -63,6 +63,8 @@ def compile_plan(
         plan.shapes.append(feeds[tensor])
     plan.notes += notes
     lowering.lower(nodes, feeds, simplified)
+    if lowering.kinds.compiled_ops:
+        plan.notes.append(f"compile: {', '.join(sorted(lowering.kinds.compiled_ops))} by kernels made for these shapes")
     if lowering.unsized:
         plan.notes.append(f"{lowering.unsized} results have a size that only a run knows; times and bytes do not count it")
     plan.slots = len(lowering.codes)

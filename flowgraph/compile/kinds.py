@@ -101,6 +101,7 @@ class Kinds:
 
     def __init__(self, device: Device, compiled: Callable[[Any], Callable[..., Any]] | None = None) -> None:
         self.device, self.compiled = device, compiled
+        self.compiled_ops: set[str] = set()  # those with a kernel made for the shapes of a node
         self.specs: list[Any] = []  # by their number
         self._codes: dict[Any, int] = {}  # (shape, dtype) -> number
         self._kinds: dict[Any, Kind] = {}
@@ -129,6 +130,8 @@ class Kinds:
             outputs = [spec(tensor) for tensor in node.outputs]
             codes = tuple([self.code(output) for output in outputs])
             kind = Kind(node, [self.specs[code] for code in inputs], outputs, codes, self.device, self.compiled)
+            if kind.is_compiled:
+                self.compiled_ops.add(node.op.name)
             if key is not None:
                 self._kinds[key] = kind
         return kind

@@ -45,7 +45,7 @@ class ArrayKernel(Text):
 
     def __init__(self, target: Target, dtype: np.dtype[Any], count: int) -> None:
         super().__init__()
-        self.header, self.registers = target.header, target.registers
+        self.header, self.registers, self.has_fma = target.header, target.registers, target.has_fma
         self.dtype, self.arrays = dtype, count
         self.number = type_of(dtype)
 
@@ -153,6 +153,9 @@ class ArrayKernel(Text):
         return self.new(f"{name} {self.vector(lanes)} {a}, {b}")
 
     def fma(self, a: str, b: str, c: str, lanes: int) -> str:
+        """``a * b + c``, with one rounding where the processor can do that quickly."""
+        if not self.has_fma:
+            return self.arithmetic("fadd", self.arithmetic("fmul", a, b, lanes), c, lanes)
         kind = self.vector(lanes)
         return self.call(f"llvm.fma.v{lanes}{suffix(self.dtype)}", kind, (kind, a), (kind, b), (kind, c))
 

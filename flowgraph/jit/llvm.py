@@ -52,10 +52,12 @@ class Target:
 
     header     bytes of an object of Python before its own fields
     registers  those of the processor
+    has_fma    whether it multiplies and adds with one rounding
     """
 
     header: int
     registers: Registers
+    has_fma: bool = True
 
 
 class Compiler:
@@ -74,10 +76,10 @@ class Compiler:
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()
         features = llvm.get_host_cpu_features()
-        self.has_fma = bool(features.get("fma") or features.get("neon") or llvm.get_host_cpu_name().startswith("apple"))
         wide = Registers(32, 64) if features.get("avx512f") else Registers(16, 32) if features.get("avx") else Registers(16, 16)
         is_arm = "neon" in features or llvm.get_host_cpu_name().startswith("apple")
-        self.target = Target(object.__basicsize__, Registers(32, 16) if is_arm else wide)
+        has_fma = bool(features.get("fma")) or is_arm
+        self.target = Target(object.__basicsize__, Registers(32, 16) if is_arm else wide, has_fma)
         processor, flags = llvm.get_host_cpu_name(), features.flatten()
         self._machine = llvm.Target.from_default_triple().create_target_machine(cpu=processor, features=flags, opt=2, reloc="pic")
         for name, address in symbols.items():

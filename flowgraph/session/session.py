@@ -60,8 +60,9 @@ class Session:
     device   ``"cpu:0"``
     passes   the simplifications that plans make, of "algebra", "fold" and "common": all of them, and none changes a bit
 
-    jit      whether elementwise stretches of the graph run as loops compiled by LLVM: the same values but for the last digits of exp, log
-             and their kin. None where llvmlite is installed, True to insist on it, False for NumPy's kernels alone
+    jit      whether elementwise stretches of the graph run as loops compiled by LLVM, and convolutions and pooling by kernels made for
+             their shapes: the same values but for the last digits of sums, exp, log and their kin. None where llvmlite is installed, True
+             to insist on it, False for NumPy's kernels alone
 
     While a session is open, BLAS computes with one thread in this process, and parallelism comes from the session's threads;
     closing the last session restores what was.
