@@ -342,7 +342,7 @@ def test_what_runs_in_a_body_names_its_own_line():
         losses = fg.map(lambda label: fg.nn.softmax_cross_entropy(np.zeros((1, 3)), label), labels)
     with fg.Session(graph, threads=1) as session, pytest.raises(fg.ExecutionError) as caught:
         session.run(losses, {labels: [[0], [9]]})
-    assert "sparse_cross_entropy: a label is outside 0 ... 2" in str(caught.value)
+    assert "class_labels: a label is outside 0 ... 2" in str(caught.value)
     assert "losses = fg.map(lambda label" in str(caught.value)
 
 

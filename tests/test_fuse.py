@@ -216,3 +216,20 @@ def test_a_loop_that_does_not_compile_is_left_to_numpy_with_a_warning(monkeypatc
         y = fg.exp(x) * 2
     with fg.Session(graph, jit=True) as session, pytest.warns(RuntimeWarning, match="could not be compiled.*LLVM refuses"):
         np.testing.assert_array_equal(session.run(y, {x: np.arange(3.0)}), np.exp(np.arange(3.0)) * 2)
+
+
+def test_the_loss_of_classes_is_part_of_the_loop_and_a_class_out_of_range_is_still_an_error(always):
+    with fg.Graph() as graph:
+        x, labels = fg.placeholder("x", (None, 40), "float32"), fg.placeholder("labels", (None,), "int64")
+        loss = fg.mean(nn.softmax_cross_entropy(x, labels))
+        (slope,) = fg.gradients(loss, [x])
+    rows = np.random.default_rng(0).normal(size=(9, 40)).astype("f4")
+    fused, plain, plan = both(graph, [loss, slope], {x: rows, labels: np.arange(9) * 4})
+    assert [unit.node.op.name for unit in plan.units if unit.node.op.name == "sparse_cross_entropy"] == []
+    np.testing.assert_allclose(fused[0], plain[0], rtol=1e-6)
+    np.testing.assert_allclose(fused[1], plain[1], rtol=1e-5, atol=1e-8)
+    with fg.Session(graph, jit=True) as session:
+        for wrong in (-1, 40):
+            with pytest.raises(fg.ExecutionError, match=r"a label is outside 0 \.\.\. 39") as caught:
+                session.run(loss, {x: rows, labels: [*range(8), wrong]})
+            assert "softmax_cross_entropy(x, labels)" in str(caught.value)

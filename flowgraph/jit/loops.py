@@ -278,7 +278,10 @@ class _Writer(Text):
             mask = self._load_all([v for v in needed if v.kind == "load" or (self._is_kept(v, phase))], j, length)
             for value in needed:
                 if value not in self.element:
-                    self.element[value] = self.primitive(value, lanes, [self._operand(x, lanes) for x in value.inputs])
+                    if value.kind == "position":
+                        self.element[value] = self._position(j)
+                    else:
+                        self.element[value] = self.primitive(value, lanes, [self._operand(x, lanes) for x in value.inputs])
                     if self.kept_in.get(value) == phase:
                         at = self.new(f"getelementptr {stored(value.dtype)}, ptr {self.kept[value]}, i64 {j}")
                         self._store(self.element[value], value.dtype, at, lanes)
@@ -364,6 +367,11 @@ class _Writer(Text):
             self.element[value] = self.new(f"phi {type_of(value.dtype, lanes)} [ {a}, %{full} ], [ {b}, %{part} ]")
         self.is_full = is_full
         return mask
+
+    def _position(self, j: str) -> str:
+        lanes = self.lanes
+        first = self._spread(self.new(f"trunc i64 {j} to i32"), "i32")
+        return self.new(f"add <{lanes} x i32> {first}, <{', '.join(f'i32 {k}' for k in range(lanes))}>")
 
     def _mask(self, left: str) -> str:
         lanes = self.lanes

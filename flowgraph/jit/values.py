@@ -104,6 +104,12 @@ class Arithmetic:
             self.values.append(value)
         return value
 
+    def position(self) -> Value:
+        """The number of the element within its row, as an int32."""
+        value = self.make("position", (), INT32)
+        value.is_row = False
+        return value
+
     def load(self, operand: int, dtype: np.dtype[Any], *, is_row: bool) -> Value:
         """The element of the loop's operand of that number."""
         if dtype not in SUPPORTED:
