@@ -5,10 +5,10 @@ SHELL := /bin/sh
 bin := .venv/bin
 export PYTHON
 
-extras-demo  := plot,dot,cli
+extras-demo  := plot,dot,cli,jit
 extras-test  := dev
 extras-docs  := docs,plot,dot,cli
-extras-bench := bench
+extras-bench := bench,jit
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow test-gpu bench docs lint format types clean

@@ -1,6 +1,6 @@
 """LeNet on the real MNIST: trained asynchronously on your own processors, with gradients that are nodes of the graph.
 
-    python examples/lenet_mnist.py            train (about a minute on 2 cores), then classify pictures in a fresh process
+    python examples/lenet_mnist.py            train (some 12 seconds on 2 cores), then classify pictures in a fresh process
     python examples/lenet_mnist.py classify lenet.safetensors digit.npy ...
 
 The network is the simplified LeNet of the lecture: conv 20 5x5, ReLU, max-pool 2, conv 50 5x5, ReLU, max-pool 2, dense 256, ReLU,
