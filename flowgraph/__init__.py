@@ -12,6 +12,7 @@ from .autodiff import custom_gradient, grad, gradients, hessian, hvp, jacobian, 
 from .check import check_gradient
 from .compile import Plan
 from .control import checkpoint, cond, map, scan, while_loop
+from .devices import devices
 from .errors import (
     ArgumentError,
     DataError,
@@ -205,7 +206,7 @@ __all__ = [
     # control flow
     "cond", "while_loop", "scan", "map",
     # running
-    "Session", "Function", "RunFuture", "Plan",
+    "Session", "Function", "RunFuture", "Plan", "devices",
     # pictures
     "draw",
     # element by element

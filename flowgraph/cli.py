@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from .devices import devices
 from .errors import ArgumentError, FlowgraphError
 from .graph import Graph, Node, Tensor
 from .io import load_graph
@@ -137,7 +138,8 @@ def info() -> str:
             rows.append((name, importlib.metadata.version(name)))
         except importlib.metadata.PackageNotFoundError:
             rows.append((name, f'not installed: pip install "flowgraph[{extra}]"'))
-    rows.append(("devices", f"cpu:0, {os.cpu_count()} processors"))
+    rows += [("devices" if not place else "", str(device)) for place, device in enumerate(devices())]
+    rows.append(("", f"{os.cpu_count()} processors"))
     for blas in threadpool_info():
         if blas["user_api"] == "blas":
             kind = f"{blas['internal_api']} {blas['version']}, {blas.get('architecture', '?')} kernels"

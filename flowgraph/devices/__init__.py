@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArgumentError
+from .listing import DeviceInfo as DeviceInfo
+from .listing import devices as devices
 
 
 class Device:
