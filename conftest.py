@@ -4,6 +4,8 @@ It lies beside ``flowgraph/`` and not in ``tests/``, because pytest looks for it
 """
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,15 @@ from typing import Any
 import pytest
 
 os.environ.setdefault("MPLBACKEND", "agg")  # a test opens no window
+
+
+@pytest.fixture(autouse=True, scope="session")
+def kernels() -> Iterator[None]:
+    """Keep compiled kernels in a folder of their own, for the tests to share, and not in the user's."""
+    folder = tempfile.mkdtemp(prefix="flowgraph-kernels-")
+    os.environ["FLOWGRAPH_CACHE"] = folder
+    yield
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)

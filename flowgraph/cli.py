@@ -16,6 +16,7 @@ from .devices import devices
 from .errors import ArgumentError, FlowgraphError
 from .graph import Graph, Node, Tensor
 from .io import load_graph
+from .jit.llvm import cache_folder
 from .session import Session
 from .viz.dot import program
 from .viz.draw import FORMATS, draw
@@ -127,13 +128,31 @@ def _named(file: Path, name: str) -> Any:
     return value
 
 
+# Kernels of OpenBLAS for vectors of 32 bytes.
+_NARROW = ("Haswell", "Zen", "Excavator", "Sandybridge")
+
+
+def _has_avx512() -> bool:
+    """Whether this processor has vectors of 64 bytes, as far as the system says."""
+    try:
+        return " avx512f" in Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+
+
 def info() -> str:
-    """Versions, devices, BLAS and its threads, and the ``dot`` program, a line each."""
+    """Versions, devices, BLAS and its threads, compiled kernels, and the ``dot`` program, a line each."""
     from threadpoolctl import threadpool_info
 
     rows = [("flowgraph", importlib.metadata.version("flowgraph")), ("python", f"{platform.python_version()} on {platform.machine()}")]
-    rows += [(name, importlib.metadata.version(name)) for name in ("numpy", "networkx", "graphviz", "safetensors", "threadpoolctl")]
-    for name, extra in (("matplotlib", "plot"), ("rich", "cli"), ("cupy-cuda13x", "cuda13"), ("cupy-cuda12x", "cuda12")):
+    rows += [(name, importlib.metadata.version(name)) for name in ("numpy", "networkx", "safetensors", "threadpoolctl")]
+    for name, extra in (
+        ("llvmlite", "jit"),
+        ("matplotlib", "plot"),
+        ("rich", "cli"),
+        ("cupy-cuda13x", "cuda13"),
+        ("cupy-cuda12x", "cuda12"),
+    ):
         try:
             rows.append((name, importlib.metadata.version(name)))
         except importlib.metadata.PackageNotFoundError:
@@ -144,9 +163,16 @@ def info() -> str:
         if blas["user_api"] == "blas":
             kind = f"{blas['internal_api']} {blas['version']}, {blas.get('architecture', '?')} kernels"
             rows.append(("blas", f"{kind}, {blas['num_threads']} threads outside runs"))
+            if blas.get("architecture") in _NARROW and _has_avx512():
+                rows.append(("", "which this processor could do at twice the speed: start Python with OPENBLAS_CORETYPE=SkylakeX"))
     with Session(Graph()):
         threads = [str(blas["num_threads"]) for blas in threadpool_info() if blas["user_api"] == "blas"]
     rows.append(("", f"{', '.join(threads)} thread in a session"))
+    folder = cache_folder()
+    kernels = list(folder.iterdir()) if folder is not None and folder.is_dir() else []
+    size = sum(kernel.stat().st_size for kernel in kernels)
+    kept = f"{len(kernels)} compiled, {size / 1e6:.1f} MB, in {folder}" if folder is not None else "kept nowhere: FLOWGRAPH_CACHE is empty"
+    rows.append(("kernels", kept))
     command = program()
     rows.append(("dot", " ".join(command) if command else 'none: pip install "flowgraph[dot]"'))
     return "\n".join(f"{name:<14} {text}" for name, text in rows)

@@ -226,6 +226,17 @@ def test_kernels_are_kept_on_disk_and_what_is_damaged_there_is_made_anew(tmp_pat
     assert fourth.loaded == 0, "a file that others may write is not run"
 
 
+def test_of_too_many_kernels_on_disk_those_go_that_were_used_last_the_longest_ago(tmp_path, monkeypatch):
+    for number in range(8):
+        (tmp_path / f"old{number}").write_bytes(b"x" * 1000)
+        os.utime(tmp_path / f"old{number}", (1000 + number, 1000 + number))
+    monkeypatch.setattr("flowgraph.jit.llvm.LIMIT_BYTES", 7000)
+    s = Scalars()
+    x = s.load(0, F4, is_row=False)
+    Compiler(tmp_path, {}).address(Loop((5,), (0, 1), (Operand(F4, (True,)),), (Result(x * 3.0, (False,)),)).text(compiler().target))
+    assert sorted(path.name for path in tmp_path.iterdir())[-5:] == [f"old{number}" for number in range(3, 8)]
+
+
 def test_a_cache_that_cannot_be_written_costs_time_only(tmp_path):
     (tmp_path / "file").write_text("")
     blocked = Compiler(tmp_path / "file" / "k", {})

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 _DIGEST_BYTES = 32
 
+# The kernels kept on disk. With more, those that were used last the longest ago go: looked at once in a process, when it keeps its first.
+LIMIT_BYTES = 256 * 2**20
+
 
 def is_available() -> bool:
     """Whether llvmlite is installed."""
@@ -129,6 +132,7 @@ class Compiler:
             with path.open("rb") as file:
                 status = os.fstat(file.fileno())
                 data = file.read()
+            os.utime(path)  # when it was used last
             if hasattr(os, "getuid") and (status.st_uid != os.getuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)):
                 return None
         except OSError:
@@ -144,6 +148,8 @@ class Compiler:
 
         try:
             self._cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not self.compiled:
+                _trim(self._cache)
             handle, name = mkstemp(dir=self._cache)
             try:
                 with os.fdopen(handle, "wb") as file:
@@ -154,6 +160,25 @@ class Compiler:
                 raise
         except OSError:
             self._cache = None  # a full disk or a home that is read only: no reason to try again for each kernel
+
+
+def _trim(folder: Path) -> None:
+    """Removes the kernels that were used last the longest ago, down to three quarters of the limit, where there are more."""
+    kept = []
+    for path in folder.iterdir():
+        try:
+            status = path.stat()
+        except FileNotFoundError:  # another process was first
+            continue
+        kept.append((status.st_mtime, status.st_size, path))
+    total = sum(size for _, size, _ in kept)
+    if total <= LIMIT_BYTES:
+        return
+    for _, size, path in sorted(kept):
+        path.unlink(missing_ok=True)
+        total -= size
+        if total <= LIMIT_BYTES * 3 // 4:
+            return
 
 
 def _digest(data: bytes) -> bytes:
