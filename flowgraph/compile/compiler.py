@@ -54,7 +54,7 @@ def compile_plan(
     nodes = still_needed(nodes, fetched, simplified, feeds)
     notes = simplified.notes()
     if compiled is not None:
-        nodes, fused = fuse(nodes, simplified, feeds, fetches, compiled)
+        nodes, fused = fuse(nodes, simplified, feeds, fetches, compiled, is_body)
         notes += fused
     plan = Plan(nodes)
     lowering = Lowering(plan, specs, device, partial(_compile_body, passes=passes, compiled=compiled), is_body, compiled)

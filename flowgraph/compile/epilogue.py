@@ -51,7 +51,13 @@ def joined(
         return None
     for source in sources:
         node = source.tensor.node
-        if node.op.name != "conv" or source.spec.shape != region.shape or node._context.control or not is_lone(source.tensor):
+        if (
+            node.op.name != "conv"
+            or source.window is not None
+            or source.spec.shape != region.shape
+            or node._context.control
+            or not is_lone(source.tensor)
+        ):
             continue
         operands = ["sum" if other is source else _operand(other, region) for other in sources]
         described = node.op.compiled(*map(spec, node.inputs), **node.attrs)
@@ -63,6 +69,8 @@ def joined(
 
 def _operand(source: Source, region: Region) -> str:
     """What a source has in the terms of `Epilogue`; nothing for what an epilogue cannot read."""
+    if source.window is not None:
+        return ""
     if source.spec.shape == region.shape:
         return "image"
     return "channel" if [axis for axis in source.axes if axis is not None] == [1] else ""

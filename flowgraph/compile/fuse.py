@@ -12,12 +12,13 @@ from ..graph import Node, Op, Spec, Tensor, Work
 from ..graph.op import Slicing
 from ..graph.spec import is_known
 from ..jit.functions import Scalars
-from ..jit.loops import Loop, Operand, Result
+from ..jit.loops import Loop, Operand, Result, Window
 from ..jit.values import Unfusable, Value, in_order
 from .cost import BYTES_PER_SECOND, CALL_SECONDS, estimated_seconds
 from .epilogue import Joined, joined
 from .regions import MANY_NODES, REPEATS, VIEWS, Region, Regions, find, has_large_arrays, only_ones
 from .simplify import Simplified
+from .windows import through, whole
 
 # A region is made one loop where that is expected to save so much in a run: to compile it takes some 10 ms.
 WORTH_SECONDS = 10e-6
@@ -28,16 +29,22 @@ Compiled = Callable[[Any], Callable[..., Any]]  # of a loop or a convolution
 
 
 def fuse(
-    nodes: Sequence[Node], simplified: Simplified, fed: Collection[Tensor], fetched: Collection[Tensor | Node], compiled: Compiled
+    nodes: Sequence[Node],
+    simplified: Simplified,
+    fed: Collection[Tensor],
+    fetched: Collection[Tensor | Node],
+    compiled: Compiled,
+    is_body: bool = False,
 ) -> tuple[list[Node], list[str]]:
     """``nodes`` with regions of them replaced by fused nodes, in an order in which each comes behind what it reads; and an account.
 
     fetched   what the run gives, and the nodes that it must run
     compiled  makes a loop, or a convolution with a loop behind it, a function of arrays
+    is_body   whether they are those of a sub-graph, where no kernel is cut
     """
     if len(nodes) > MANY_NODES and not has_large_arrays(nodes, simplified):
         return list(nodes), []
-    regions = Regions(nodes, simplified, fed)
+    regions = Regions(nodes, simplified, fed, is_body)
     if not regions.region_of:
         return list(nodes), []
     fuser = Fuser(regions, fetched, compiled)
@@ -130,16 +137,18 @@ class Source:
 
     axes       for each axis of the tensor the axis of the domain that it runs along; None where its size is 1
     is_cut     whether a slice of the domain reads a slice of it
+    window     where another element is read than the domain's own
     """
 
     tensor: Tensor
     spec: Spec
     axes: tuple[int | None, ...]
     strided: bool
+    window: Window | None = None
 
     @property
     def is_cut(self) -> bool:
-        return bool(self.axes) and self.axes[0] == 0
+        return bool(self.axes) and self.axes[0] == 0 and self.window is None
 
 
 @dataclass(frozen=True)
@@ -214,7 +223,7 @@ class Fuser:
             return None
         results.sort(key=lambda made: (not made.is_total, not made.is_row))
         loop, sources = self._loop(region, members, results)
-        nbytes = sum(source.spec.nbytes for source in sources) + sum(made.spec.nbytes for made in results)
+        nbytes = sum({source.tensor: source.spec.nbytes for source in sources}.values()) + sum(made.spec.nbytes for made in results)
         primitives = len(in_order([result.value for result in loop.results]))
         seconds = CALL_SECONDS + math.prod(region.shape) * primitives * PRIMITIVE_SECONDS + nbytes / LOOP_BYTES_PER_SECOND
         if plain - seconds < WORTH_SECONDS:
@@ -259,10 +268,10 @@ class Fuser:
         sources, reads = self._sources(region, members)
         flags = [tuple([axis in source.axes for axis in range(rank)]) for source in sources]
         totals = [tuple([axis in result.summed for axis in range(rank)]) for result in made if result.is_total]
-        groups = _groups(region, [*flags, *totals], any(source.strided for source in sources))
+        groups = _groups(region, [*flags, *totals], any(source.strided or source.window for source in sources))
         dims = tuple([math.prod(region.shape[a] for a in group) for group in groups])
         varies = [tuple([flag[group[0]] for group in groups]) for flag in flags]
-        operands = tuple([Operand(source.spec.dtype, v, source.strided) for source, v in zip(sources, varies)])
+        operands = tuple([Operand(source.spec.dtype, v, source.strided, source.window) for source, v in zip(sources, varies)])
         s, last = Scalars(), groups[-1][0]
         loads = [s.load(i, source.spec.dtype, is_row=not flag[last]) for i, (source, flag) in enumerate(zip(sources, flags))]
         values = self._values(s, region, members, reads, loads)
@@ -292,8 +301,13 @@ class Fuser:
                 value = self.found.values.get(tensor)
                 if tensor in region.kinds or position in node.op.shape_inputs or (value is not None and value.size == 1):
                     continue
-                source = self._seen_through(tensor, self._axes(node, tensor, region), len(region.shape))
-                key = (source.tensor, source.axes)
+                placed = self.regions.placed(node, position)
+                if placed is None:
+                    source = self._seen_through(tensor, self._axes(node, tensor, region), len(region.shape))
+                else:
+                    source = Source(tensor, self.spec(tensor), tuple(range(len(region.shape))), False, placed)
+                source = self._windowed(source, region)
+                key = (source.tensor, source.axes, source.window and repr(source.window))  # (0.0 and -0.0 are equal)
                 if key not in numbers:
                     numbers[key] = len(sources)
                     sources.append(source)
@@ -319,8 +333,10 @@ class Fuser:
                     constant = self.regions.constant(s, tensor)
                     assert constant is not None
                     inputs.append(constant)
-            if region.kinds[out] == "total":
+            if region.kinds[out] == "total" or node.op.name == "scatter":
                 values[out] = inputs[0]
+            elif node.op.name == "add_at":
+                values[out] = inputs[0] + inputs[1]
             elif node.op.fold is not None or node.op.name == "sum_like":
                 x = self.spec(node.inputs[0])
                 fold = node.op.fold or "sum"
@@ -366,6 +382,26 @@ class Fuser:
         spec = self.spec(tensor)
         strided = len(spec.shape) == 2 and tensor.node.op.name in ("getitem", "split", "concat_part") and tensor not in self.fed
         return Source(tensor, Spec(spec.shape, spec.dtype), tuple(where), strided and rank == 2 and tuple(where) == (0, 1))
+
+    def _windowed(self, source: Source, region: Region) -> Source:
+        """The array behind slices and rims, and where of it the region reads; ``source`` itself where it has all elements side by side."""
+        domain, tensor = region.shape, source.tensor
+        if not self.regions.may_have_windows(domain) or (source.window is None and source.spec.shape != domain):
+            return source
+        is_needed = source.window is not None
+        window = source.window or whole(domain)
+        while not (tensor in self.fed or tensor in self.found.values or self.regions.region(tensor.node) is not None):
+            inner = self.resolved(tensor.node.inputs[0]) if tensor.node.op.name in ("getitem", "pad") else None
+            shape = self.spec(inner).shape if inner is not None else ()
+            further = through(tensor.node, window, shape, domain) if is_known(shape) and len(shape) == len(domain) else None
+            if further is None or inner is None or 0 in shape:
+                break
+            is_needed |= tensor.node.op.name == "pad" or len(domain) > 2
+            tensor, window = inner, further
+        if not is_needed:
+            return source
+        spec = self.spec(tensor)
+        return Source(tensor, Spec(spec.shape, spec.dtype), tuple(range(len(domain))), False, window)
 
 
 def _groups(region: Region, flags: Sequence[tuple[bool, ...]], apart: bool) -> list[list[int]]:

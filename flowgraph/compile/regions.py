@@ -4,6 +4,7 @@ A region is a set of nodes over one domain, the shape of their elements. Its mem
 - elementwise nodes of that shape;
 - reductions over the last axes, whose results are the same all along a row, and elementwise nodes of those;
 - sums over other axes, the first among them, which only nodes outside read;
+- what is put, or added, where a slice says; it is read from outside, like all that stands elsewhere (see `windows`);
 - views of these that only put in or take out axes of size 1, or repeat a row's value along it.
 
 A node may join a region, and two regions may become one, where no path leads out of it and back: then a loop would wait for itself.
@@ -19,9 +20,11 @@ from typing import Any
 from ..graph import Node, Tensor
 from ..graph.spec import is_known
 from ..jit.functions import Scalars
+from ..jit.loops import Window
 from ..jit.values import BOOL, SUPPORTED, Unfusable, Value
 from .columns import columns_of
 from .simplify import Simplified
+from .windows import LARGEST, placed
 
 # In larger graphs, arrays below this size are not looked at: to plan would cost more than loops could save.
 MANY_NODES, SMALL_SIZE = 20_000, 1024
@@ -32,6 +35,8 @@ SEARCHED = 100
 # Views that only put in or take out axes of size 1 (where they do), and those that repeat along such axes.
 VIEWS = frozenset({"expand_dims", "squeeze", "getitem", "reshape", "reshape_like"})
 REPEATS = frozenset({"broadcast_like", "broadcast_to"})
+# Ops that put one of their inputs, by its position, where an index says.
+PLACING = {"scatter": 0, "add_at": 1}
 # A sum is added up in scratch memory: so many entries at most.
 LARGEST_TOTAL = 8192
 
@@ -76,8 +81,8 @@ def find(region: Region | None) -> Region | None:
 class Regions:
     """The regions of ``nodes``, which are to be run in their order. What is ``fed`` is not computed."""
 
-    def __init__(self, nodes: Sequence[Node], found: Simplified, fed: Collection[Tensor]) -> None:
-        self.nodes, self.found, self.fed = nodes, found, fed
+    def __init__(self, nodes: Sequence[Node], found: Simplified, fed: Collection[Tensor], is_body: bool = False) -> None:
+        self.nodes, self.found, self.fed, self.is_body = nodes, found, fed, is_body
         self.region_of: dict[Node, Region] = {}
         self.known: dict[Any, bool] = {}  # whether loops know an op with inputs of these dtypes
         self.before: dict[Node, int] = {}  # of a node outside: the regions that lie before it
@@ -191,9 +196,11 @@ class Regions:
         if out in self.fed or out in self.found.same or out in self.found.values:
             return False
         op = node.op
+        spec = self.spec(out)
+        if op.name in PLACING:
+            return self.may_have_windows(spec.shape) and self.placed(node, PLACING[op.name]) is not None
         if op.scalar is None and op.fold is None and op.name != "sum_like" and not self.is_view(node):
             return False
-        spec = self.spec(out)
         return is_known(spec.shape) and spec.dtype in SUPPORTED and all(is_known(self.spec(t).shape) for t in node.inputs)
 
     def _join(self, node: Node, inputs: Sequence[Tensor]) -> bool:
@@ -235,6 +242,8 @@ class Regions:
             shape = self.spec(inputs[0]).shape
             if 0 in node.attrs["axis"]:
                 return False  # a sum by itself is NumPy's
+        elif node.op.name in PLACING:
+            shape = out.shape
         elif node.op.scalar is not None:
             shape = self.spec(inputs[0]).shape if node.op.along_row else out.shape
         else:
@@ -259,7 +268,7 @@ class Regions:
             if other is None:
                 region.around |= self.before.get(self.maker(tensor), 0)
             elif other is not region:
-                if other.kinds[tensor] == "total":  # known only when the other's loop is over
+                if other.kinds[tensor] == "total" or node.op.name in PLACING:  # read only when the other's loop is over
                     region.around |= other.bits
                 else:
                     region.direct |= other.bits
@@ -287,6 +296,9 @@ class Regions:
         kinds = [region.kinds.get(t) for t in inputs]
         if "total" in [region.kinds.get(t) for t in self.read(node, inputs)]:
             return None
+        if op.name in PLACING:
+            fits = out.shape == region.shape and kinds[PLACING[op.name]] is None
+            return "element" if fits and (op.name == "scatter" or kinds[0] in (None, "element")) else None
         if op.passes(out, *map(self.spec, inputs)):
             return kinds[0]
         if op.fold is not None or op.name == "sum_like":
@@ -342,6 +354,16 @@ class Regions:
     def is_view(self, node: Node) -> bool:
         op = node.op
         return op.name in VIEWS or op.name in REPEATS or op.passes(self.spec(node.outputs[0]), *map(self.spec, node.inputs))
+
+    def may_have_windows(self, shape: tuple[Any, ...]) -> bool:
+        """Whether a loop over ``shape`` may read elements that stand elsewhere than its own."""
+        return bool(shape) and is_known(shape) and (self.is_body or math.prod(shape) <= LARGEST)
+
+    def placed(self, node: Node, position: int) -> Window | None:
+        """Where an element of the domain reads that input of ``node``, if it is one that is put elsewhere."""
+        if PLACING.get(node.op.name) != position:
+            return None
+        return placed(node, self.spec(self.resolved(node.inputs[position])), self.spec(node.outputs[0]))
 
     def _row_is(self, region: Region, axes: int) -> bool:
         if not region.row and (not region.members or len(region.shape) > axes):

@@ -29,16 +29,39 @@ ELEMENTS_WITH_LOCK = 8192
 
 
 @dataclass(frozen=True)
+class Window:
+    """Where an element of the loop reads an array with as many dimensions: so far behind its own place, or a number where there is none.
+
+    sizes      of the array
+    shifts     for each dimension how far behind; may be negative
+    low, high  for each dimension the first place in the array that counts, and the first one behind those
+    fill       what is read elsewhere
+    """
+
+    sizes: tuple[int, ...]
+    shifts: tuple[int, ...]
+    low: tuple[int, ...]
+    high: tuple[int, ...]
+    fill: float
+
+    def covers(self, axis: int, size: int) -> bool:
+        """Whether a dimension of ``size`` reads nothing outside."""
+        return self.low[axis] <= self.shifts[axis] and size + self.shifts[axis] <= self.high[axis]
+
+
+@dataclass(frozen=True)
 class Operand:
     """An array that is read.
 
     varies   for each dimension of the loop, whether the array has it; where it has not, its one entry serves all
     strided  whether rows may lie apart in memory (a part of the columns of a larger array); only for two dimensions
+    window   where another element is read than the loop's own; then the array has all dimensions, in sizes of its own
     """
 
     dtype: np.dtype[Any]
     varies: tuple[bool, ...]
     strided: bool = False
+    window: Window | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +105,8 @@ class Loop:
 
         So it is where all that is read of an element is read before any of it is written.
         """
+        if any(operand.window is not None for operand in self.operands):
+            return False
         phases = {result.value.phase for result in self.results if not result.is_total and not result.value.is_row}
         return len(phases) <= 1 and all(p == max((r.value.phase for r in self.results), default=0) for p in phases)
 
@@ -247,6 +272,8 @@ class _Writer(Text):
     def _address(self, pointer: str, operand: Operand, counters: Sequence[str], stride: str) -> str:
         """Where the row of an array begins."""
         at, size = pointer, operand.dtype.itemsize
+        if operand.window is not None:
+            return self._window_address(pointer, operand.window, counters, size)
         step = size * (self.inner if operand.varies[-1] else 1)
         for depth in range(len(counters) - 1, -1, -1):
             if operand.varies[depth]:
@@ -255,6 +282,31 @@ class _Writer(Text):
                 at = self.new(f"getelementptr i8, ptr {at}, i64 {offset}")
                 step *= self.dims[depth]
         return at
+
+    def _window_address(self, pointer: str, window: Window, counters: Sequence[str], size: int) -> str:
+        """Where the row begins that is read; outside the array where `_inside_row` is false."""
+        at = self.new(f"getelementptr i8, ptr {pointer}, i64 {size * window.shifts[-1]}")
+        step = size * window.sizes[-1]
+        for depth in range(len(counters) - 1, -1, -1):
+            place = self.new(f"add nsw i64 {counters[depth]}, {window.shifts[depth]}")
+            at = self.new(f"getelementptr i8, ptr {at}, i64 {self.new(f'mul nsw i64 {place}, {step}')}")
+            step *= window.sizes[depth]
+        return at
+
+    def _inside_row(self, window: Window) -> str:
+        """Whether there is such a row."""
+        checks = []
+        for depth, counter in enumerate(self.counters):
+            if not window.covers(depth, self.dims[depth]):
+                place = self.new(f"add nsw i64 {counter}, {window.shifts[depth]}")
+                checks += [self.new(f"icmp sge i64 {place}, {window.low[depth]}"), self.new(f"icmp slt i64 {place}, {window.high[depth]}")]
+        return self._all_of(checks)
+
+    def _all_of(self, checks: Sequence[str]) -> str:
+        all_true = checks[0] if checks else "true"
+        for check in checks[1:]:
+            all_true = self.new(f"and i1 {all_true}, {check}")
+        return all_true
 
     def _phase(self, phase: int, length: str) -> None:
         """One loop over the row: what is summed up in it, and what is stored."""
@@ -340,6 +392,10 @@ class _Writer(Text):
         """Loads a vector of each value, the last one of a row by a mask; fills `element`. Gives the name of the mask, if there is one."""
         self.element: dict[Value, str] = {}
         lanes = self.lanes
+        beside = [value for value in values if self._reads_outside(value)]
+        if beside:
+            self._load_windows(beside, j)
+            values = [value for value in values if value not in self.element]
         static = None if length.startswith("%") else int(length)
         if static is not None and static % lanes == 0:
             for value in values:
@@ -373,6 +429,47 @@ class _Writer(Text):
         first = self._spread(self.new(f"trunc i64 {j} to i32"), "i32")
         return self.new(f"add <{lanes} x i32> {first}, <{', '.join(f'i32 {k}' for k in range(lanes))}>")
 
+    def _reads_outside(self, value: Value) -> bool:
+        """Whether a load reads places where its array has nothing."""
+        window = self.loop.operands[value.data].window if value.kind == "load" else None
+        return window is not None and not all(window.covers(axis, size) for axis, size in enumerate(self.dims))
+
+    def _load_windows(self, values: Sequence[Value], j: str) -> None:
+        """Loads a vector of each of ``values`` where all of all of them is there; else by masks. Fills `element`."""
+        lanes, windows = self.lanes, {value: self._window(value) for value in values}
+        rows = {value: self._inside_row(window) for value, window in windows.items()}
+        first = -(-self.inner // lanes) * lanes  # where the counter ends
+        low = max(window.low[-1] - window.shifts[-1] for window in windows.values())
+        high = min(window.high[-1] - window.shifts[-1] for window in windows.values()) - lanes
+        checks = [row for row in dict.fromkeys(rows.values()) if row != "true"]
+        checks += [self.new(f"icmp sge i64 {j}, {low}")] if low > 0 else []
+        checks += [self.new(f"icmp sle i64 {j}, {high}")] if high < first else []
+        inside, beside, go = self.name("inside"), self.name("beside"), self.name("go")
+        self.line(f"br i1 {self._all_of(checks)}, label %{inside}, label %{beside}")
+        self.label(inside)
+        plain = [self._load(value, j, None) for value in values]
+        self.line(f"br label %{go}")
+        self.label(beside)
+        masked = [self._load(value, j, self._window_mask(window, rows[value], j), window.fill) for value, window in windows.items()]
+        self.line(f"br label %{go}")
+        self.label(go)
+        for value, a, b in zip(values, plain, masked, strict=True):
+            self.element[value] = self.new(f"phi {type_of(value.dtype, lanes)} [ {a}, %{inside} ], [ {b}, %{beside} ]")
+
+    def _window(self, value: Value) -> Window:
+        window: Window | None = self.loop.operands[value.data].window
+        assert window is not None
+        return window
+
+    def _window_mask(self, window: Window, row: str, j: str) -> str:
+        """The lanes that have an element."""
+        bits = f"<{self.lanes} x i1>"
+        start = self.new(f"sub nsw i64 {window.low[-1] - window.shifts[-1]}, {j}")
+        before = self.new(f"xor {bits} {self._mask(start)}, splat (i1 true)")
+        end = self.new(f"sub nsw i64 {window.high[-1] - window.shifts[-1]}, {j}")
+        mask = self.new(f"and {bits} {before}, {self._mask(end)}")
+        return mask if row == "true" else self.new(f"select i1 {row}, {bits} {mask}, {bits} zeroinitializer")
+
     def _mask(self, left: str) -> str:
         lanes = self.lanes
         short = self.new(f"trunc i64 {left} to i32")
@@ -380,7 +477,7 @@ class _Writer(Text):
         order = ", ".join(f"i32 {k}" for k in range(lanes))
         return self.new(f"icmp slt <{lanes} x i32> <{order}>, {limit}")
 
-    def _load(self, value: Value, j: str, mask: str | None) -> str:
+    def _load(self, value: Value, j: str, mask: str | None, fill: float = 0.0) -> str:
         lanes, kind = self.lanes, stored(value.dtype, self.lanes)
         if value.kind == "load":
             base, align = self.bases[value.data], value.dtype.itemsize
@@ -390,7 +487,12 @@ class _Writer(Text):
         if mask is None:
             loaded = self.new(f"load {kind}, ptr {at}, align {align}")
         else:
-            loaded = self.masked_load(value.dtype, lanes, at, mask)
+            splat = (
+                "zeroinitializer"
+                if repr(fill) == "0.0"
+                else f"splat ({type_of(value.dtype)} {literal(value.dtype.type(fill), value.dtype)})"
+            )
+            loaded = self.masked_load(value.dtype, lanes, at, mask, splat)
         return self.new(f"icmp ne {kind} {loaded}, zeroinitializer") if value.dtype == BOOL else loaded
 
     def _store_elements(self, value: Value, target: str, j: str, mask: str | None, length: str) -> None:
