@@ -14,13 +14,17 @@ from .loops import Operand
 from .values import SUPPORTED
 
 _FASTCALL_WITH_KEYWORDS = 0x80 | 0x02
+_OF_PYTHON = ("PyEval_SaveThread", "PyEval_RestoreThread", "Py_IncRef", "PyObject_Vectorcall")
 
 
 @cache
 def compiler() -> Compiler:
     """The compiler of this process."""
     types = {"ndarray": np.ndarray, **{dtype.name: dtype.type for dtype in SUPPORTED}}
-    return Compiler(cache_folder(), {f"flowgraph_{name}": id(kind) for name, kind in types.items()})
+    symbols = {f"flowgraph_{name}": id(kind) for name, kind in types.items()}
+    for name in _OF_PYTHON:  # (which a program need not export to others, and Windows does not look for by itself)
+        symbols[name] = ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value or 0
+    return Compiler(cache_folder(), symbols)
 
 
 class Described(Protocol):

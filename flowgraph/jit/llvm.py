@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import os
 import stat
+import sys
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,10 +26,10 @@ LIMIT_BYTES = 256 * 2**20
 
 
 def is_available() -> bool:
-    """Whether llvmlite is installed."""
+    """Whether llvmlite is installed, for a Python whose objects lie in memory as kernels expect."""
     from importlib.util import find_spec
 
-    return find_spec("llvmlite") is not None
+    return sys.implementation.name == "cpython" and find_spec("llvmlite") is not None
 
 
 def require() -> None:
