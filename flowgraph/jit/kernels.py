@@ -14,7 +14,7 @@ from .loops import Operand
 from .values import SUPPORTED
 
 _FASTCALL_WITH_KEYWORDS = 0x80 | 0x02
-_OF_PYTHON = ("PyEval_SaveThread", "PyEval_RestoreThread", "Py_IncRef", "PyObject_Vectorcall")
+_OF_PYTHON = ("PyEval_SaveThread", "PyEval_RestoreThread", "Py_IncRef", "PyObject_Vectorcall", "PyErr_NoMemory")
 
 
 @cache
