@@ -3,6 +3,8 @@
 import importlib
 import itertools
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -243,6 +245,46 @@ def test_a_cache_that_cannot_be_written_costs_time_only(tmp_path):
     s = Scalars()
     x = s.load(0, F4, is_row=False)
     assert blocked.address(Loop((5,), (0, 1), (Operand(F4, (True,)),), (Result(-x, (False,)),)).text(TARGET))
+
+
+PROGRAM = """
+import sys
+import numpy as np
+import flowgraph as fg
+with fg.Graph() as graph:
+    x = fg.placeholder("x", (None,), "float32")
+    fetches = [fg.tanh(x * k) + fg.exp(-x * x) for k in range(6)]
+with fg.Session(graph, jit=True) as session:
+    value = np.linspace(-2, 2, 200_000, dtype="f4")
+    for y in fetches:
+        assert "fuse" in str(session.plan(y, {x: value}))
+        sys.stdout.buffer.write(session.run(y, {x: value}).tobytes())
+"""
+
+
+def test_processes_that_write_the_cache_at_once_all_have_the_values_and_leave_whole_kernels(tmp_path):
+    environment = {**os.environ, "FLOWGRAPH_CACHE": str(tmp_path / "k"), "PYTHONPATH": os.pathsep.join(sys.path)}
+    started = [subprocess.Popen([sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, env=environment) for _ in range(3)]
+    made = [process.communicate(timeout=100)[0] for process in started]
+    assert [process.returncode for process in started] == [0, 0, 0]
+    assert len(made[0]) == 6 * 200_000 * 4
+    assert made[0] == made[1] == made[2]
+    again = subprocess.run([sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, env=environment, timeout=100, check=True)
+    assert again.stdout == made[0]
+    assert len(list((tmp_path / "k").iterdir())) == 6
+
+
+def test_what_cannot_be_read_in_the_cache_is_compiled(tmp_path):
+    s = Scalars()
+    x = s.load(0, F4, is_row=False)
+    text = Loop((5,), (0, 1), (Operand(F4, (True,)),), (Result(x * 5.0, (False,)),)).text(TARGET)
+    Compiler(tmp_path, {}).address(text)
+    (kept,) = tmp_path.iterdir()
+    kept.unlink()
+    kept.mkdir()
+    blocked = Compiler(tmp_path, {})
+    assert blocked.address(text)
+    assert (blocked.compiled, blocked.loaded) == (1, 0)
 
 
 def test_the_folder_of_the_cache(monkeypatch):
