@@ -1,12 +1,16 @@
 """What every test shares: GPU tests skip with their reason where there is none, hypothesis keeps no clock, and errors are read whole."""
 
+import ctypes
+import mmap
 import os
 import re
+import sys
 from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 import hypothesis
+import numpy as np
 import pytest
 
 import flowgraph as fg
@@ -58,3 +62,29 @@ def refused() -> Callable[..., fg.FlowgraphError]:
         return error
 
     return check
+
+
+@pytest.fixture
+def guarded() -> Callable[[np.ndarray, bool], np.ndarray]:
+    """`guarded_copy`, where it can be made."""
+    if sys.platform == "win32":
+        pytest.skip("needs mprotect")
+    return guarded_copy
+
+
+def guarded_copy(x: np.ndarray, at_end: bool) -> np.ndarray:
+    """A copy of an array; when the memory before or behind it is touched, the process ends.
+
+    Only one of the two limits is exact, as memory is protected page by page: that behind it if ``at_end``.
+    """
+    page = mmap.PAGESIZE
+    length = max(1, -(-x.nbytes // page)) * page
+    memory = mmap.mmap(-1, length + 2 * page)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    protect = ctypes.CDLL(None, use_errno=True).mprotect
+    protect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    for guard in (address, address + page + length):
+        assert protect(guard, page, 0) == 0
+    result = np.frombuffer(memory, x.dtype, x.size, page + (length - x.nbytes if at_end else 0)).reshape(x.shape)
+    result[...] = x
+    return result

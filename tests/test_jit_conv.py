@@ -1,7 +1,9 @@
 """Compiled convolutions beside NumPy's, over odd shapes, and what must not depend on how a batch is cut."""
 
 import importlib
+import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -97,6 +99,25 @@ def test_convolution_and_its_gradients_agree_with_numpy(image, filters, options,
         assert compiled(kind(conv), target)(*given, out) is out
         within(out, exact, scale, terms)
         assert (room[exact.size :] == 7).all()
+
+
+@pytest.mark.parametrize("at_end", [False, True])
+@pytest.mark.parametrize("image, filters, options", SHAPES)
+def test_kernels_touch_nothing_outside_their_arrays(image, filters, options, at_end, guarded):
+    conv = Convolution(F4, image, filters, **options)
+    x, w, g, _ = arrays(2, conv, F4)
+    for kind, a, b, like in ((Conv, x, w, g), (ConvInputGrad, g, w, x), (ConvWeightGrad, g, x, w)):
+        kernel = compiled(kind(conv), WIDE)
+        made = kernel(*[guarded(array, at_end) for array in (a, b, np.zeros_like(like))])
+        np.testing.assert_array_equal(made, kernel(a, b, np.zeros_like(like)))
+
+
+@pytest.mark.parametrize("at_end, touched", [(True, "x.ctypes.data + x.nbytes"), (False, "x.ctypes.data - 1")])
+def test_touching_what_lies_beside_a_guarded_array_ends_the_process(at_end, touched, guarded):
+    code = f"import ctypes, numpy as np; from conftest import guarded_copy; x = guarded_copy(np.ones(10), {at_end}); print(x.sum())"
+    for more, ends in (("", False), (f"; ctypes.string_at({touched}, 1)", True)):
+        run = subprocess.run([sys.executable, "-c", code + more], cwd=Path(__file__).parent, capture_output=True)
+        assert (run.returncode < 0) == ends, run.stderr
 
 
 @pytest.mark.parametrize("batch", [0, 1, 3, 16, 17, 128])

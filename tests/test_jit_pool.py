@@ -1,5 +1,7 @@
 """Compiled pooling beside NumPy's: the same bits, but where windows overlap and their gradients are added up."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -95,6 +97,19 @@ def test_avg_pool_and_its_gradient_agree_with_numpy(image, window, stride, paddi
     )
     made = compiled(AvgPoolGrad(pooling, counted), target)(g, np.full_like(x, 7))
     np.testing.assert_allclose(made, pool_kernels.avg_pool_grad(np, g, sizes=image, **options), rtol=1e-5, atol=8 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("at_end", [False, True])
+@pytest.mark.parametrize("image, window, stride, padding", SHAPES)
+def test_kernels_touch_nothing_outside_their_arrays(image, window, stride, padding, at_end, guarded):
+    pooling = Pooling(F4, 3, Windows(image, window, stride, padding))
+    x, g = images(pooling, 2)
+    y = pool_kernels.max_pool(np, x, window=window, stride=stride, padding=padding)
+    kinds: list[Any] = [(MaxPool(pooling), (x,), y), (MaxPoolGrad(pooling), (g, x, y), x), (AvgPool(pooling, False), (x,), y)]
+    for kind, given, like in [*kinds, (AvgPoolGrad(pooling, False), (g,), x)]:
+        kernel = compiled(kind, WIDE)
+        made = kernel(*[guarded(array, at_end) for array in (*given, np.zeros_like(like))])
+        np.testing.assert_array_equal(made, kernel(*given, np.zeros_like(like)))
 
 
 @pytest.mark.parametrize("batch", [0, 1, 3])
