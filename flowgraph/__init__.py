@@ -10,7 +10,7 @@ from . import errors as errors
 from . import fft, init, linalg, random, special
 from .autodiff import custom_gradient, grad, gradients, hessian, hvp, jacobian, jvp, value_and_grad, vjp, vmap
 from .check import check_gradient
-from .compile import Plan
+from .compile import Explanation, Plan
 from .control import checkpoint, cond, map, scan, while_loop
 from .devices import devices
 from .errors import (
@@ -185,7 +185,7 @@ from .ops.state import (
     variable,
 )
 from .ops.statistics import count_nonzero, median, quantile, std, var
-from .session import Function, RunFuture, Session
+from .session import Function, RunFuture, Session, explain
 from .traced import trace
 
 if TYPE_CHECKING:
@@ -206,7 +206,7 @@ __all__ = [
     # control flow
     "cond", "while_loop", "scan", "map",
     # running
-    "Session", "Function", "RunFuture", "Plan", "devices",
+    "Session", "Function", "RunFuture", "Plan", "explain", "Explanation", "devices",
     # pictures
     "draw",
     # element by element

@@ -154,3 +154,34 @@ def test_each_pass_can_be_left_out_and_the_plan_says_what_was_done(x):
     assert "fold: 1 nodes are constants" in text
     with pytest.raises(fg.ArgumentError, match="passes are some of algebra, fold, common"):
         fg.Session(x.graph, passes="fold")
+
+
+def test_an_explanation_tells_what_each_pass_made_of_each_node():
+    with fg.Graph() as graph:
+        x = fg.placeholder("x", ("n",), "float32")
+        same = fg.exp(x * 1.0)
+        y = same + fg.exp(x * 1.0) * (fg.constant(2.0) * 3.0)
+        fg.sin(x)
+    text = fg.explain([y], {x: (3,)}, jit=False)
+    assert len(text.nodes) < len(graph)
+    assert [node.op.name for node in text.nodes if node.op.name == "sin"] == []
+    assert text.changes == (
+        ("algebra", "multiply", "is x"),
+        ("algebra", "multiply_1", "is x"),
+        ("common", "exp_1", "is exp"),
+        ("fold", "multiply_2", "is 6."),
+    )
+    printed = str(text)
+    assert printed.startswith(f"the request needs {len(text.nodes)} of the graph's {len(graph)} nodes\n")
+    assert "y = same + fg.exp(x * 1.0)" in printed
+    assert "\ncommon:\n  exp_1 is exp\n" in printed
+    assert printed.endswith(str(text.plan))
+
+
+def test_an_explanation_names_the_members_of_a_compiled_loop():
+    pytest.importorskip("llvmlite")
+    with fg.Graph():
+        x = fg.placeholder("x", ("n",), "float32")
+        y = fg.exp(x) * 2 + 1
+    changes = fg.explain({"y": y}, {x: np.zeros(1_000_000, "f4")}).changes
+    assert changes == (("fuse", "add", "computes exp, multiply, add"),)

@@ -32,11 +32,13 @@ def compile_plan(
     passes: Collection[str] = PASSES,
     is_body: bool = False,
     compiled: Callable[[Loop], Callable[..., Any]] | None = None,
+    witness: Callable[[str, Any], None] | None = None,
 ) -> Plan:
     """The plan that computes ``fetches`` from ``feeds``, given the shapes of these.
 
     passes   names of the simplifications to make
     compiled  makes a loop a function of arrays; None for plans without compiled loops
+    witness   is told of the "nodes" that are needed, and of what is "simplified"
     is_body  whether it is that of a sub-graph, which runs on the thread that comes to it: one task, whole kernels
     raises  FeedError for a placeholder that is needed and not fed; ShapeError where the shapes do not fit
     """
@@ -51,6 +53,9 @@ def compile_plan(
     if any(op.bodies for op in ops):
         nodes = one_of_twins(nodes)
     simplified = simplify(nodes, specs, feeds, device, passes)
+    if witness is not None:
+        witness("nodes", nodes)
+        witness("simplified", simplified)
     nodes = still_needed(nodes, fetched, simplified, feeds)
     notes = simplified.notes()
     if compiled is not None:

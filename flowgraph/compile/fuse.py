@@ -128,7 +128,7 @@ class FusedNode(Node):
 
     @property
     def name(self) -> str:
-        return f"{self.outputs[0].node.name} ({self.op.name})"
+        return self.outputs[0].node.name
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ class Simplified:
     same    tensor -> the tensor that has its value
     values  tensor -> its value, known before the run
     counts  pass -> number of nodes that it took out
+    reasons tensor in ``same`` -> the pass that found it
     """
 
     def __init__(self, specs: Mapping[Tensor, Any], fed: Collection[Tensor]) -> None:
@@ -45,6 +46,7 @@ class Simplified:
         self.same: dict[Tensor, Tensor] = {}
         self.values: dict[Tensor, Any] = {}
         self.counts: Counter[str] = Counter()
+        self.reasons: dict[Tensor, str] = {}
         self._seen: dict[Any, Tensor] = {}
 
     def spec(self, tensor: Tensor) -> Any:
@@ -107,6 +109,7 @@ def simplify(
             if target is not None and _alike(found.spec(target), found.spec(out)):
                 same[out] = same.get(target, target)
                 found.counts["algebra"] += 1
+                found.reasons[out] = "algebra"
                 suspects.changed(node)
                 continue
         is_known = fold and not (is_plain and inputs and not op.shape_inputs) and _fold(found, node, inputs, device)
@@ -135,6 +138,7 @@ def _merge(found: Simplified, node: Node, inputs: Sequence[Tensor]) -> bool:
     if first is out:
         return False
     found.same[out] = first
+    found.reasons[out] = "common"
     if node.op.name != "constant":
         found.counts["common"] += 1
     return True

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..compile import PASSES, Plan, compile_plan
+from ..compile import PASSES, Explanation, Plan, compile_plan, explain
 from ..compile.kinds import POOLED_BYTES
 from ..devices import open_device
 from ..errors import (
@@ -172,6 +172,16 @@ class Session:
 
     def plan(self, fetches: Any, feeds: Mapping[Tensor, Any] | None = None) -> Plan:
         """What ``run`` would execute; printing it shows tasks, kernels and memory. ``feeds`` may hold shapes in place of values."""
+        flat, shapes = self._asked(fetches, feeds)
+        return self._program(flat, shapes).plan
+
+    def explain(self, fetches: Any, feeds: Mapping[Tensor, Any] | None = None) -> Explanation:
+        """What becomes of a request: the nodes that it needs, what each pass changes, and the plan. See `fg.explain`."""
+        flat, shapes = self._asked(fetches, feeds)
+        return explain(flat, shapes, self.device, self.passes, compiled if self.jit else None)
+
+    def _asked(self, fetches: Any, feeds: Mapping[Tensor, Any] | None) -> tuple[list[Tensor | Node], dict[Tensor, Shape]]:
+        """The fetches one by one, and the shapes of the feeds, which may be shapes themselves."""
         _, flat = flatten(fetches, self.graph)
         shapes: dict[Tensor, Shape] = {}
         for tensor, value in _as_feeds(feeds).items():
@@ -179,7 +189,7 @@ class Session:
             if is_shape:
                 check_shape(self._own(tensor), value)
             shapes[tensor] = value if is_shape else self._fed(tensor, value).shape
-        return self._program(flat, shapes).plan
+        return flat, shapes
 
     @property
     def random_state(self) -> tuple[int, int]:
