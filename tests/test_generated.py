@@ -192,3 +192,14 @@ def test_the_interpreter_and_generated_programs_give_the_same_bits(program, rows
         for run in runs:
             for have, want in zip(run, interpreted, strict=True):
                 np.testing.assert_array_equal(have, want)
+
+
+def test_a_product_of_matrices_is_called_without_a_function_of_python_around_it():
+    with fg.Graph():
+        x = fg.placeholder("x", (4, 3), "float32")
+        w = fg.placeholder("w", (3, 2), "float32")
+        stack = fg.placeholder("stack", (5, 4, 3), "float32")
+        products = [x @ w, stack @ w]
+    with fg.Session(x.graph, threads=1) as session:
+        plan = session.plan(products, {x: (4, 3), w: (3, 2), stack: (5, 4, 3)})
+    assert [unit.kernel is np.matmul for unit in plan.units] == [True, False]

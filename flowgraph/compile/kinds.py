@@ -70,7 +70,7 @@ class Kind:
         self.spec = Spec(outputs[0].shape, outputs[0].dtype) if is_known(outputs[0].shape) else None
         told = () if op.bodies else op.shape_inputs
         self.told = {i: inputs[i] for i in told if i < len(inputs) and is_known(inputs[i].shape)}
-        self.kernel = op.bind(device.xp, node.attrs)
+        self.kernel = op.bind_for(device.xp, node.attrs, *inputs)
         if self.told:
             self.kernel = _with_specs(self.kernel, self.told, len(inputs))
         self.seconds = 0.0 if op.bodies else estimated_seconds(node, inputs)

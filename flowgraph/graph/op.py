@@ -163,6 +163,10 @@ class Op:
             return lambda *inputs, **out: kernel(xp, *inputs, **attrs, **out)
         return lambda *inputs, **out: kernel(xp, *inputs, **out)
 
+    def bind_for(self, xp: Namespace, attrs: dict[str, Any], *inputs: Any) -> Callable[..., Any]:
+        """The same for inputs of these specs, whose number of dimensions and dtypes may do away with what ``bind`` asks in each call."""
+        return self.bind(xp, attrs)
+
     def compiled(self, *inputs: Any, **attrs: Any) -> Any:
         return None
 
