@@ -200,12 +200,18 @@ def test_big_images_are_worked_off_band_by_band(monkeypatch):
     conv = Convolution(F4, (3, 33, 20), (4, 3, 3), padding=((1, 2), (1, 1)), stride=(2, 1))
     x, w, g, _ = arrays(2, conv, F4)
     text = Conv(conv).text(WIDE)
-    whole = [compiled(Conv(conv), WIDE)(x, w, np.empty_like(g)), compiled(ConvWeightGrad(conv), WIDE)(g, x, np.empty_like(w))]
+    cases = [(Conv, x, w, g), (ConvWeightGrad, g, x, w), (ConvInputGrad, g, w, x)]
+    whole = [compiled(kind(conv), WIDE)(a, b, np.empty_like(like)) for kind, a, b, like in cases]
     monkeypatch.setattr(module, "LAID_OUT_BYTES", 6000)
     monkeypatch.setattr(module, "TILE_BYTES", 4000)
+    monkeypatch.setattr(module, "PANEL_BYTES", 100)
     assert Conv(conv).text(WIDE) != text
     np.testing.assert_array_equal(compiled(Conv(conv), WIDE)(x, w, np.empty_like(g)), whole[0])
     np.testing.assert_allclose(compiled(ConvWeightGrad(conv), WIDE)(g, x, np.empty_like(w)), whole[1], rtol=1e-4, atol=1e-4)
+    made = [compiled(ConvInputGrad(conv), target)(g, w, np.empty_like(x)) for target in (WIDE, NARROW, SHORT)]
+    np.testing.assert_allclose(made[0], whole[2], rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(made[0], made[1])
+    np.testing.assert_array_equal(made[0], made[2])
 
 
 def test_what_has_no_text_is_not_supported():

@@ -2,8 +2,8 @@
 
 All three are products of small tiles that stay in registers. Vectors run along the positions of the output, row after row, so that arrays
 are read and written as they lie. What one column of a filter meets at all positions is a run of memory once the image's columns have been
-laid out for it: `_Writer.lay_out` copies each image once for each column of the filter, and its rows stay in order, so that the rows of the
-filter share the copy.
+laid out for it: `WindowKernel.lay_out` copies each image once for each column of the filter, and its rows stay in order, so that the
+rows of the filter share the copy.
 
 Every sum is added up in an order that the shapes decide: the same for each image, in whatever slice of the batch.
 """
@@ -30,6 +30,8 @@ from .windows import Pair, WindowKernel, Windows
 LAID_OUT_BYTES = 1 << 20
 # With fewer positions in an image, most lanes of the vectors are empty, and BLAS wins.
 FEWEST_POSITIONS = 8
+# Bytes of what the gradient by the images reads of its cotangent at a time, again and again for the rows of the filter.
+PANEL_BYTES = 64 << 10
 # Bytes of what a tile of the gradient by the weights reads, at most, if fewer images or rows at a time can help: a level-1 cache.
 TILE_BYTES = 48 << 10
 
@@ -275,8 +277,10 @@ class _InputGrad(_Writer):
         self.rows = self.windows.rows(self.down)
         vectors = -(-self.positions // self.lanes)
         most = self.registers.accumulators(self.registers.bytes)
-        self.position_tiles = tiles(vectors, max(1, min(4, vectors, most // self.kw)))
-        self.channel_tiles = tiles(self.channels, max(1, most // (self.position_tiles[0][1] * self.kw)))
+        self.vectors = max(1, min(4, vectors, most // self.kw))  # of a tile
+        self.channel_tiles = tiles(self.channels, max(1, most // (self.vectors * self.kw)))
+        # So many positions at a time that their part of g stays in the cache for all rows of the filter.
+        self.panel = max(64, PANEL_BYTES // (self.outputs * self.dtype.itemsize) // 64 * 64)
         self.room = self.rows.total * self.along
         self.sums = self.channel_tiles[0][1] * self.kw * self.room
         self.scratch = self.sums + 2 * vectors * self.lanes + self.groups * self.outputs * self.taps
@@ -304,12 +308,20 @@ class _InputGrad(_Writer):
         size = channels * self.kw * self.room * self.dtype.itemsize
         self.call("llvm.memset.p0.i64", "void", ("ptr", "%scratch"), ("i8", "0"), ("i64", str(size)), ("i1", "false"))
 
-        # (Rows of the filter outside: then what a pixel is sent is added up in their order, wherever tiles end.)
-        with self.counting(str(self.kh)) as row:
-            self.tiled(self.position_tiles, lambda at, vectors: self._tile(first, channels, row, at, vectors))
+        panels, rest = divmod(self.positions, self.panel)
+        with self.counting(str(panels)) as panel:
+            self._panel(first, channels, self.new(f"mul nsw i64 {panel}, {self.panel // self.lanes}"), self.panel)
+        if rest:
+            self._panel(first, channels, str(panels * self.panel // self.lanes), rest)
         for c in range(channels):
             sums = self.at("%scratch", c * self.kw * self.room)
             self.put_together(self.rows, sums, self.at(self.x, (first, self.pixels), c * self.pixels), self.room)
+
+    def _panel(self, first: str, channels: int, begin: str, positions: int) -> None:
+        """What ``positions`` send; what one pixel is sent is added up in the order of the filter's rows, wherever tiles end."""
+        parts = tiles(-(-positions // self.lanes), self.vectors)
+        with self.counting(str(self.kh)) as row:
+            self.tiled(parts, lambda v, vectors: self._tile(first, channels, row, self.new(f"add nsw i64 {begin}, {v}"), vectors))
 
     def _tile(self, first: str, channels: int, row: str, at: str, vectors: int) -> None:
         kind, lanes = self.vector(self.lanes), self.lanes
