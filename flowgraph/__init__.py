@@ -27,6 +27,7 @@ from .errors import (
     GraphError,
     GraphGrowthWarning,
     LinAlgError,
+    MemoryLimitError,
     MissingExtraError,
     RunCancelledError,
     RunTimeoutError,
@@ -231,8 +232,9 @@ __all__ = [
     "data", "fft", "init", "io", "linalg", "metrics", "nn", "optim", "random", "special", "viz",
     # errors
     "FlowgraphError", "ArgumentError", "DataError", "DrawingError", "DtypeError", "ExecutionError", "FeedError", "FetchError",
-    "FileFormatError", "GradientError", "GraphError", "LinAlgError", "MissingExtraError", "RunCancelledError", "RunTimeoutError",
-    "SessionClosedError", "ShapeError", "UninitializedError", "UnknownNameError", "GraphGrowthWarning", "VariableOrderWarning",
+    "FileFormatError", "GradientError", "GraphError", "LinAlgError", "MemoryLimitError", "MissingExtraError", "RunCancelledError",
+    "RunTimeoutError", "SessionClosedError", "ShapeError", "UninitializedError", "UnknownNameError", "GraphGrowthWarning",
+    "VariableOrderWarning",
 ]  # fmt: skip
 
 

@@ -108,6 +108,10 @@ class ExecutionError(FlowgraphError, RuntimeError):
     """A kernel that raised while a run was going on; ``__cause__`` is what it raised."""
 
 
+class MemoryLimitError(FlowgraphError, MemoryError):
+    """A run that would take more memory than its limit, whatever the order; it has not begun."""
+
+
 class LinAlgError(ExecutionError, np.linalg.LinAlgError):
     """A matrix without what was asked of it: singular, not positive definite, or an iteration that found no end. NumPy's error as well.
 

@@ -1,9 +1,10 @@
-"""Memory: what a plan says it will take is what a run is seen to take, and steady runs take nothing new."""
+"""Memory: what a plan says it takes is what a run is seen to take, steady runs take nothing new, and a limit is kept."""
 
 import gc
 import importlib.util
 import linecache
 import sys
+import threading
 import tracemalloc
 from functools import cache
 from pathlib import Path
@@ -11,12 +12,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import flowgraph as fg
+from flowgraph.compile.budget import alive_at_peak
 from flowgraph.graph import OPS, Spec
+from flowgraph.graph.arguments import as_bytes
 from flowgraph.jit import llvm
+from flowgraph.runtime.gate import Gate, Room
 
 RNG = np.random.default_rng(0)
+MB = 1_000_000
 JIT = [pytest.param(True, marks=pytest.mark.skipif(not llvm.is_available(), reason="llvmlite is not installed")), False]
 
 # --- the networks of the examples, on one batch
@@ -247,3 +254,259 @@ def test_a_reshape_is_known_to_copy_where_numpy_copies(axes, target):
     assert tuple(s * 8 for s in strides) == array.strides
     assert in_order((2, 3, 4, 5)) == (60, 20, 5, 1)
     assert is_copied(array.shape, strides, target) == (not np.shares_memory(array, array.reshape(target)))
+
+
+# --- a limit: the order that keeps it
+
+
+def branches(count, shape=(500, 500)):
+    """Large results of one input, all made before the first of them is used: alive at once where kernels run as they were written."""
+    x = fg.placeholder("x", shape, "float64")
+    large = [fg.tanh(x * (i + 1.0)) for i in range(count)]
+    return x, [fg.max(fg.sort(y, axis=0), axis=0) + fg.max(fg.sort(y, axis=1), axis=0) for y in large]
+
+
+def lowest_limit(session, inputs, outputs, feeds):
+    """The lowest limit that a plan keeps."""
+    plan = session.function(inputs, outputs).plan(*feeds)
+    while True:
+        try:
+            plan = session.function(inputs, outputs, memory_limit=plan.peak_bytes - 1).plan(*feeds)
+        except fg.MemoryLimitError:
+            return plan.peak_bytes
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_under_a_limit_branches_run_one_after_another_and_give_the_same_bits(threads):
+    with fg.Graph() as graph:
+        x, sums = branches(8)
+    array = RNG.standard_normal((500, 500))
+    with fg.Session(graph, threads=threads, jit=False) as session:
+        wide = session.function([x], sums)
+        narrow = session.function([x], sums, memory_limit="7MB")
+        expected = wide(array)
+        assert wide.plan().peak_bytes > 8 * array.nbytes
+        assert narrow.plan().peak_bytes < 7 * MB
+        assert any(note.startswith("memory: kernels in another order") for note in narrow.plan().notes)
+        assert "and 7.0 MB allowed" in str(narrow.plan())
+        for _ in range(3):
+            session.memory.trim()
+            assert traced_peak(lambda: np.testing.assert_array_equal(narrow(array), expected)) < 7.5 * MB
+            assert report(session).peak_bytes <= 7 * MB
+
+
+@pytest.mark.parametrize("jit", JIT)
+@pytest.mark.parametrize("network", NETWORKS)
+def test_a_network_keeps_to_the_lowest_limit_on_one_thread_and_on_two_and_learns_the_same_bits(network, jit):
+    with fg.Graph() as graph:
+        inputs, outputs, feeds = network()
+
+    def learned(threads, limit):
+        with fg.Session(graph, threads=threads, jit=jit, memory_limit=limit) as session:
+            step = session.function(inputs, outputs)
+            for _ in range(2):
+                step(*feeds)
+            session.memory.trim()
+            taken = traced_peak(lambda: step(*feeds))
+            return taken, report(session).peak_bytes, {name: value.tobytes() for name, value in session.variables.items()}
+
+    with fg.Session(graph, threads=1, jit=jit) as session:
+        limit = lowest_limit(session, inputs, outputs, feeds)
+    _, usual, expected = learned(1, None)
+    assert limit <= usual
+    for threads in (1, 2):
+        taken, reported, values = learned(threads, limit)
+        assert reported <= limit
+        assert taken < 1.05 * limit  # with what the pool keeps
+        assert values == expected
+
+
+def test_what_is_below_the_limit_runs_as_without():
+    with fg.Graph() as graph:
+        x, sums = branches(3)
+    with fg.Session(graph, jit=False) as session:
+        plan = session.plan(sums, {x: (500, 500)})
+        limited = session.function([x], sums, memory_limit="1GB").plan()
+        assert [str(unit) for unit in limited.units] == [str(unit) for unit in plan.units]
+        assert (limited.peak_bytes, limited.notes, limited.memory_limit) == (plan.peak_bytes, plan.notes, 10**9)
+
+
+def test_the_bodies_of_loops_are_put_in_order_too():
+    def turn(total, row):
+        large = [fg.tanh(row * (i + 1.0)) for i in range(8)]
+        return total + sum(fg.max(fg.sort(y, axis=0), axis=0) for y in large), None
+
+    with fg.Graph() as graph:
+        x = fg.placeholder("x", (3, 300, 300), "float64")
+        total, _ = fg.scan(turn, np.zeros(300), x)
+    rows = RNG.standard_normal((3, 300, 300))
+    with fg.Session(graph, jit=False) as session:
+        usual = session.plan(total, {x: rows}).peak_bytes
+        call = session.function([x], total, memory_limit=usual // 2)
+        assert call.plan().peak_bytes <= usual // 2
+        assert call(rows).tobytes() == session.run(total, {x: rows}).tobytes()
+
+
+# --- the error
+
+
+def test_what_no_order_can_keep_is_refused_before_the_run_with_what_is_alive(text_of):
+    with fg.Graph() as graph:
+        x = fg.placeholder("x", (500, 500), "float64")
+        y = fg.cumulative_sum(x, axis=0)
+        z = y @ fg.cumulative_sum(y, axis=1)
+    with fg.Session(graph, jit=False, memory_limit=5 * MB) as session:
+        with pytest.raises(fg.MemoryLimitError) as caught:
+            session.run(z, {x: np.zeros((500, 500))})
+        assert text_of(caught.value).startswith("the run would take 6.0 MB, in the best order that was found, and the limit is 5.0 MB")
+        for line in (
+            "2.0 MB   (500, 500) float64   cumulative_sum, made at",
+            "y = fg.cumulative_sum(x, axis=0)",
+            "z = y @ fg.cumulative_sum(y, axis=1)",
+        ):
+            assert line in text_of(caught.value)
+        assert isinstance(caught.value, MemoryError)
+        assert session.run(y, {x: np.ones((500, 500))})[-1, -1] == 500  # the session goes on
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_what_is_alive_at_the_peak_adds_up_to_it(network):
+    with fg.Graph() as graph:
+        inputs, outputs, feeds = network()
+    with fg.Session(graph) as session:
+        plan = session.function(inputs, outputs).plan(*feeds)
+        alive, during = alive_at_peak(plan)
+        assert sum(nbytes for nbytes, _, _ in alive) == plan.peak_bytes
+        assert during in list(plan.units)
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [("512MB", 512 * MB), ("1.5 GiB", 3 * 2**29), ("10kB", 10_000), ("10 KB", 10_000), ("7B", 7), (12, 12)],
+)
+def test_a_limit_is_a_number_of_bytes_or_text(text, count):
+    assert as_bytes(text, "limit") == count
+
+
+@pytest.mark.parametrize("limit", [0, -1, "512", "MB", "1 PB", "-1MB", 1.5, True, [1]])
+def test_what_is_no_number_of_bytes_is_refused(limit):
+    with fg.Graph() as graph:
+        x = fg.placeholder("x", (), "float64")
+    with pytest.raises(fg.ArgumentError, match="memory_limit is a number of bytes, at least 1, or text such as"):
+        fg.Session(graph, memory_limit=limit)
+    with fg.Session(graph) as session, pytest.raises(fg.ArgumentError, match="function: memory_limit"):
+        session.function([x], x + 1, memory_limit=limit)
+
+
+# --- the gate
+
+
+@st.composite
+def rooms(draw):
+    """A limit, and tasks that keep it in their order: (what it waits for, bytes that it adds, bytes that outlive it)."""
+    count = draw(st.integers(1, 12))
+    size = st.integers(0, 20)
+    tasks = []
+    for task in range(count):
+        keeps = draw(size)
+        after = draw(st.sets(st.integers(0, task - 1), max_size=3)) if task else set()
+        tasks.append((after, keeps + draw(size), keeps))
+    last = {task: max((other for other, (after, _, _) in enumerate(tasks) if task in after), default=None) for task in range(count)}
+    return tasks, last, draw(st.integers(0, 15)), draw(st.randoms(use_true_random=False))
+
+
+@settings(max_examples=300)
+@given(rooms())
+def test_whatever_runs_side_by_side_stays_below_the_limit_and_comes_to_its_end(case):
+    tasks, last, more, random = case
+    readers = {task: {other for other, (after, _, _) in enumerate(tasks) if task in after} for task in range(len(tasks))}
+    live, needs = 0, []
+    for task, (_, peak, keeps) in enumerate(tasks):
+        needs.append(live + peak)
+        live += keeps - sum(tasks[other][2] for other in range(task) if last[other] == task)
+    limit = max(needs) + more
+    gate = Gate(Room(limit, [peak for _, peak, _ in tasks], [keeps for _, _, keeps in tasks], needs))
+    live, most = 0, 0
+    running: list[int] = []
+    done: set[int] = set()
+    while len(done) < len(tasks):
+        ready = [t for t, (after, _, _) in enumerate(tasks) if after <= done and t not in done and t not in running]
+        random.shuffle(ready)
+        for task in ready:
+            if gate.admits(task, live):
+                live += tasks[task][1]
+                running.append(task)
+        most = max(most, live)
+        assert running, "nothing runs, and nothing may start"
+        task = running.pop(random.randrange(len(running)))
+        done.add(task)
+        live += tasks[task][2] - tasks[task][1]
+        live -= sum(tasks[other][2] for other in tasks[task][0] if readers[other] <= done)
+    assert most <= limit
+
+
+def test_tasks_for_which_there_is_room_run_side_by_side(monkeypatch):
+    with fg.Graph() as graph:
+        x, sums = branches(4)
+    with fg.Session(graph, threads=2, jit=False) as session:
+        limited = session.function([x], sums, memory_limit="9MB")
+        (program,) = limited._programs.values()
+        assert not program.plan.tasks[0].after
+        assert not program.plan.tasks[1].after
+        meeting, execute = threading.Barrier(2, timeout=60), program.execute
+
+        def met(task, values, run):
+            if task < 2:
+                meeting.wait()
+            execute(task, values, run)
+
+        monkeypatch.setattr(program, "execute", met)
+        limited(np.zeros((500, 500)))
+        assert report(session).peak_bytes <= 9 * MB
+
+
+def test_a_run_whose_plan_breaks_its_word_goes_on_one_task_at_a_time(monkeypatch):
+    with fg.Graph() as graph:
+        x, sums = branches(4)
+    array = RNG.standard_normal((500, 500))
+    with fg.Session(graph, threads=2, jit=False) as session:
+        expected = session.run(sums, {x: array})
+        limited = session.function([x], sums, memory_limit="9MB")
+        (program,) = limited._programs.values()
+        room = program.room
+        assert room is not None
+        monkeypatch.setattr(program, "room", Room(1, room.peaks, room.keeps, [2] * len(room.peaks)))
+        for value, truth in zip(limited(array), expected, strict=True):
+            np.testing.assert_array_equal(value, truth)
+
+
+def test_a_run_that_fails_or_is_cancelled_drops_the_tasks_that_wait_for_memory():
+    def fail(v):
+        raise ValueError("planted")
+
+    with fg.Graph() as graph:
+        x, sums = branches(6)
+    with fg.Session(graph, threads=2, jit=False) as session:
+        limited = session.function([x], sums, memory_limit=lowest_limit(session, [x], sums, [np.zeros((500, 500))]))
+        units = [unit for unit in limited.plan().units if unit.node.op.name == "sort"]
+        (program,) = limited._programs.values()
+        kernel = units[2].kernel
+        units[2].kernel = lambda *arrays, **out: fail(arrays)
+        program.tasks = [program._pieces(task.units) for task in program.plan.tasks]
+        with pytest.raises(fg.ExecutionError, match="planted"):
+            limited(np.zeros((500, 500)))
+        units[2].kernel = kernel
+        program.tasks = [program._pieces(task.units) for task in program.plan.tasks]
+        np.testing.assert_array_equal(limited(np.zeros((500, 500)))[5], np.zeros(500))
+        assert not session._active
+
+
+def test_the_pool_keeps_what_the_limit_leaves():
+    with fg.Graph() as graph:
+        x, sums = branches(4)
+    array = np.zeros((500, 500))
+    with fg.Session(graph, threads=1, jit=False) as session:
+        session.run(sums, {x: array})
+        assert session.memory.idle_bytes > 7 * MB
+        session.function([x], sums, memory_limit="7MB")(array)
+        assert session.memory.idle_bytes <= 7 * MB

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
+from enum import IntEnum
 from functools import partial
 from operator import attrgetter
 from typing import Any
@@ -12,13 +13,14 @@ from ..devices import Device
 from ..graph import Node, Shape, SubGraph, Tensor
 from ..graph.spec import is_known
 from ..jit.loops import Loop
+from .budget import check_limit, save_memory
 from .columns import LARGE, columns_of, wanted_nodes
 from .fuse import fuse
 from .lower import Lowering
 from .memory import Memory
 from .needed import needed_nodes
 from .order import check_updates
-from .plan import Plan, in_order
+from .plan import Plan, format_bytes, in_order
 from .shapes import specialise
 from .simplify import PASSES, Simplified, simplify
 from .tasks import form_tasks
@@ -33,6 +35,7 @@ def compile_plan(
     is_body: bool = False,
     compiled: Callable[[Loop], Callable[..., Any]] | None = None,
     witness: Callable[[str, Any], None] | None = None,
+    memory_limit: int | None = None,
 ) -> Plan:
     """The plan that computes ``fetches`` from ``feeds``, given the shapes of these.
 
@@ -40,8 +43,44 @@ def compile_plan(
     compiled  makes a loop a function of arrays; None for plans without compiled loops
     witness   is told of the "nodes" that are needed, and of what is "simplified"
     is_body  whether it is that of a sub-graph, which runs on the thread that comes to it: one task, whole kernels
-    raises  FeedError for a placeholder that is needed and not fed; ShapeError where the shapes do not fit
+    memory_limit  most bytes that a run may take; where the usual order takes more, others are tried. None for no limit
+    raises  FeedError for a placeholder that is needed and not fed; ShapeError where the shapes do not fit; MemoryLimitError
     """
+    compiling = partial(_compile, fetches, feeds, device, passes=passes, is_body=is_body, compiled=compiled, witness=witness)
+    plan = usual = compiling()
+    if memory_limit is None:
+        return plan
+    for saving in (Saving.ORDER, Saving.TASKS):
+        if plan.peak_bytes <= memory_limit:
+            break
+        plan = min(plan, compiling(saving=saving), key=attrgetter("peak_bytes"))
+    check_limit(plan, memory_limit)
+    plan.memory_limit = memory_limit
+    if plan is not usual:
+        plan.notes.append(
+            f"memory: kernels in another order, in {len(plan.tasks)} tasks and not {len(usual.tasks)}, "
+            f"take {format_bytes(plan.peak_bytes)} and not {format_bytes(usual.peak_bytes)}"
+        )
+    return plan
+
+
+class Saving(IntEnum):
+    """How far a plan goes to save memory: not at all, by the order of its kernels, by tasks that keep to that order, too."""
+
+    NONE, ORDER, TASKS = range(3)
+
+
+def _compile(
+    fetches: Sequence[Tensor | Node],
+    feeds: Mapping[Tensor, Shape],
+    device: Device,
+    *,
+    passes: Collection[str],
+    is_body: bool,
+    compiled: Callable[[Loop], Callable[..., Any]] | None,
+    witness: Callable[[str, Any], None] | None = None,
+    saving: Saving = Saving.NONE,
+) -> Plan:
     fetched = {fetch.node if isinstance(fetch, Tensor) else fetch for fetch in fetches if fetch not in feeds or isinstance(fetch, Node)}
     nodes = needed_nodes(fetched, feeds)
     ops = set(map(attrgetter("op"), nodes))  # few, so that what concerns none of the nodes is soon seen
@@ -62,7 +101,7 @@ def compile_plan(
         nodes, fused = fuse(nodes, simplified, feeds, fetches, compiled, is_body)
         notes += fused
     plan = Plan(nodes)
-    lowering = Lowering(plan, specs, device, partial(_compile_body, passes=passes, compiled=compiled), is_body, compiled)
+    lowering = Lowering(plan, specs, device, partial(_compile_body, passes=passes, compiled=compiled, saving=saving), is_body, compiled)
     for tensor in feeds:
         plan.feeds.append((tensor, lowering.source(tensor)))
         plan.shapes.append(feeds[tensor])
@@ -74,7 +113,9 @@ def compile_plan(
         plan.notes.append(f"{lowering.unsized} results have a size that only a run knows; times and bytes do not count it")
     plan.slots = len(lowering.codes)
     plan.fetches = [lowering.slot_of(fetch) if isinstance(fetch, Tensor) else -1 for fetch in fetches]
-    task_of = form_tasks(plan, lowering, single=is_body)
+    if saving:
+        save_memory(lowering)
+    task_of = form_tasks(plan, lowering, single=is_body, keep_order=saving is Saving.TASKS)
     memory = Memory(lowering)
     memory.work_in_place()
     memory.release(plan.tasks, task_of)
@@ -94,10 +135,11 @@ def _compile_body(
     device: Device,
     passes: Collection[str],
     compiled: Callable[[Loop], Callable[..., Any]] | None,
+    saving: Saving,
 ) -> Plan:
     """The plan of a sub-graph, fed its inputs and then its captures."""
     feeds = dict(zip((*sub.inputs, *sub.captures.values()), shapes, strict=True))
-    return compile_plan(sub.outputs, feeds, device, passes=passes, is_body=True, compiled=compiled)
+    return _compile(sub.outputs, feeds, device, passes=passes, is_body=True, compiled=compiled, saving=saving)
 
 
 def still_needed(nodes: list[Node], fetched: Collection[Node], simplified: Simplified, fed: Collection[Tensor]) -> list[Node]:

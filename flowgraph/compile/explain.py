@@ -48,10 +48,11 @@ def explain(
     device: Device,
     passes: Collection[str],
     compiled: Callable[[Any], Callable[..., Any]] | None,
+    memory_limit: int | None,
 ) -> Explanation:
     """Compiles a request and keeps an account of it; see `compile_plan`."""
     seen: dict[str, Any] = {}
-    plan = compile_plan(fetches, feeds, device, passes=passes, compiled=compiled, witness=seen.__setitem__)
+    plan = compile_plan(fetches, feeds, device, passes=passes, compiled=compiled, witness=seen.__setitem__, memory_limit=memory_limit)
     changes = [*_simplifications(seen["nodes"], seen["simplified"]), *_fusions(plan)]
     return Explanation(seen["nodes"], changes, plan)
 

@@ -214,6 +214,19 @@ class Lowering:
         maker = self.maker[slot]
         return (maker,) if maker >= 0 else self.slices.get(slot, ())
 
+    def reorder(self, order: Sequence[int]) -> None:
+        """Puts the units in another order, in which each comes behind those that it waits for, too."""
+        place = [0] * len(order)
+        for new, old in enumerate(order):
+            place[old] = new
+        units = self.plan.units
+        self.plan.units = [units[old] for old in order]
+        self.maker = [place[unit] if unit >= 0 else unit for unit in self.maker]
+        self.slices = {slot: tuple([place[unit] for unit in made]) for slot, made in self.slices.items()}
+        self.after = {place[unit]: {place[before] for before in after} for unit, after in self.after.items()}
+        self.taken = {slot: place[unit] for slot, unit in self.taken.items()}
+        self.given = sorted([place[unit] for unit in self.given])
+
     def waits(self) -> list[set[int]]:
         """For each unit the units that it waits for."""
         result = []

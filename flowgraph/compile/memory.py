@@ -15,7 +15,7 @@ import numpy as np
 from .ends import Ends, bytes_alive
 from .kinds import POOLED_BYTES
 from .lower import Lowering
-from .plan import Plan, Storage, Task
+from .plan import Plan, Storage, Task, Unit
 from .units import Stretch, chunks_of
 
 
@@ -193,6 +193,13 @@ def _sharers(plan: Plan, roots: Sequence[int], task_of: Sequence[int]) -> dict[i
     return result
 
 
+def transient_bytes(unit: Unit) -> int:
+    """Bytes that a unit needs while it runs, besides what it makes."""
+    inner = max([body.peak_bytes for body in unit.bodies], default=0)
+    # What a sub-graph gives is among what it makes itself; a loop has room for all its results besides.
+    return unit.scratch + (inner if unit.node.op.repeats else max(inner - unit.bytes_made, 0))
+
+
 def predicted_peak(plan: Plan) -> int:
     """Most bytes alive at once when the tasks run one by one in order. Says for each task its own peak and what it leaves."""
     live = peak = 0
@@ -211,14 +218,12 @@ def predicted_peak(plan: Plan) -> int:
                 highest, end = bytes_alive(unit, made)
                 here, most = here + end, max(most, here + highest)
                 continue
-            if unit.bodies:  # what they make is among their peaks; a loop has its results at hand besides
-                held = unit.nbytes if unit.node.op.repeats else 0
-                most = max(most, here + held + max(body.peak_bytes for body in unit.bodies))
             if unit.mode == "fresh" or unit.mode == "take":
                 made[unit.output] = unit.nbytes
                 here += unit.nbytes
-            if here + unit.scratch > most:
-                most = here + unit.scratch
+            transient = transient_bytes(unit) if unit.bodies else unit.scratch
+            if here + transient > most:
+                most = here + transient
             for slot in unit.frees:
                 here -= made[slot]
         task.peak_bytes, task.kept_bytes = int(most), int(here)

@@ -127,6 +127,7 @@ class Plan:
     fetches      slot of each fetched tensor, -1 for a fetched node; ``copied``: those that must not be handed out as they are
     updates      (variable's node, slot): written together at the end
     peak_bytes   most bytes alive at once of what the run itself makes, scratch memory of kernels included, when the tasks run in order
+    memory_limit most bytes that a run may take, on any number of threads; None for no limit
     notes        what the passes changed, a line each
     """
 
@@ -145,6 +146,7 @@ class Plan:
     tasks: list[Task] = field(default_factory=list)
     storages: dict[int, Storage] = field(default_factory=dict)
     peak_bytes: int = 0
+    memory_limit: int | None = None
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -162,10 +164,11 @@ class Plan:
         return str(FUNCTIONS["draw"](self))
 
     def __str__(self) -> str:
+        limit = "" if self.memory_limit is None else f", and {format_bytes(self.memory_limit)} allowed"
         lines = [
             f"plan of {len(self.units)} kernels in {len(self.tasks)} task{'s' * (len(self.tasks) != 1)}: "
             f"about {_time(self.seconds)} on one thread, {_time(self.critical_seconds)} on many, "
-            f"at most {_bytes(self.peak_bytes)} alive"
+            f"at most {format_bytes(self.peak_bytes)} alive{limit}"
         ]
         lines += [f"  note: {note}" for note in self.notes]
         for task in self.tasks:
@@ -198,7 +201,12 @@ def _time(seconds: float) -> str:
     return f"{seconds * 1e3:.1f} ms" if seconds >= 1e-3 else f"{seconds * 1e6:.0f} us"
 
 
-def _bytes(count: int) -> str:
+def format_bytes(count: int) -> str:
+    """As plans and errors show it.
+
+    >>> format_bytes(15_900_000)
+    '15.9 MB'
+    """
     for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if count >= size:
             return f"{count / size:.1f} {unit}"

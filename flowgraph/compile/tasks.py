@@ -24,22 +24,29 @@ HAND_OVER_SECONDS = 20e-6
 TAIL_SECONDS = 3e-6
 
 
-def form_tasks(plan: Plan, lowering: Lowering, *, single: bool = False) -> list[int]:
-    """Fills ``plan.tasks`` and says for each unit which task it is in; with ``single``, all are in one."""
+def form_tasks(plan: Plan, lowering: Lowering, *, single: bool = False, keep_order: bool = False) -> list[int]:
+    """Fills ``plan.tasks`` and says for each unit which task it is in.
+
+    single      all are in one
+    keep_order  tasks in their order run the units in theirs
+    """
     units = plan.units
     if not units:
         return []
     total, calls = _seconds(units)
     # Where most of the time goes into calls, which hold Python's lock, little can run side by side.
     is_cheap = total < 4 * CHEAP_SECONDS or (total <= len(units) * CHEAP_SECONDS and total - calls < total / 2)
-    if single or is_cheap:
+    if single or (is_cheap and not keep_order):
         return _one_task(plan, lowering.device.name, total)
     after = lowering.waits()
-    owner = _merge_down(units, after)
-    _merge_up(units, after, owner)
-    _part_tails(units, after, owner)
+    if keep_order:
+        owner = _stretched(units)
+    else:
+        owner = _merge_down(units, after)
+        _merge_up(units, after, owner)
+        _part_tails(units, after, owner)
     order = _numbered(owner, after)
-    if len(order) * HAND_OVER_SECONDS > total / 2:
+    if len(order) * HAND_OVER_SECONDS > total / 2 and not keep_order:
         return _one_task(plan, lowering.device.name, total)
     task_of = [order[task] for task in owner]
     members: list[list[Unit]] = [[] for _ in order]
@@ -78,6 +85,23 @@ def _one_task(plan: Plan, device: str, total: float) -> list[int]:
     """Where handing tasks over would cost more than running side by side can save: one, on the caller's thread."""
     plan.tasks = [Task(0, plan.units, device, seconds=total, priority=total)]
     return [0] * len(plan.units)
+
+
+def _stretched(units: Sequence[Unit]) -> list[int]:
+    """Each unit's task, named by its first unit, where a task is a stretch of cheap units.
+
+    Slices are tasks of their own: the buffer that they are written into is there from the start of a task.
+    """
+    owner: list[int] = []
+    seconds = CHEAP_SECONDS
+    for index, unit in enumerate(units):
+        if unit.buffer >= 0 or seconds + unit.seconds > CHEAP_SECONDS:
+            owner.append(index)
+            seconds = CHEAP_SECONDS if unit.buffer >= 0 else unit.seconds
+        else:
+            owner.append(owner[-1])
+            seconds += unit.seconds
+    return owner
 
 
 def _merge_down(units: Sequence[Unit], after: Sequence[set[int]]) -> list[int]:

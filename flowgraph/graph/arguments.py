@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -29,6 +30,21 @@ def as_number(value: Any, what: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
         raise ArgumentError(f"{what} is a number, got {value!r:.80}")
     return float(value)
+
+
+def as_bytes(value: Any, what: str) -> int:
+    """``value`` as a number of bytes, at least 1: an int, or text such as "512MB" or "1.5 GiB"; ``what`` it is begins the message.
+
+    >>> as_bytes("512MB", "limit"), as_bytes("1 KiB", "limit")
+    (512000000, 1024)
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kKMGT]?)(i?)B\s*", value) if isinstance(value, str) else None
+    if found is not None:
+        number, prefix, binary = found.groups()
+        value = int(float(number) * (1024 if binary else 1000) ** " KMGT".index(prefix.upper() or " "))
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ArgumentError(f'{what} is a number of bytes, at least 1, or text such as "512MB", got {value!r:.80}')
+    return int(value)
 
 
 def as_flag(value: Any, what: str) -> bool:

@@ -52,6 +52,18 @@ class BufferPool:
                 self._idle.setdefault((array.shape, array.dtype), []).append(array)
                 self.idle_bytes += array.nbytes
 
+    def bound(self, limit: int) -> None:
+        """Keeps at most ``limit`` bytes from now on, and lets go of what is more."""
+        with self._lock:
+            self.limit = max(0, limit)
+            while self.idle_bytes > self.limit:
+                key = next(reversed(self._idle))
+                arrays = self._idle[key]
+                if arrays:
+                    self.idle_bytes -= arrays.pop().nbytes
+                else:
+                    del self._idle[key]
+
     def lend(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
         """An array of that shape and dtype, which comes back by itself once nothing refers to it or to a view of it.
 

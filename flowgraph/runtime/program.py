@@ -13,6 +13,7 @@ from ..compile.source import Source, body_source, task_sources, written_where_to
 from ..compile.units import Stretch, chunks_of
 from ..errors import ExecutionError, FlowgraphError, LinAlgError
 from ..graph.report import explain, raised_at
+from .gate import Room
 from .generated import Generated
 from .memory import BufferPool
 from .schedule import Schedule
@@ -62,7 +63,9 @@ class Program:
         self._runs = 0
         self._lock = threading.Lock()
         self.schedule: Schedule[int] | None = None
+        self.room: Room | None = None
         if len(plan.tasks) > 1:
+            self.room = None if plan.memory_limit is None else Room.of(plan, plan.memory_limit)
             self.schedule = Schedule({task.index: task.after for task in plan.tasks}, {task.index: task.priority for task in plan.tasks})
 
     def _pieces(self, units: Sequence[Unit]) -> list[list[Instruction] | Pairs]:

@@ -9,9 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from .gate import Gate
 from .pool import Pool
 from .program import Program
 from .schedule import RunState
+
+# So many of the tasks that wait for memory are looked at when another has ended, and the one whose turn it is.
+TRIED = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +33,8 @@ class RunReport:
 class Run:
     """One execution. Made by the session, which fills ``values`` with feeds and variables.
 
-    `_lock` guards `state`, `left`, `error`, `_live` and `peak_bytes`, and the making of buffers that several tasks share.
+    `_lock` guards `state`, `gate`, `left`, `error`, `_live`, `_counted`, `_held` and `peak_bytes`, and the making of buffers that several
+    tasks share.
     A value is written by one task and read only by tasks that are handed out after that one has finished, so `values` needs no lock.
     """
 
@@ -40,11 +45,15 @@ class Run:
         self.has_begun = False
         self.peak_bytes = 0
         self._live = 0
+        self._counted: set[int] = set()  # buffers that `_live` counts already
+        self._held: list[int] = []  # tasks that are ready, and that the gate has not let start
         self._lock = threading.Lock()
         self._over = threading.Event()
         plan = program.plan
         self.left = {storage: entry.sharers for storage, entry in plan.storages.items()} if plan.storages else {}
         self.state = RunState(program.schedule) if program.schedule is not None else None
+        self.gate: Gate | None = None
+        self._limit = plan.memory_limit
         if plan.run_slot >= 0:
             values[plan.run_slot] = self
 
@@ -70,7 +79,9 @@ class Run:
             pool.submit([((-self.program.plan.seconds, 0), self._run_all)])
             return
         with self._lock:
-            ready = self.state.start()
+            if self.program.room is not None:
+                self.gate = Gate(self.program.room)
+            ready = self._admitted(self.state.start())
         pool.submit([(self._key(task), self._job(pool, task)) for task in ready])
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -84,8 +95,7 @@ class Run:
             if self.stop is None and not self._over.is_set():
                 self.stop = self.error = reason
                 if self.state is not None:
-                    self.state.stop()
-                    over = self.state.is_over
+                    over = self._dropped(self.state)
         if over:
             self._end()
 
@@ -115,12 +125,10 @@ class Run:
             except BaseException as error:
                 with self._lock:
                     self.stop = self.error = self.stop or error
-                    state.stop()
-                    state.drop()
-                    over = state.is_over
+                    over = self._dropped(state, 1)
             else:
                 with self._lock:
-                    ready = state.finish(task)
+                    ready = self._admitted(state.finish(task))
                     over = state.is_over
             if over:
                 self._end()
@@ -132,14 +140,38 @@ class Run:
                 except RuntimeError as error:  # the session was closed in the middle of a run
                     with self._lock:
                         self.stop = self.error = self.stop or error
-                        state.stop()
-                        for _ in ready:
-                            state.drop()
-                        over = state.is_over
+                        over = self._dropped(state, len(ready))
                     if over:
                         self._end()
                     return
             task = ready[0]
+
+    def _admitted(self, ready: list[int]) -> list[int]:
+        """Of the tasks that are ready, and those that were before, the ones that may start now; the lock is held."""
+        gate, state = self.gate, self.state
+        if gate is None or state is None:
+            return ready
+        held = sorted([*self._held, *ready], key=self._key)
+        started: list[int] = []
+        for task in dict.fromkeys([*held[:TRIED], *([min(held)] if held else [])]):
+            if gate.admits(task, self._live, self._new_buffers(task)):
+                self._count(task)
+                started.append(task)
+        if held and not started and state.running == len(held):
+            # Nothing runs, and for nothing is there room: a plan that keeps its word does not come here. Go on all the same.
+            started = [min(held)]
+            gate.start(started[0])
+            self._count(started[0])
+        self._held = [task for task in held if task not in started]
+        return started
+
+    def _dropped(self, state: RunState[int], tasks: int = 0) -> bool:
+        """Hands nothing more out, drops ``tasks`` and those that are held; whether the run is over. The lock is held."""
+        state.stop()
+        for _ in range(tasks + len(self._held)):
+            state.drop()
+        self._held = []
+        return state.is_over
 
     @property
     def report(self) -> RunReport:
@@ -162,16 +194,33 @@ class Run:
         values = self.values
         if self.stop is not None:
             raise self.stop
+        if self.gate is None:
+            with self._lock:
+                self._count(task)
         if entry.prepares:
             self._prepare(entry.prepares)
-        with self._lock:
-            self._live += entry.peak_bytes
-            self.peak_bytes = max(self.peak_bytes, self._live)
         self.program.execute(task, values, self)
         with self._lock:
             self._live += entry.kept_bytes - entry.peak_bytes
         if entry.releases:
             self._release(entry.releases)
+        if self._limit is not None:  # the pool may keep what is left of it
+            self.program.memory.bound(self._limit - self._live)
+
+    def _count(self, task: int) -> None:
+        """Counts what a task will take as alive; the lock is held."""
+        entry = self.program.plan.tasks[task]
+        if entry.prepares:
+            self._live += self._new_buffers(task)
+            self._counted.update([slot for slot, _ in entry.prepares])
+        self._live += entry.peak_bytes
+        self.peak_bytes = max(self.peak_bytes, self._live)
+        if self._limit is not None:
+            self.program.memory.bound(self._limit - self._live)
+
+    def _new_buffers(self, task: int) -> int:
+        """Bytes of the buffers that no task before has made."""
+        return sum([spec.nbytes for slot, spec in self.program.plan.tasks[task].prepares if slot not in self._counted])
 
     def _prepare(self, prepares: tuple[tuple[int, Any], ...]) -> None:
         """Makes the buffers that slices are written into, unless another task was first."""
@@ -180,7 +229,6 @@ class Run:
                 with self._lock:
                     if self.values[slot] is None:
                         self.values[slot] = self.program.memory.take(spec.shape, spec.dtype)
-                        self._live += spec.nbytes
 
     def _release(self, storages: tuple[int, ...]) -> None:
         plan = self.program.plan

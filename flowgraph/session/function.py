@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 class Function:
     """A compiled function of arrays; made by ``session.function``. Many threads may call it at once."""
 
-    def __init__(self, session: Session, inputs: Sequence[Tensor], outputs: Any) -> None:
-        self.session = session
+    def __init__(self, session: Session, inputs: Sequence[Tensor], outputs: Any, memory_limit: int | None) -> None:
+        self.session, self.memory_limit = session, memory_limit
         self.inputs = tuple(inputs) if isinstance(inputs, list | tuple) else (inputs,)
         for tensor in self.inputs:
             if not isinstance(tensor, Tensor):
@@ -101,7 +101,7 @@ class Function:
     def _program(self, shapes: tuple[Shape, ...], fed: Sequence[Any] = ()) -> Program:
         if fed:
             check_symbols(dict(zip(self.inputs, fed, strict=True)))
-        program = self.session._program(self._outputs, dict(zip(self.inputs, shapes, strict=True)))
+        program = self.session._program(self._outputs, dict(zip(self.inputs, shapes, strict=True)), self.memory_limit)
         self._programs[shapes] = program
         return program
 
@@ -113,7 +113,8 @@ class Function:
             raise ArgumentError("function: it has not been called yet, and sizes are not known", help="give arrays or shapes, as in a call")
         if len(arrays) != len(self.inputs):
             raise self._wrong_number(arrays)
-        return self.session.plan(self._outputs, dict(zip(self.inputs, arrays, strict=True)))
+        shapes = self.session._shapes(dict(zip(self.inputs, arrays, strict=True)))
+        return self.session._program(self._outputs, shapes, self.memory_limit).plan
 
 
 def export(function: Function, file: str | os.PathLike[str]) -> Path:

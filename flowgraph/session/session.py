@@ -27,7 +27,7 @@ from ..errors import (
     UninitializedError,
 )
 from ..graph import Graph, Node, Shape, Tensor, get_default_graph
-from ..graph.arguments import as_count
+from ..graph.arguments import as_bytes, as_count
 from ..graph.graph import COLLECTING_RARELY
 from ..graph.report import of_another_graph, where
 from ..graph.spec import format_spec
@@ -63,6 +63,8 @@ class Session:
     jit      whether elementwise stretches of the graph run as loops compiled by LLVM, and convolutions and pooling by kernels made for
              their shapes: the same values but for the last digits of sums, exp, log and their kin. None where llvmlite is installed, True
              to insist on it, False for NumPy's kernels alone
+    memory_limit  most bytes that a run may take for what it makes itself, as a number or as text such as "512MB"; None for no limit. Under
+             it, tasks run in an order that takes less, wait for room, and give the same bits; see `flowgraph.MemoryLimitError`
 
     While a session is open, BLAS computes with one thread in this process, and parallelism comes from the session's threads;
     closing the last session restores what was.
@@ -84,6 +86,7 @@ class Session:
         device: str = "cpu:0",
         passes: Collection[str] = PASSES,
         jit: bool | None = None,
+        memory_limit: int | str | None = None,
     ) -> None:
         if graph is not None and not isinstance(graph, Graph):
             raise ArgumentError(f"Session: the first argument is a graph, got {graph!r:.80}")
@@ -91,6 +94,7 @@ class Session:
         _check_seed(seed)
         if not isinstance(passes, list | tuple | set | frozenset) or not all(each in PASSES for each in passes):
             raise ArgumentError(f"Session: passes are some of {', '.join(PASSES)}, got {passes!r}")
+        self.memory_limit = None if memory_limit is None else as_bytes(memory_limit, "Session: memory_limit")
         self.graph = graph if graph is not None else get_default_graph()
         self.passes = tuple(passes)
         if jit:
@@ -143,7 +147,8 @@ class Session:
         feeds    values (numbers, lists or arrays) for placeholders or any other tensors; arrays of the right dtype are not copied
         timeout  seconds after which the run is ended
         returns  the same nesting with NumPy arrays (NumPy scalars for shape ()), None for nodes without output such as updates
-        raises   FeedError, FetchError, ShapeError before anything runs; ExecutionError when a kernel raises; RunTimeoutError
+        raises   FeedError, FetchError, ShapeError, MemoryLimitError before anything runs; ExecutionError when a kernel raises;
+                 RunTimeoutError
 
         Variables are read as of the start of the run and written together at its end; a run that fails writes nothing. Runs that
         write variables follow each other; others run side by side.
@@ -160,36 +165,38 @@ class Session:
         start()
         return RunFuture(future, run, names)
 
-    def function(self, inputs: Sequence[Tensor], outputs: Any) -> Function:
+    def function(self, inputs: Sequence[Tensor], outputs: Any, *, memory_limit: int | str | None = None) -> Function:
         """A function of arrays, in the order of ``inputs``, that returns ``outputs``: compiled once for each set of shapes.
+
+        memory_limit  most bytes that a call may take for what it makes itself; None for the session's limit, if it has one
 
         >>> x = fg.placeholder("x", (None,), "float64")
         >>> double = session.function([x], x * 2)
         >>> double([1.0, 2.0])
         array([2., 4.])
         """
-        return Function(self, inputs, outputs)
+        limit = self.memory_limit if memory_limit is None else as_bytes(memory_limit, "function: memory_limit")
+        return Function(self, inputs, outputs, limit)
 
     def plan(self, fetches: Any, feeds: Mapping[Tensor, Any] | None = None) -> Plan:
         """What ``run`` would execute; printing it shows tasks, kernels and memory. ``feeds`` may hold shapes in place of values."""
-        flat, shapes = self._asked(fetches, feeds)
-        return self._program(flat, shapes).plan
+        _, flat = flatten(fetches, self.graph)
+        return self._program(flat, self._shapes(feeds), self.memory_limit).plan
 
     def explain(self, fetches: Any, feeds: Mapping[Tensor, Any] | None = None) -> Explanation:
         """What becomes of a request: the nodes that it needs, what each pass changes, and the plan. See `fg.explain`."""
-        flat, shapes = self._asked(fetches, feeds)
-        return explain(flat, shapes, self.device, self.passes, compiled if self.jit else None)
-
-    def _asked(self, fetches: Any, feeds: Mapping[Tensor, Any] | None) -> tuple[list[Tensor | Node], dict[Tensor, Shape]]:
-        """The fetches one by one, and the shapes of the feeds, which may be shapes themselves."""
         _, flat = flatten(fetches, self.graph)
+        return explain(flat, self._shapes(feeds), self.device, self.passes, compiled if self.jit else None, self.memory_limit)
+
+    def _shapes(self, feeds: Mapping[Tensor, Any] | None) -> dict[Tensor, Shape]:
+        """The shapes of the feeds, which may be shapes themselves."""
         shapes: dict[Tensor, Shape] = {}
         for tensor, value in _as_feeds(feeds).items():
             is_shape = isinstance(value, tuple) and all(isinstance(d, int) for d in value)
             if is_shape:
                 check_shape(self._own(tensor), value)
             shapes[tensor] = value if is_shape else self._fed(tensor, value).shape
-        return flat, shapes
+        return shapes
 
     @property
     def random_state(self) -> tuple[int, int]:
@@ -223,10 +230,10 @@ class Session:
     def _prepared(self, flat: Sequence[Tensor | Node], feeds: Mapping[Tensor, Any] | None) -> tuple[Program, list[Any]]:
         arrays = {tensor: self._fed(tensor, value) for tensor, value in _as_feeds(feeds).items()}
         check_symbols(arrays)
-        return self._program(flat, {t: a.shape for t, a in arrays.items()}), list(arrays.values())
+        return self._program(flat, {t: a.shape for t, a in arrays.items()}, self.memory_limit), list(arrays.values())
 
-    def _program(self, flat: Sequence[Tensor | Node], shapes: Mapping[Tensor, Shape]) -> Program:
-        key = (tuple(map(id, flat)), tuple((id(t), s) for t, s in shapes.items()))
+    def _program(self, flat: Sequence[Tensor | Node], shapes: Mapping[Tensor, Shape], limit: int | None) -> Program:
+        key = (tuple(map(id, flat)), tuple((id(t), s) for t, s in shapes.items()), limit)
         with self._lock:
             if self._closed:
                 raise closed()
@@ -236,9 +243,9 @@ class Session:
                 return program
         self._growth.check()
         with COLLECTING_RARELY:  # a plan has as many objects as the graph, and none is garbage
-            program = Program(
-                compile_plan(flat, shapes, self.device, passes=self.passes, compiled=compiled if self.jit else None), self.memory
-            )
+            code = compiled if self.jit else None
+            plan = compile_plan(flat, shapes, self.device, passes=self.passes, compiled=code, memory_limit=limit)
+            program = Program(plan, self.memory)
         with self._lock:
             self._programs[key] = program
             while len(self._programs) > PLANS_KEPT:
