@@ -310,3 +310,19 @@ def test_two_threads_and_many_sizes_give_the_same_bits():
 
 def test_flowgraph_does_not_need_the_compiler_to_be_imported():
     assert importlib.import_module("flowgraph.jit.llvm").is_available()
+
+
+def test_a_program_that_ends_with_kernels_alive_ends_well():
+    program = (
+        "import numpy as np, sys\n"
+        "import flowgraph as fg\n"
+        "from flowgraph.jit import kernels\n"
+        "x = fg.placeholder('x', (None,), 'float32')\n"
+        "s = fg.Session(jit=True)\n"
+        "f = s.function([x], fg.exp(x) * 2)\n"
+        "f(np.ones(1_000_000, 'f4'))\n"
+        "sys.kept = f, kernels._function\n"  # outlives the module's own names
+    )
+    for _ in range(5):
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")

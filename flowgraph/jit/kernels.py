@@ -66,13 +66,11 @@ def _function(text: str, dtypes: tuple[np.dtype[Any], ...]) -> Callable[..., Any
     return kernel
 
 
-_DEFINITIONS: list[PyMethodDef] = []  # Python does not copy them
-
-
 def _native(address: int, otherwise: Callable[..., Any]) -> Callable[..., Any]:
     """The machine code at ``address`` as a function of Python; it is given ``otherwise`` as its self."""
     definition = PyMethodDef(b"kernel", address, _FASTCALL_WITH_KEYWORDS, None)
-    _DEFINITIONS.append(definition)
+    # Python does not copy it, and reads it once more when the function dies: perhaps at the end of the program, when all else is gone.
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(definition))
     make = ctypes.pythonapi.PyCFunction_NewEx
     make.restype, make.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p]
     return make(ctypes.addressof(definition), otherwise, None)  # type: ignore[no-any-return]
