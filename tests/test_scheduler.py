@@ -462,3 +462,45 @@ def test_a_pool_of_all_processors_has_a_worker_on_each():
         else:
             assert all(affinity == cpus for affinity in seen)
     assert os.sched_getaffinity(0) == cpus
+
+
+def lending():
+    with fg.Graph() as graph:
+        x = fg.placeholder("x", (None,), "float32")
+        y = fg.exp(x)
+    return graph, x, y, np.linspace(0, 1, 1_000_000, dtype="f4")
+
+
+def test_the_memory_of_a_large_result_serves_again_once_the_caller_has_dropped_it():
+    graph, x, y, value = lending()
+    with fg.Session(graph) as session:
+        call = session.function([x], y)
+        for run in (call, lambda value: session.run(y, {x: value})):
+            places = {run(value).ctypes.data for _ in range(8)}
+            assert len(places) <= 3
+        kept = [call(value) for _ in range(4)]
+        assert len({result.ctypes.data for result in kept}) == 4
+
+
+@pytest.mark.parametrize("hold", [lambda r: r, lambda r: r[5:], lambda r: r.reshape(1000, 1000).T, lambda r: memoryview(r)])
+def test_a_result_stays_as_it_is_for_as_long_as_anything_refers_to_it(hold):
+    graph, x, y, value = lending()
+    with fg.Session(graph) as session:
+        held = hold(session.run(y, {x: value}))
+        before = np.array(held)
+        for k in range(1, 5):
+            session.run(y, {x: value + k})
+        np.testing.assert_array_equal(held, before)
+    gc.collect()
+    np.testing.assert_array_equal(held, before)
+
+
+def test_a_result_that_a_function_of_the_users_own_made_is_never_taken_back():
+    mine = np.ones(1_000_000)
+    with fg.Graph() as graph:
+        y = fg.py_call(lambda: mine, ((1_000_000,), "float64"))
+        z = fg.exp(fg.zeros((1_000_000,), "float64"))
+    with fg.Session(graph) as session:
+        session.run(y)
+        session.run(z)
+    np.testing.assert_array_equal(mine, 1)

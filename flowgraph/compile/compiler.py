@@ -125,6 +125,7 @@ def _compile(
     plan.copied = frozenset(
         slot for slot in plan.fetches if slot >= 0 and (memory.root(slot) in memory.outside or memory.root(slot) in updated)
     )
+    plan.lent = memory.lent(plan.fetches) - plan.copied
     assert in_order(plan.tasks)
     return plan
 

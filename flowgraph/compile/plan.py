@@ -124,7 +124,8 @@ class Plan:
     variables    (variable's node, slot): read at the start
     run_key      slot for (seed, run number, 0), or -1
     run_slot     slot for the run itself, of which loops ask whether it has been stopped, or -1
-    fetches      slot of each fetched tensor, -1 for a fetched node; ``copied``: those that must not be handed out as they are
+    fetches      slot of each fetched tensor, -1 for a fetched node; ``copied``: those that must not be handed out as they are; ``lent``:
+                 large ones in the pool's memory, which goes back there when the caller has dropped them
     updates      (variable's node, slot): written together at the end
     peak_bytes   most bytes alive at once of what the run itself makes, scratch memory of kernels included, when the tasks run in order
     memory_limit most bytes that a run may take, on any number of threads; None for no limit
@@ -141,6 +142,7 @@ class Plan:
     run_slot: int = -1
     fetches: list[int] = field(default_factory=list)
     copied: frozenset[int] = frozenset()
+    lent: frozenset[int] = frozenset()
     updates: list[tuple[Node, int]] = field(default_factory=list)
     units: Any = field(default_factory=list)  # a sequence of units: a list or, of a large graph, `Units`
     tasks: list[Task] = field(default_factory=list)

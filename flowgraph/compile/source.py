@@ -236,7 +236,10 @@ def call_source(plan: Plan) -> Source:
     for slot in plan.fetches:
         name = writer.name(slot) if slot >= 0 else "None"
         plain = slot < 0 or slot in numbers
-        results.append(name if plain else f"handed_out({name}, {slot in plan.copied})")
+        if slot in plan.lent:
+            results.append(f"lent({name})")
+        else:
+            results.append(name if plain else f"handed_out({name}, {slot in plan.copied})")
     source.add(f"    return [{', '.join(results)}]")
     return source
 

@@ -42,6 +42,7 @@ def direct_call(
         "closed": closed,
         "otherwise": otherwise,
         "handed_out": handed_out,
+        "lent": program.memory.lent,
         "ndarray": np.ndarray,
         "report": RunReport(len(plan.tasks), plan.peak_bytes),
         **QUIET,

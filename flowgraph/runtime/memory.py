@@ -18,7 +18,7 @@ class BufferPool:
     """Arrays to take and give back, by shape and dtype.
 
     Promises: an array is in the pool or with one owner, never both; what is taken has any content; at most ``limit`` bytes lie idle, beside
-    what was lent and has come back since the last call of `take`.
+    what was lent and has come back since the last call of `take`, which is about as much at most.
     `_lock` guards `_idle` and `idle_bytes`.
     """
 
@@ -69,11 +69,14 @@ class BufferPool:
 
         For arrays that a kernel makes itself, of which the plan does not know who touches them last. It costs 3 us.
         """
-        array = self.take(shape, dtype)
+        return self.lent(self.take(shape, dtype))
+
+    def lent(self, array: Any) -> Any:
+        """``array``, which nobody else has, as one that comes back by itself."""
         if not isinstance(array, np.ndarray):
             return array  # a device's own allocator keeps what dies
-        lent = np.asarray(_Loan(array, self._returned))
-        return lent if lent.dtype == dtype else lent.view(dtype)
+        lent = np.asarray(_Loan(array, self._returned, self.limit))
+        return lent if lent.dtype == array.dtype else lent.view(array.dtype)
 
     def constant(self, array: np.ndarray[Any, Any]) -> Any:
         """A constant as kernels get it: on the device, and a scalar where the shape is ()."""
@@ -83,18 +86,20 @@ class BufferPool:
         """Lets go of everything that lies idle."""
         with self._lock:
             self._idle.clear()
-            self._returned.clear()
+            self._returned = deque()  # what is lent still will come back to the old one, and die with the last of it
             self.idle_bytes = 0
 
 
 class _Loan:
     """What a lent array and its views refer to: when it dies, the array is idle again."""
 
-    __slots__ = ("__array_interface__", "_array", "_returned")
+    __slots__ = ("__array_interface__", "_array", "_limit", "_returned")
 
-    def __init__(self, array: np.ndarray[Any, Any], returned: deque[Any]) -> None:
+    def __init__(self, array: np.ndarray[Any, Any], returned: deque[Any], limit: int) -> None:
         self.__array_interface__ = array.__array_interface__
-        self._array, self._returned = array, returned
+        self._array, self._returned, self._limit = array, returned, limit
 
     def __del__(self) -> None:
-        self._returned.append(self._array)
+        # (As if all that has come back were as large: to add up would take the lock.)
+        if self._array.nbytes * (len(self._returned) + 1) <= self._limit:
+            self._returned.append(self._array)

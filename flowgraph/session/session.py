@@ -328,13 +328,16 @@ class Session:
             return value
         return initial
 
+    def _result(self, plan: Plan, slot: int, value: Any) -> Any:
+        return self.memory.lent(value) if slot in plan.lent else handed_out(value, slot in plan.copied)
+
     def _finish(self, run: Run, future: Future[list[Any]]) -> None:
         """The end of a run, on the thread that did its last work: writes variables, hands out results, lets the next update in."""
         plan, results, error = run.program.plan, [], run.error
         try:
             if error is None:
                 values = run.values
-                results = [handed_out(values[slot], slot in plan.copied) if slot >= 0 else None for slot in plan.fetches]
+                results = [self._result(plan, slot, values[slot]) if slot >= 0 else None for slot in plan.fetches]
                 written = [(node, fitting(node, kept(values[slot]))) for node, slot in plan.updates]
                 with self._lock:
                     replaced = [self._values.get(node.id) for node, _ in written]
