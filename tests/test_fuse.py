@@ -233,3 +233,14 @@ def test_the_loss_of_classes_is_part_of_the_loop_and_a_class_out_of_range_is_sti
             with pytest.raises(fg.ExecutionError, match=r"a label is outside 0 \.\.\. 39") as caught:
                 session.run(loss, {x: rows, labels: [*range(8), wrong]})
             assert "softmax_cross_entropy(x, labels)" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["softmax", "log_softmax", "sigmoid", "softplus", "normal_cdf", "erf"])
+def test_what_numpy_computes_in_many_steps_is_a_loop_also_by_itself(name):
+    with fg.Graph():
+        x = fg.placeholder("x", (400, 300), "float32")
+        function = {"normal_cdf": fg.special.ndtr, "erf": fg.special.erf}.get(name) or getattr(nn, name)
+        y = function(x)
+    with fg.Session(x.graph, jit=True, threads=1) as session:
+        plan = session.plan(y, {x: (400, 300)})
+    assert [unit.node.op.name for unit in loops(plan)] == [name] * len(plan.units)

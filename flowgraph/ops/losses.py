@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArgumentError, ShapeError
-from ..graph import Op, Spec, Tensor, no_gradient, op
+from ..graph import Op, Spec, Tensor, Work, no_gradient, op
 from ..graph.arguments import as_number
 from ..graph.op import Batch, Slicing
 from ..graph.spec import format_shape, normalize_axis, promote_dtypes
@@ -182,6 +182,10 @@ class SigmoidCrossEntropy(Loss):
             lambda: astype(g * (sigmoid(logits) - labels), logits.dtype),
             lambda: astype(-g * logits, labels.dtype),
         )
+
+    def work(self, logits: Any, labels: Any) -> Work:
+        size = Spec(logits.shape, logits.dtype).size
+        return Work(20.0 * size, 19.0 * size * logits.dtype.itemsize)  # the kernel's reads and writes, step by step
 
     def slicing(self, out: Any, logits: Any, labels: Any) -> Slicing | None:
         return rowwise(out, (logits, labels))

@@ -78,6 +78,7 @@ class Erf(Special):
     """
 
     ufunc = "erf"
+    flops_each = 300.0
 
     def scalar(self, s: Any, x: Any) -> Any:
         return s.erf(x)
