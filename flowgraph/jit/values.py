@@ -183,11 +183,20 @@ class Arithmetic:
 
     def maximum(self, x: Any, y: Any) -> Value:
         x, y = self._two(x, y)
+        if self._is_bound(y):
+            return self.where(y > x, y, x)
         return self.where(self.logical_or(x > y, self.isnan(x)), x, y)
 
     def minimum(self, x: Any, y: Any) -> Value:
         x, y = self._two(x, y)
+        if self._is_bound(y):
+            return self.where(y < x, y, x)
         return self.where(self.logical_or(x < y, self.isnan(x)), x, y)
+
+    def _is_bound(self, x: Value) -> bool:
+        """Whether it is a number that has neither a sign that could be lost nor the meaning of NaN: one instruction holds others by it."""
+        number = self.number(x)
+        return number is not None and number == number and number != 0
 
     def fmax(self, x: Any, y: Any) -> Value:
         """The larger of two, of which ``x`` is no NaN: cheaper than `maximum`."""
