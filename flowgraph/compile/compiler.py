@@ -1,4 +1,6 @@
-"""The passes in their order: prune, specialise, prune again, check updates, simplify, lower, work in place, form tasks, release memory."""
+"""The passes in their order: prune, specialise, prune again, check updates, simplify, fuse, place, lower, work in place, form tasks,
+release memory.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +22,7 @@ from .lower import Lowering
 from .memory import Memory
 from .needed import needed_nodes
 from .order import check_updates
+from .place import count_by_device, place
 from .plan import Plan, format_bytes, in_order
 from .shapes import specialise
 from .simplify import PASSES, Simplified, simplify
@@ -36,6 +39,7 @@ def compile_plan(
     compiled: Callable[[Loop], Callable[..., Any]] | None = None,
     witness: Callable[[str, Any], None] | None = None,
     memory_limit: int | None = None,
+    others: Sequence[Device] = (),
 ) -> Plan:
     """The plan that computes ``fetches`` from ``feeds``, given the shapes of these.
 
@@ -44,9 +48,11 @@ def compile_plan(
     witness   is told of the "nodes" that are needed, and of what is "simplified"
     is_body  whether it is that of a sub-graph, which runs on the thread that comes to it: one task, whole kernels
     memory_limit  most bytes that a run may take; where the usual order takes more, others are tried. None for no limit
-    raises  FeedError for a placeholder that is needed and not fed; ShapeError where the shapes do not fit; MemoryLimitError
+    others   further devices, on which what asks for them runs; a body has the one alone
+    raises  FeedError for a placeholder that is needed and not fed; ShapeError where the shapes do not fit; MemoryLimitError; ArgumentError
+            for a node that asks for a device that is not there
     """
-    compiling = partial(_compile, fetches, feeds, device, passes=passes, is_body=is_body, compiled=compiled, witness=witness)
+    compiling = partial(_compile, fetches, feeds, device, passes=passes, is_body=is_body, compiled=compiled, witness=witness, others=others)
     plan = usual = compiling()
     if memory_limit is None:
         return plan
@@ -79,6 +85,7 @@ def _compile(
     is_body: bool,
     compiled: Callable[[Loop], Callable[..., Any]] | None,
     witness: Callable[[str, Any], None] | None = None,
+    others: Sequence[Device] = (),
     saving: Saving = Saving.NONE,
 ) -> Plan:
     fetched = {fetch.node if isinstance(fetch, Tensor) else fetch for fetch in fetches if fetch not in feeds or isinstance(fetch, Node)}
@@ -101,7 +108,9 @@ def _compile(
         nodes, fused = fuse(nodes, simplified, feeds, fetches, compiled, is_body)
         notes += fused
     plan = Plan(nodes)
-    lowering = Lowering(plan, specs, device, partial(_compile_body, passes=passes, compiled=compiled, saving=saving), is_body, compiled)
+    placement = place(nodes, simplified, feeds, [device.name, *[other.name for other in others]]) if others and not is_body else None
+    compile_body = partial(_compile_body, passes=passes, compiled=compiled, saving=saving)
+    lowering = Lowering(plan, specs, (device, *others), compile_body, is_body, compiled, placement)
     for tensor in feeds:
         plan.feeds.append((tensor, lowering.source(tensor)))
         plan.shapes.append(feeds[tensor])
@@ -109,6 +118,9 @@ def _compile(
     lowering.lower(nodes, feeds, simplified)
     if lowering.kinds.compiled_ops:
         plan.notes.append(f"compile: {', '.join(sorted(lowering.kinds.compiled_ops))} by kernels made for these shapes")
+    if placement is not None:
+        plan.reasons = placement.reasons
+        plan.notes.append(count_by_device(plan.units, placement.names))
     if lowering.unsized:
         plan.notes.append(f"{lowering.unsized} results have a size that only a run knows; times and bytes do not count it")
     plan.slots = len(lowering.codes)
@@ -125,7 +137,7 @@ def _compile(
     plan.copied = frozenset(
         slot for slot in plan.fetches if slot >= 0 and (memory.root(slot) in memory.outside or memory.root(slot) in updated)
     )
-    plan.lent = memory.lent(plan.fetches) - plan.copied
+    plan.lent = {slot: device for slot, device in memory.lent(plan.fetches).items() if slot not in plan.copied}
     assert in_order(plan.tasks)
     return plan
 

@@ -12,10 +12,10 @@ from ..graph import Node, Tensor
 from ..jit.conv import Conv, Epilogue
 from ..jit.loops import Loop
 from ..jit.values import in_order
+from .regions import Region, agree
 
 if TYPE_CHECKING:
     from .fuse import Made, Source
-    from .regions import Region
 
 # The text has them once for each vector of a tile; what is longer stays a loop of its own.
 MOST_PRIMITIVES = 16
@@ -58,6 +58,8 @@ def joined(
             or node._context.control
             or not is_lone(source.tensor)
         ):
+            continue
+        if not agree(node._context.device, region.request):
             continue
         operands = ["sum" if other is source else _operand(other, region) for other in sources]
         described = node.op.compiled(*map(spec, node.inputs), **node.attrs)

@@ -35,7 +35,7 @@ class Explanation:
         lines = [f"the request needs {len(self.nodes)} of the graph's {total} nodes"]
         width = min(max((len(node.name) for node in self.nodes), default=0), 40)
         lines += _shown(_row(node, width) for node in self.nodes)
-        for name in (*PASSES, "fuse"):
+        for name in (*PASSES, "fuse", "place"):
             changed = [f"  {node} {what}" for each, node, what in self.changes if each == name]
             if changed:
                 lines += [f"{name}:", *_shown(changed)]
@@ -49,11 +49,21 @@ def explain(
     passes: Collection[str],
     compiled: Callable[[Any], Callable[..., Any]] | None,
     memory_limit: int | None,
+    others: Sequence[Device],
 ) -> Explanation:
     """Compiles a request and keeps an account of it; see `compile_plan`."""
     seen: dict[str, Any] = {}
-    plan = compile_plan(fetches, feeds, device, passes=passes, compiled=compiled, witness=seen.__setitem__, memory_limit=memory_limit)
-    changes = [*_simplifications(seen["nodes"], seen["simplified"]), *_fusions(plan)]
+    plan = compile_plan(
+        fetches,
+        feeds,
+        device,
+        passes=passes,
+        compiled=compiled,
+        witness=seen.__setitem__,
+        memory_limit=memory_limit,
+        others=others,
+    )
+    changes = [*_simplifications(seen["nodes"], seen["simplified"]), *_fusions(plan), *_places(plan)]
     return Explanation(seen["nodes"], changes, plan)
 
 
@@ -74,6 +84,13 @@ def _fusions(plan: Plan) -> Iterator[tuple[str, str, str]]:
     for node in plan.nodes:
         if isinstance(node, FusedNode):
             yield "fuse", node.name, f"computes {', '.join(member.name for member in node.op.members)}"
+
+
+def _places(plan: Plan) -> Iterator[tuple[str, str, str]]:
+    devices = {unit.node: unit.device for unit in plan.units} if plan.reasons else {}
+    for node, reason in plan.reasons.items():
+        if node in devices:
+            yield "place", node.name, f"runs on {devices[node]}, placed {reason}"
 
 
 def _row(node: Node, width: int) -> str:

@@ -239,6 +239,9 @@ class Fuser:
         else:
             node.inputs = (*map(self.resolved, conv.node.inputs), *[source.tensor for source in conv.sources])
         node._context, node._label, node._code, node._offset = label._context, label._label, label._code, label._offset
+        request = region.request or (None if conv is None else conv.node._context.device)
+        if request != label._context.device:
+            node._context = label._context.replace(device=request)
         return node
 
     def _is_read_outside(self, node: Node, region: Region) -> bool:

@@ -106,6 +106,12 @@ class Kinds:
         self._codes: dict[Any, int] = {}  # (shape, dtype) -> number
         self._kinds: dict[Any, Kind] = {}
 
+    def on(self, device: Device) -> Kinds:
+        """The kinds of the same plan on another device, with the same numbers of specs."""
+        kinds = Kinds(device, self.compiled)
+        kinds.specs, kinds._codes, kinds.compiled_ops = self.specs, self._codes, self.compiled_ops
+        return kinds
+
     def code(self, spec: Any) -> int:
         """The number of a spec."""
         key = spec.shape, spec.dtype

@@ -1,6 +1,7 @@
 """Lower: nodes become units over slots. Nodes that only pass their input on vanish; big kernels are cut into fixed slices.
 
-How a kernel is cut depends on shapes alone, never on the number of threads, so that the bits of a result do not either.
+How a kernel is cut depends on shapes alone, never on the number of threads, so that the bits of a result do not either. What is cut on one
+device is copied to another in the same parts.
 """
 
 from __future__ import annotations
@@ -12,15 +13,17 @@ from typing import Any, cast
 import numpy as np
 
 from ..devices import Device
-from ..errors import ArgumentError, FeedError
+from ..errors import FeedError
 from ..graph import Node, Shape, Spec, SubGraph, Tensor
 from ..graph.op import Op, Slicing
 from ..graph.report import where
 from ..graph.spec import format_spec, is_known
 from .columns import LARGE, columns_of
+from .copies import copy_node, copy_seconds
 from .fuse import FusedNode, Made
 from .kinds import POOLED_BYTES, Kind, Kinds
 from .layout import Sizes, Strides, is_copied, permuted
+from .place import EVERYWHERE, Placement, check_request
 from .plain import PlainNodes
 from .plan import ENTRY, ROWS, WHOLE, Plan, Unit
 from .simplify import Simplified
@@ -38,20 +41,29 @@ STRETCH = 128
 
 
 class Lowering:
-    """The state of one lowering: fills ``plan`` and says, for each unit, which it depends on."""
+    """The state of one lowering: fills ``plan`` and says, for each unit, which it depends on.
+
+    devices    those that nodes may ask for, the first for what is not placed
+    placement  where nodes run, where that may be several devices
+    """
 
     def __init__(
         self,
         plan: Plan,
         specs: Mapping[Tensor, Spec],
-        device: Device,
+        devices: Sequence[Device],
         compile_body: Callable[[SubGraph, Sequence[Shape], Device], Plan],
         is_body: bool,
         compiled: Callable[[Any], Callable[..., Any]] | None,
+        placement: Placement | None = None,
     ) -> None:
-        self.plan, self.specs, self.device = plan, specs, device
+        self.plan, self.specs, self.device = plan, specs, devices[0]  # the device: of the node that is being lowered
+        self.names, self.placement = tuple([device.name for device in devices]), placement
         self.compile_body, self.is_body = compile_body, is_body
-        self.kinds = Kinds(device, compiled)
+        self.kinds = Kinds(self.device, compiled)  # those of that device
+        self._by_device = {device.name: (device, self.kinds if device is self.device else self.kinds.on(device)) for device in devices}
+        self.homes: dict[int, str] = {}  # slots that no unit fills -> their device, where there are several
+        self.copies: dict[tuple[int, str], int] = {}  # (slot, device) -> the slot of its copy there
         self.plain: dict[Op, dict[tuple[int, ...], Kind]] = {}  # kinds of nodes that are one kernel: by op and the codes of the inputs
         self.slot: dict[Tensor, int] = {}
         self.alias: dict[int, int] = {}  # slot -> slot of the storage that it shares
@@ -77,6 +89,8 @@ class Lowering:
     def source(self, tensor: Tensor) -> int:
         slot = self.slot[tensor] = self.new_slot(self.kinds.code(self.spec(tensor)))
         self.external.add(slot)
+        if self.placement is not None:
+            self.homes[slot] = self.placement.home(tensor)
         return slot
 
     def spec(self, tensor: Tensor) -> Any:
@@ -86,10 +100,22 @@ class Lowering:
         """Adds the units of ``nodes``, which come behind what they read."""
         self._fed, self._simplified = feeds, simplified
         self._given = {tensor.node for tensor in (*feeds, *simplified.same, *simplified.values)}
-        if len(nodes) < LARGE or any(node.__class__ is FusedNode for node in nodes):  # (the graph has no columns for these)
+        if self.placement is not None:
+            self._lower_placed(nodes, self.placement)
+        elif len(nodes) < LARGE or any(node.__class__ is FusedNode for node in nodes):  # (the graph has no columns for these)
             self._lower_each(nodes)
         else:
             self._lower_stretches(nodes)
+
+    def _lower_placed(self, nodes: Iterable[Node], placement: Placement) -> None:
+        """The same where nodes run on several devices."""
+        for node in nodes:
+            self._enter(placement.device.get(node, self.names[0]))
+            self._lower_each((node,))
+
+    def _enter(self, device: str) -> None:
+        """From here on units are made for another device."""
+        self.device, self.kinds = self._by_device[device]
 
     def _lower_stretches(self, nodes: list[Node]) -> None:
         """The same for a large graph: where many plain nodes follow each other, their units are made together, as columns."""
@@ -173,12 +199,8 @@ class Lowering:
     def _lower(self, node: Node) -> None:
         """Adds the units of any node."""
         context = node._context
-        if context.device is not None and context.device != self.device.name:
-            raise ArgumentError(
-                f"{node.name} asks for {node.device}, which this session does not have",
-                rows=[("made at", where(node.location))],
-                help=f"the session computes on {self.device.name}; ask for it, or leave the request out",
-            )
+        if context.device is not None:
+            check_request(node, context.device, self.names, in_body=self.is_body)
         apart = _APART.get(node.op.name)
         if apart is not None:
             apart(self, node)
@@ -193,7 +215,10 @@ class Lowering:
         control = frozenset(self._makers_of_nodes(context.control)) if context.control else _NOTHING
         if kind.passes and not control:
             self.slot[node.outputs[0]] = slots[0]
-        elif node.op.bodies:
+            return
+        if self.placement is not None:
+            slots = tuple([slot if i in kind.told else self._here(slot, node.inputs[i]) for i, slot in enumerate(slots)])
+        if node.op.bodies:
             self._lower_bodies(node, kind, slots, control)
         elif isinstance(node, FusedNode):
             large = kind.seconds > CHAIN_SECONDS and not self.is_body
@@ -206,7 +231,7 @@ class Lowering:
                 self._lower_whole(node, kind, slots, control)
         else:
             self._lower_whole(node, kind, slots, control)
-            if kind.is_plain and not (node.attrs or control):
+            if kind.is_plain and not (node.attrs or control) and self.placement is None:
                 self.plain.setdefault(node.op, {})[codes] = kind
 
     def makers(self, slot: int) -> tuple[int, ...]:
@@ -269,6 +294,9 @@ class Lowering:
         units = self._makers_of_nodes(node._context.control)
         if node.op.name == "assign":
             slot = self.slot[node.inputs[1]]
+            if self.placement is not None:
+                self._enter(self.placement.home(node.inputs[0]))
+                slot = self._here(slot, node.inputs[1])
             self.plan.updates.append((node.inputs[0].node, slot))
             units.update(self.makers(slot))
         self.done[node.id] = tuple(sorted(units))
@@ -284,6 +312,7 @@ class Lowering:
         if self.plan.run_slot < 0:
             self.plan.run_slot = self.new_slot()
             self.external.add(self.plan.run_slot)
+            self.homes[self.plan.run_slot] = EVERYWHERE
         seconds = node.op.trips(*inputs, **node.attrs) * sum(body.seconds for body in bodies)
         self._lower_whole(node, kind, (self.plan.run_slot, *slots), control, bodies, seconds)
         twin = node.attrs.get("extends")
@@ -360,6 +389,49 @@ class Lowering:
             index = self._add(Unit(node, itemgetter(position), (unit.output,), len(self.codes), self.device.name))
             part = self.slot[tensor] = self.new_slot(code, index)
             self.alias[part] = unit.output
+
+    # --- copies to other devices
+
+    def home(self, slot: int) -> str:
+        """The device that a slot's value is on, or EVERYWHERE."""
+        if self.placement is None:
+            return self.device.name
+        home = self.homes.get(slot)
+        return self.plan.units[self.makers(slot)[0]].device if home is None else home
+
+    def _here(self, slot: int, tensor: Tensor) -> int:
+        """The slot with the value of ``slot``, which is that of ``tensor``, on the device of the node that is being lowered."""
+        home, here = self.home(slot), self.device.name
+        if home in (here, EVERYWHERE):
+            return slot
+        if (slot, here) not in self.copies:
+            parts = self.parts.get(slot)
+            self.copies[slot, here] = self._copy_whole(slot, tensor) if parts is None else self._copy_parts(slot, tensor, parts)
+        return self.copies[slot, here]
+
+    def _copy_whole(self, slot: int, tensor: Tensor) -> int:
+        told, here = self.kinds.specs[self.codes[slot]], self.device
+        copy = self.new_slot(self.codes[slot], len(self.plan.units))
+        spec = Spec(told.shape, told.dtype) if is_known(told.shape) else None
+        unit = Unit(copy_node(tensor, here.name), here.copied, (slot,), copy, here.name, spec=spec, seconds=copy_seconds(told))
+        unit.nbytes = 0 if spec is None else spec.nbytes
+        self._add(unit)
+        if slot in self.strides:
+            self.strides[copy] = self.strides[slot]
+        return copy
+
+    def _copy_parts(self, slot: int, tensor: Tensor, parts: Sequence[tuple[int, int, int]]) -> int:
+        """What slices fill, each part as soon as it is there; so what reads the copy is cut as it would be without it."""
+        spec, here = self.buffers.get(slot) or cast("Spec", self.kinds.specs[self.codes[slot]]), self.device
+        copy, node = self.new_slot(self.codes[slot]), copy_node(tensor, here.name)
+        self.buffers[copy] = Spec(spec.shape, spec.dtype)
+        made = []
+        for part, (low, high, maker) in enumerate(parts):
+            unit = Unit(node, here.copied, (slot,), self.new_slot(), here.name, "part", spec, copy_seconds(spec) / len(parts))
+            unit.buffer, unit.rows, unit.read, unit.part, unit.cut = copy, (low, high), (low, high), part, (ROWS,)
+            made.append((low, high, self._add(unit, {maker})))
+        self.slices[copy], self.parts[copy] = tuple([unit for _, _, unit in made]), made
+        return copy
 
     # --- loops
 

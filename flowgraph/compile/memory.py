@@ -30,6 +30,8 @@ class Memory:
         self.lowering, self.plan = lowering, lowering.plan
         self.kept = {self.root(slot) for slot in (*self.plan.fetches, *(s for _, s in self.plan.updates)) if slot >= 0}
         self.outside = {self.root(slot) for slot in lowering.external}
+        # Copies to other devices have strides like those of what they copy, which may repeat elements: nothing is written over them.
+        self.alike = {slot for slot in lowering.copies.values() if slot not in lowering.buffers}
 
     def root(self, slot: int) -> int:
         """The slot that stands for the storage of ``slot``."""
@@ -72,6 +74,7 @@ class Memory:
                     or spec != whole
                     or storage in self.kept
                     or storage in self.outside
+                    or storage in self.alike
                     or len(readers[storage]) != 1
                     or (unit.mode == "part" and not unit.cut[position])
                     or (unit.mode == "take" and members[storage] > 1)
@@ -146,11 +149,12 @@ class Memory:
                     task.prepares += ((buffer, self.lowering.buffers[buffer]),)
         plan.peak_bytes = predicted_peak(plan)
 
-    def lent(self, fetches: Sequence[int]) -> frozenset[int]:
-        """Those of ``fetches`` that are large arrays of the pool, whole."""
+    def lent(self, fetches: Sequence[int]) -> dict[int, str]:
+        """Those of ``fetches`` that are large arrays of a pool, whole: to the device whose pool that is."""
         roots = self.roots()
         owned = self._owned(roots)
-        return frozenset([slot for slot in fetches if slot >= 0 and roots[slot] in owned and self._nbytes(roots[slot]) >= LENT_BYTES])
+        large = [slot for slot in fetches if slot >= 0 and roots[slot] in owned and self._nbytes(roots[slot]) >= LENT_BYTES]
+        return {slot: self.lowering.home(roots[slot]) for slot in large}
 
     def _nbytes(self, storage: int) -> int:
         spec = self.lowering.buffers.get(storage)
@@ -181,7 +185,10 @@ class Memory:
             else:
                 made_by = maker[storage] if maker[storage] >= 0 else self.lowering.taken.get(storage, -1)
                 nbytes = plan.units[made_by].bytes_made if made_by >= 0 else 0
-            plan.storages[storage] = Storage(members.get(storage) or (storage,), nbytes, len(sharers), storage if storage in owned else -1)
+            recycles = storage if storage in owned else -1
+            plan.storages[storage] = Storage(
+                members.get(storage) or (storage,), nbytes, self.lowering.home(storage), len(sharers), recycles
+            )
             for task in sharers:
                 plan.tasks[task].releases += (storage,)
 

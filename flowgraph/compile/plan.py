@@ -103,12 +103,14 @@ class Storage:
     """Memory that several slots may share (views, work in place).
 
     slots     all that must be emptied to let go of it
+    device    whose memory it is
     sharers   number of tasks that touch it, when more than one
     recycles  the slot whose array goes back to the pool, or -1
     """
 
     slots: tuple[int, ...]
     nbytes: int
+    device: str
     sharers: int = 0
     recycles: int = -1
 
@@ -125,11 +127,12 @@ class Plan:
     run_key      slot for (seed, run number, 0), or -1
     run_slot     slot for the run itself, of which loops ask whether it has been stopped, or -1
     fetches      slot of each fetched tensor, -1 for a fetched node; ``copied``: those that must not be handed out as they are; ``lent``:
-                 large ones in the pool's memory, which goes back there when the caller has dropped them
+                 large ones in the memory of a device's pool (slot -> device), which goes back there when the caller has dropped them
     updates      (variable's node, slot): written together at the end
     peak_bytes   most bytes alive at once of what the run itself makes, scratch memory of kernels included, when the tasks run in order
     memory_limit most bytes that a run may take, on any number of threads; None for no limit
     notes        what the passes changed, a line each
+    reasons      node -> why it runs on its device, in words that follow "placed"; empty where there is one device
     """
 
     nodes: list[Node]
@@ -142,7 +145,7 @@ class Plan:
     run_slot: int = -1
     fetches: list[int] = field(default_factory=list)
     copied: frozenset[int] = frozenset()
-    lent: frozenset[int] = frozenset()
+    lent: Mapping[int, str] = field(default_factory=dict)
     updates: list[tuple[Node, int]] = field(default_factory=list)
     units: Any = field(default_factory=list)  # a sequence of units: a list or, of a large graph, `Units`
     tasks: list[Task] = field(default_factory=list)
@@ -150,6 +153,7 @@ class Plan:
     peak_bytes: int = 0
     memory_limit: int | None = None
     notes: list[str] = field(default_factory=list)
+    reasons: Mapping[Node, str] = field(default_factory=dict)
 
     @property
     def seconds(self) -> float:
@@ -196,7 +200,9 @@ class Plan:
         spec = "" if unit.spec is None else format_spec(unit.spec.shape, unit.spec.dtype)
         extra = how.get(unit.mode) or where.get(unit.mode)
         frees = f"; frees {', '.join(f's{s}' for s in sorted(unit.frees))}" if unit.frees else ""
-        return f"  # {unit}: {spec}{', ' + extra if extra else ''}{frees}"
+        reason = self.reasons.get(unit.node)
+        placed = f"; placed {reason}" if reason else ""
+        return f"  # {unit}: {spec}{', ' + extra if extra else ''}{placed}{frees}"
 
 
 def _time(seconds: float) -> str:

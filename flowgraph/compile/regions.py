@@ -8,6 +8,7 @@ A region is a set of nodes over one domain, the shape of their elements. Its mem
 - views of these that only put in or take out axes of size 1, or repeat a row's value along it.
 
 A node may join a region, and two regions may become one, where no path leads out of it and back: then a loop would wait for itself.
+And where none of them asks for another device than the others: a loop runs on one.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ class Region:
     members in the order of the graph
     kinds   tensor -> "element", "row" or "total"
     into    the region that has taken it in
+    request the device that members ask for, None where none does
     """
 
     shape: tuple[int, ...]
@@ -65,6 +67,7 @@ class Region:
     members: list[Node] = field(default_factory=list)
     kinds: dict[Tensor, str] = field(default_factory=dict)
     into: Region | None = None
+    request: str | None = None
 
     def is_row_shape(self, shape: Sequence[Any]) -> bool:
         kept = self.shape[: len(self.shape) - self.row]
@@ -181,7 +184,7 @@ class Regions:
         self.recent[region] = None
 
     def _may_merge(self, one: Region, other: Region) -> bool:
-        if one.shape != other.shape or (one.row and other.row and one.row != other.row):
+        if one.shape != other.shape or (one.row and other.row and one.row != other.row) or not agree(one.request, other.request):
             return False
         if len(one.members) + len(other.members) > MEMBERS:
             return False
@@ -215,9 +218,10 @@ class Regions:
 
     def _joins(self, node: Node, inputs: Sequence[Tensor], region: Region, near: Sequence[Region]) -> bool:
         """Puts ``node`` into ``region``, and with it what can be of the regions that it reads."""
-        if self._kind(node, inputs, region) is None:
+        wish = node._context.device
+        if not agree(wish, region.request) or self._kind(node, inputs, region) is None:
             return False
-        taken = [other for other in near if other is not region and self._may_merge(region, other)]
+        taken = [other for other in near if other is not region and agree(wish, other.request) and self._may_merge(region, other)]
         read = self.read(node, inputs)
         outside = [self._mark(self.maker(t)) for t in read if (r := self.region(self.maker(t))) is not region and r not in taken]
         if any(self._leads(region, mark) for mark in outside):
@@ -260,6 +264,7 @@ class Regions:
 
     def _add(self, node: Node, inputs: Sequence[Tensor], region: Region, kind: str) -> None:
         self._note(region)
+        region.request = region.request or node._context.device
         region.members.append(node)
         region.kinds[node.outputs[0]] = kind
         self.region_of[node] = region
@@ -284,6 +289,7 @@ class Regions:
         region.members.sort(key=lambda node: node.id)
         region.kinds.update(other.kinds)
         region.row = region.row or other.row
+        region.request = region.request or other.request
         region.bits |= other.bits
         region.around |= other.around
         region.direct = (region.direct | other.direct) & ~region.bits
@@ -397,6 +403,11 @@ class Regions:
     def value(self, s: Scalars, node: Node, inputs: Sequence[Value]) -> Value:
         value: Value = node.op.scalar(s, *inputs, **node.attrs)
         return s.astype(value, self.spec(node.outputs[0]).dtype) if value.dtype == BOOL else value
+
+
+def agree(one: str | None, other: str | None) -> bool:
+    """Whether one device can serve both requests."""
+    return one is None or other is None or one == other
 
 
 def has_large_arrays(nodes: Sequence[Node], simplified: Simplified) -> bool:

@@ -27,13 +27,15 @@ class Source:
     lines     one by one
     units     for each line the kernel that it calls, or None
     kernels   name in the text -> the unit whose kernel it is
-    takes     spec of a buffer -> the name of the function that takes one
+    takes     (device, spec) of a buffer -> the name of the function that takes one
+    gives     device -> the name of the function that gives buffers back to it
     """
 
     lines: list[str] = field(default_factory=list)
     units: list[Unit | None] = field(default_factory=list)
     kernels: dict[str, Unit] = field(default_factory=dict)
-    takes: dict[Any, str] = field(default_factory=dict)
+    takes: dict[tuple[str, Any], str] = field(default_factory=dict)
+    gives: dict[str, str] = field(default_factory=dict)
     names: dict[int, str] = field(default_factory=dict)  # id of a kernel -> its name
 
     def add(self, line: str, unit: Unit | None = None) -> None:
@@ -94,7 +96,8 @@ class Writer:
         else:
             self.source.add(f"{pad}{self.name(unit.output)} = {self._call(unit, names)}", unit)
         for slot in unit.recycles:
-            self.source.add(f"{pad}give({self.name(slot)})")
+            give = self.source.gives.setdefault(unit.device, f"give_{len(self.source.gives)}" if self.source.gives else "give")
+            self.source.add(f"{pad}{give}({self.name(slot)})")
         local = [self.name(slot) for slot in unit.frees if self.is_local(slot) and slot not in self.unbound]
         shared = [f"v[{slot}]" for slot in unit.frees if not self.is_local(slot)]
         if local:
@@ -111,7 +114,7 @@ class Writer:
             return f"{names[0]} {symbol} {names[1]}" if len(names) == 2 else f"{symbol}{names[0]}"
         kernel = self._kernel(unit)
         if unit.mode == "take":
-            take = self.source.takes.setdefault(unit.spec, f"take_{len(self.source.takes)}") + "()"
+            take = self.source.takes.setdefault((unit.device, unit.spec), f"take_{len(self.source.takes)}") + "()"
             if unit.output in self.targets:
                 row = f"rows[{self.targets[unit.output]}]"
                 take = f"{take} if rows is None or {row} is None else {row}"
@@ -138,7 +141,7 @@ class Writer:
         if key not in names:
             base = re.sub(r"\W", "_", unit.node.op.name)
             name = f"{base}_" if keyword.iskeyword(base) else base
-            if name in kernels or re.fullmatch(r"[sc]\d+|v|give|take_\d+|run|call|body", name):
+            if name in kernels or re.fullmatch(r"[sc]\d+|v|give|give_\d+|take_\d+|run|call|body", name):
                 name = f"{base}_{len(kernels)}"
             names[key] = name
             kernels[name] = unit

@@ -5,6 +5,8 @@ Two merges, neither of which can make a cycle:
 - a cheap task joins its only reader.
 
 Then what no other task waits for leaves a task that others wait for: these may start the sooner.
+
+A task is on one device, so units of several are never in one.
 """
 
 from __future__ import annotations
@@ -33,21 +35,23 @@ def form_tasks(plan: Plan, lowering: Lowering, *, single: bool = False, keep_ord
     units = plan.units
     if not units:
         return []
+    devices = [lowering.device.name] if lowering.placement is None else [unit.device for unit in units]
+    several = len(set(devices)) > 1
     total, calls = _seconds(units)
     # Where most of the time goes into calls, which hold Python's lock, little can run side by side.
     is_cheap = total < 4 * CHEAP_SECONDS or (total <= len(units) * CHEAP_SECONDS and total - calls < total / 2)
-    if single or (is_cheap and not keep_order):
-        return _one_task(plan, lowering.device.name, total)
+    if single or (is_cheap and not keep_order and not several):
+        return _one_task(plan, devices[0], total)
     after = lowering.waits()
     if keep_order:
         owner = _stretched(units)
     else:
-        owner = _merge_down(units, after)
-        _merge_up(units, after, owner)
+        owner = _merge_down(units, after, devices if several else None)
+        _merge_up(units, after, owner, devices if several else None)
         _part_tails(units, after, owner)
     order = _numbered(owner, after)
-    if len(order) * HAND_OVER_SECONDS > total / 2 and not keep_order:
-        return _one_task(plan, lowering.device.name, total)
+    if len(order) * HAND_OVER_SECONDS > total / 2 and not keep_order and not several:
+        return _one_task(plan, devices[0], total)
     task_of = [order[task] for task in owner]
     members: list[list[Unit]] = [[] for _ in order]
     tasks = [Task(index, members[index], units[0].device) for index in range(len(order))]
@@ -95,7 +99,8 @@ def _stretched(units: Sequence[Unit]) -> list[int]:
     owner: list[int] = []
     seconds = CHEAP_SECONDS
     for index, unit in enumerate(units):
-        if unit.buffer >= 0 or seconds + unit.seconds > CHEAP_SECONDS:
+        is_here = index > 0 and unit.device == units[index - 1].device
+        if not is_here or unit.buffer >= 0 or seconds + unit.seconds > CHEAP_SECONDS:
             owner.append(index)
             seconds = CHEAP_SECONDS if unit.buffer >= 0 else unit.seconds
         else:
@@ -104,8 +109,8 @@ def _stretched(units: Sequence[Unit]) -> list[int]:
     return owner
 
 
-def _merge_down(units: Sequence[Unit], after: Sequence[set[int]]) -> list[int]:
-    """Each unit's task, named by its first unit."""
+def _merge_down(units: Sequence[Unit], after: Sequence[set[int]], devices: Sequence[str] | None) -> list[int]:
+    """Each unit's task, named by its first unit; ``devices`` are those of the units, where they are several."""
     readers: list[int] = [0] * len(units)  # of a unit: how many units wait for it
     for waits in after:
         for before in waits:
@@ -117,7 +122,8 @@ def _merge_down(units: Sequence[Unit], after: Sequence[set[int]]) -> list[int]:
         if len(makers) == 1:
             (task,) = makers
             inward = len(after[index])
-            if unit.seconds < CHEAP_SECONDS or open_ends[task] == inward:
+            is_here = devices is None or devices[task] == unit.device
+            if is_here and (unit.seconds < CHEAP_SECONDS or open_ends[task] == inward):
                 owner.append(task)
                 open_ends[task] += readers[index] - inward
                 continue
@@ -126,7 +132,7 @@ def _merge_down(units: Sequence[Unit], after: Sequence[set[int]]) -> list[int]:
     return owner
 
 
-def _merge_up(units: Sequence[Unit], after: Sequence[set[int]], owner: list[int]) -> None:
+def _merge_up(units: Sequence[Unit], after: Sequence[set[int]], owner: list[int], devices: Sequence[str] | None) -> None:
     """Joins cheap tasks to their only reader, from the end, so that whole cheap branches follow."""
     seconds: dict[int, float] = {}
     readers: dict[int, set[int]] = {}
@@ -146,8 +152,9 @@ def _merge_up(units: Sequence[Unit], after: Sequence[set[int]], owner: list[int]
         targets = {final(reader) for reader in readers.get(task, ())}
         if len(targets) == 1 and seconds[task] < CHEAP_SECONDS:
             (target,) = targets
-            joined[task] = target
-            seconds[target] += seconds[task]
+            if devices is None or devices[task] == devices[target]:
+                joined[task] = target
+                seconds[target] += seconds[task]
     for index in range(len(owner)):
         owner[index] = final(owner[index])
 

@@ -1,4 +1,7 @@
-"""Where kernels run. A device gives the array namespace, its own name, and the way to and from NumPy."""
+"""Where kernels run. A device gives the array namespace, its own name, its memory, and the way from other devices.
+
+The host is ``cpu:0``. It may be parted into several devices, ``cpu:0``, ``cpu:1`` and so on, each with threads and memory of its own.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArgumentError
+from .host import copied
 from .listing import DeviceInfo as DeviceInfo
 from .listing import devices as devices
 
@@ -26,16 +30,23 @@ class Device:
         """New memory whose content does not matter."""
         return self.xp.empty(shape, dtype)
 
+    def copied(self, x: Any, out: Any = None) -> Any:
+        """An array of another device in memory of this one, with the bits of ``x``; in ``out`` where that is given."""
+        raise NotImplementedError
+
     def __repr__(self) -> str:
         return f"<Device {self.name}>"
 
 
 class Cpu(Device):
-    """The host, with NumPy."""
+    """The host or a part of it, with NumPy."""
 
     def __init__(self, index: int = 0) -> None:
         self.name = f"cpu:{index}"
         self.xp = np
+
+    def copied(self, x: Any, out: Any = None) -> Any:
+        return copied(x, out)
 
 
 def open_device(name: str) -> Device:

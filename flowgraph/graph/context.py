@@ -109,9 +109,19 @@ def scope(name: str) -> Iterator[str]:
 
 @contextmanager
 def device(name: str | None) -> Iterator[None]:
-    """Asks that the nodes built inside run on ``name`` (``"cpu:0"``, ``"cuda:0"``); None takes the request back.
+    """Asks that the nodes built inside run on ``name`` (``"cpu:0"``, ``"cpu:1"``), and variables live there; None takes the request back.
+
+    Gradients of what is built inside, and what an optimiser keeps for its variables, are there as well.
 
     raises  ArgumentError for what is no text; a session that has no such device refuses to plan what asks for it
+
+    >>> with fg.Graph() as graph:
+    ...     x = fg.placeholder("x", (2,), "float64")
+    ...     with fg.device("cpu:1"):
+    ...         y = fg.square(x)
+    >>> with fg.Session(graph, devices=["cpu:0", "cpu:1"]) as session:
+    ...     session.run(fg.sum(y), {x: [3.0, 4.0]})
+    np.float64(25.0)
     """
     if name is not None and not isinstance(name, str):
         raise ArgumentError(f"device: the name of a device is a text, got {name!r:.80}", help='for example "cpu:0"')

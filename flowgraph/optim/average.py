@@ -13,7 +13,7 @@ from ..graph import Node, Tensor, control_dependencies, scope
 from ..ops import init
 from ..ops.elementwise import add, astype, divide, multiply, pow, subtract
 from ..ops.state import assign, group, identity, variable
-from .optimizer import unused, within
+from .optimizer import beside, unused, within
 
 
 class HasVariables(Protocol):
@@ -67,7 +67,7 @@ class Average:
             part = identity(divide(1 - self.decay, 1 - pow(self.decay, astype(step, "float64") + 1)), name="part")
             updates = [*trains]
             for w, value in new.items():
-                with scope("/".join(filter(None, w.name.split("/")))):
+                with beside(w):
                     kept = variable(init.zeros(w.shape, w.dtype), name="average", trainable=False)
                     updates.append(assign(kept, add(kept, multiply(subtract(value, kept), astype(part, w.dtype)))))
                 self.variables[w] = kept

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -24,7 +24,7 @@ import numpy as np
 
 from ..autodiff import gradients
 from ..errors import ArgumentError, GradientError, GraphError, ShapeError
-from ..graph import Graph, Node, Tensor, control_dependencies, get_default_graph, scope
+from ..graph import Graph, Node, Tensor, control_dependencies, device, get_default_graph, scope
 from ..graph.arguments import call
 from ..graph.report import of_another_graph, where
 from ..graph.spec import format_spec, may_be_equal
@@ -211,7 +211,7 @@ class Optimizer:
                 # A number takes the dtype of the tensor that it meets; a float64 tensor would widen it.
                 cast[scale, w.dtype] = _cast(scaled[scale], w.dtype)
             own, *shared = cast[scale, w.dtype]
-            with scope("/".join(filter(None, w.name.split("/")))):
+            with beside(w):
                 decay = float(self.weight_decay) if self.decays(w) else 0.0
                 if decay and not self.decoupled:
                     g = add(g, multiply(w, decay), name="decayed")
@@ -234,7 +234,7 @@ class Optimizer:
         due = equal(runs, self.accumulate - 1, name="due")
         means, updates = [], [assign(runs, choose(due, 0, runs + 1))]
         for g, w in zip(gradients, variables, strict=True):
-            with scope("/".join(filter(None, w.name.split("/")))):
+            with beside(w):
                 total = self.state(w, "total")
                 grown = add(total, g, name="new_total")
                 updates.append(assign(total, choose(due, 0, grown)))
@@ -353,6 +353,13 @@ def within(graph: Graph) -> Iterator[None]:
     else:
         with graph:
             yield
+
+
+@contextmanager
+def beside(w: Tensor) -> Iterator[None]:
+    """Builds in a scope of the variable's name, and on the device that the variable asks for: what is kept for it lives where it does."""
+    with scope("/".join(filter(None, w.name.split("/")))), nullcontext() if w.node.device is None else device(w.node.device):
+        yield
 
 
 def unused(name: str) -> str:

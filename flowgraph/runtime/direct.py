@@ -42,7 +42,7 @@ def direct_call(
         "closed": closed,
         "otherwise": otherwise,
         "handed_out": handed_out,
-        "lent": program.memory.lent,
+        "lent": program.buffers.on(plan.tasks[0].device).lent if plan.lent else None,
         "ndarray": np.ndarray,
         "report": RunReport(len(plan.tasks), plan.peak_bytes),
         **QUIET,
@@ -52,7 +52,7 @@ def direct_call(
         names[f"fed_{i}"] = lambda value, tensor=tensor: fed(tensor, value)[()]
         names[f"shape_{i}"] = plan.shapes[i]
     source = call_source(plan)
-    generated = Generated(source, plan, program.memory, program.kernels(source.kernels), **names)
+    generated = Generated(source, plan, program.buffers, program.kernels(source.kernels), **names)
 
     def explain(error: Exception) -> Exception:
         failed = generated.failed(error)

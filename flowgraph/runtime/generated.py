@@ -17,7 +17,7 @@ import numpy as np
 
 from ..compile import Plan, Unit
 from ..compile.source import Source
-from .memory import BufferPool
+from .memory import Buffers
 
 _NUMBERS = itertools.count(1)
 
@@ -43,16 +43,16 @@ class Generated:
     Shows its text to tracebacks and debuggers for as long as it lives.
     """
 
-    def __init__(self, source: Source, plan: Plan, memory: BufferPool, kernels: Mapping[str, Callable[..., Any]], **names: Any) -> None:
+    def __init__(self, source: Source, plan: Plan, buffers: Buffers, kernels: Mapping[str, Callable[..., Any]], **names: Any) -> None:
         self.source = source
         self.file = f"<flowgraph plan {next(_NUMBERS)}>"
         text = source.text
         linecache.cache[self.file] = (len(text), None, text.splitlines(keepends=True), self.file)
         self._finalizer = weakref.finalize(self, linecache.cache.pop, self.file, None)
         self.names: dict[str, Any] = {
-            "give": memory.give,
-            **{name: partial(memory.take, spec.shape, spec.dtype) for spec, name in source.takes.items()},
-            **{f"c{slot}": memory.constant(array) for slot, array in plan.constants},
+            **{name: buffers.on(device).give for device, name in source.gives.items()},
+            **{name: partial(buffers.on(device).take, spec.shape, spec.dtype) for (device, spec), name in source.takes.items()},
+            **{f"c{slot}": buffers.constant(array) for slot, array in plan.constants},
             **kernels,
             **names,
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -78,16 +79,37 @@ class BufferPool:
         lent = np.asarray(_Loan(array, self._returned, self.limit))
         return lent if lent.dtype == array.dtype else lent.view(array.dtype)
 
-    def constant(self, array: np.ndarray[Any, Any]) -> Any:
-        """A constant as kernels get it: on the device, and a scalar where the shape is ()."""
-        return self.device.xp.asarray(array) if array.ndim else array[()]
-
     def trim(self) -> None:
         """Lets go of everything that lies idle."""
         with self._lock:
             self._idle.clear()
             self._returned = deque()  # what is lent still will come back to the old one, and die with the last of it
             self.idle_bytes = 0
+
+
+class Buffers:
+    """The buffers of a session: a pool for each of its devices."""
+
+    def __init__(self, devices: Sequence[Device]) -> None:
+        self._pools = {device.name: BufferPool(device) for device in devices}
+
+    def on(self, device: str) -> BufferPool:
+        """The pool of the device of that name."""
+        return self._pools[device]
+
+    def constant(self, array: np.ndarray[Any, Any]) -> Any:
+        """A constant as kernels get it: a scalar where the shape is (). All devices are parts of the host, and read the same array."""
+        return array if array.ndim else array[()]
+
+    def bound(self, limit: int) -> None:
+        """Keeps at most ``limit`` bytes in all from now on, a like share for each device."""
+        for pool in self._pools.values():
+            pool.bound(limit // len(self._pools))
+
+    def trim(self) -> None:
+        """Lets go of everything that lies idle."""
+        for pool in self._pools.values():
+            pool.trim()
 
 
 class _Loan:

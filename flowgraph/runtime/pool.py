@@ -14,19 +14,19 @@ Job = Callable[[], None]
 
 
 class Pool:
-    """``threads`` workers, started when first needed.
+    """``threads`` workers, started when first needed. A session has a pool for each of its devices.
 
     Promises:
     - At most ``threads`` jobs run at once.
     - Of the jobs that wait, the one with the smallest key leaves first; ties in the order of submission.
-    - Where there are as many workers as processors that this process may use, each keeps to one: left to the system, two were seen to share
-      one while another stood idle, which made a step of 0.94 ms one of 1.48.
+    - Where there are as many workers as processors that this process may use, and no other pool, each keeps to one: left to the system, two
+      were seen to share one while another stood idle, which made a step of 0.94 ms one of 1.48.
     - A job does not raise. After ``close`` nothing more is taken; jobs that run are waited for.
 
     `_lock` (of the condition) guards `_heap`, `_workers`, `_idle` and `_closed`.
     """
 
-    def __init__(self, threads: int, name: str = "flowgraph") -> None:
+    def __init__(self, threads: int, name: str = "flowgraph", *, alone: bool = True) -> None:
         self.threads, self.name = threads, name
         self._heap: list[tuple[tuple[float, int], int, Job]] = []
         self._order = itertools.count()
@@ -35,7 +35,7 @@ class Pool:
         self._idle = 0
         self._closed = False
         cpus = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_setaffinity") else []
-        self._cpus = cpus if len(cpus) == threads > 1 else []
+        self._cpus = cpus if alone and len(cpus) == threads > 1 else []
 
     def submit(self, jobs: Iterable[tuple[tuple[float, int], Job]]) -> None:
         """Queues (key, job) pairs. raises RuntimeError after ``close``."""

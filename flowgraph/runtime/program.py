@@ -15,7 +15,7 @@ from ..errors import ExecutionError, FlowgraphError, LinAlgError
 from ..graph.report import explain, raised_at
 from .gate import Room
 from .generated import Generated
-from .memory import BufferPool
+from .memory import BufferPool, Buffers
 from .schedule import Schedule
 
 if TYPE_CHECKING:
@@ -51,13 +51,13 @@ class Program:
     `_lock` guards the making of ``generated``, which is set once.
     """
 
-    def __init__(self, plan: Plan, memory: BufferPool) -> None:
-        self.plan, self.memory = plan, memory
+    def __init__(self, plan: Plan, buffers: Buffers) -> None:
+        self.plan, self.buffers = plan, buffers
         self.template: list[Any] = [None] * plan.slots
         for slot, array in plan.constants:
-            self.template[slot] = memory.constant(array)
+            self.template[slot] = buffers.constant(array)
         apart = [unit for unit in chunks_of(plan.units) if not isinstance(unit, Stretch)]
-        self.holding = {id(unit): _holding(unit, memory) for unit in apart if unit.bodies}
+        self.holding = {id(unit): _holding(unit, buffers) for unit in apart if unit.bodies}
         self.tasks = [self._pieces(task.units) for task in plan.tasks]
         self.generated: Generated | None = None
         self._runs = 0
@@ -88,7 +88,7 @@ class Program:
         if unit.bodies:
             kernel = self.holding[id(unit)]
         if unit.mode == "take":
-            kernel = _taking(kernel, self.memory, unit.spec)
+            kernel = _taking(kernel, self.buffers.on(unit.device), unit.spec)
         elif unit.mode == "reuse":
             kernel = _reusing(kernel, unit.reuse)
         elif unit.mode in ("part", "partial"):
@@ -96,7 +96,7 @@ class Program:
             inputs = (*inputs, unit.buffer)
         frees = unit.frees
         if unit.recycles:
-            kernel, frees = _recycling(kernel, inputs, unit, self.memory)
+            kernel, frees = _recycling(kernel, inputs, unit, self.buffers.on(unit.device))
             inputs = (*inputs, *(slot for slot in unit.recycles if slot not in inputs and slot != unit.output))
         first = inputs[0] if inputs else 0
         second = inputs[1] if len(inputs) > 1 else 0
@@ -133,7 +133,7 @@ class Program:
         with self._lock:
             if self.generated is None:
                 source = write(self.plan)
-                self.generated = Generated(source, self.plan, self.memory, self.kernels(source.kernels))
+                self.generated = Generated(source, self.plan, self.buffers, self.kernels(source.kernels))
             return self.generated
 
     def kernels(self, named: dict[str, Unit]) -> dict[str, Callable[..., Any]]:
@@ -151,8 +151,8 @@ class Body:
             the first call has not
     """
 
-    def __init__(self, plan: Plan, memory: BufferPool) -> None:
-        self.program = Program(plan, memory)
+    def __init__(self, plan: Plan, buffers: Buffers) -> None:
+        self.program = Program(plan, buffers)
         self.inputs = [slot for _, slot in plan.feeds]
         self.outputs = plan.fetches
         self.shared = [slot in plan.copied for slot in plan.fetches]
@@ -187,12 +187,12 @@ class Body:
         return [values[slot] for slot in self.outputs]
 
 
-def _holding(unit: Unit, memory: BufferPool) -> Callable[..., Any]:
+def _holding(unit: Unit, buffers: Buffers) -> Callable[..., Any]:
     """The kernel of a node that holds sub-graphs: it gets a function for each of them, which ends when the run is stopped."""
-    kernel, bodies = unit.kernel, [Body(plan, memory) for plan in unit.bodies]
+    kernel, bodies = unit.kernel, [Body(plan, buffers) for plan in unit.bodies]
     told: dict[str, Any] = {"shared": [body.shared for body in bodies]}
     if unit.node.op.takes_empty:
-        told |= {"empty": memory.lend, "told": [body.told for body in bodies]}
+        told |= {"empty": buffers.on(unit.device).lend, "told": [body.told for body in bodies]}
 
     def call(run: Run, *arrays: Any) -> Any:
         return kernel(*[partial(body, run) for body in bodies], *arrays, **told)

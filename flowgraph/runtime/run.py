@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from .gate import Gate
+from .memory import BufferPool
 from .pool import Pool
 from .program import Program
 from .schedule import RunState
@@ -70,19 +71,21 @@ class Run:
                 self.error = error
         self._end()
 
-    # --- on the pool
+    # --- on the pools
 
-    def run_on(self, pool: Pool) -> None:
-        """Starts the run on the pool's threads; `wait` tells when it is over."""
+    def run_on(self, pools: Mapping[str, Pool]) -> None:
+        """Starts the run on the threads of the pools, each task on that of its device; `wait` tells when it is over."""
         self.has_begun = True
         if self.state is None:
+            tasks = self.program.plan.tasks
+            pool = pools[tasks[0].device] if tasks else next(iter(pools.values()))
             pool.submit([((-self.program.plan.seconds, 0), self._run_all)])
             return
         with self._lock:
             if self.program.room is not None:
                 self.gate = Gate(self.program.room)
             ready = self._admitted(self.state.start())
-        pool.submit([(self._key(task), self._job(pool, task)) for task in ready])
+        self._offer(pools, ready)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Waits for the end; whether it has come."""
@@ -111,12 +114,35 @@ class Run:
     def _key(self, task: int) -> tuple[float, int]:
         return -self.program.plan.tasks[task].priority, task
 
-    def _job(self, pool: Pool, task: int) -> Callable[[], None]:
-        return lambda: self._work(pool, task)
+    def _job(self, pools: Mapping[str, Pool], task: int) -> Callable[[], None]:
+        return lambda: self._work(pools, task)
 
-    def _work(self, pool: Pool, task: int) -> None:
-        """Runs ``task``, then of what it made ready the most urgent, and so on; the rest goes to the pool."""
+    def _offer(self, pools: Mapping[str, Pool], ready: Sequence[int]) -> None:
+        """Gives ``ready`` to the pools of their devices. Where a pool is closed, the session was in the middle of a run: that ends then."""
+        tasks = self.program.plan.tasks
+        while ready:
+            device = tasks[ready[0]].device
+            jobs = [task for task in ready if tasks[task].device == device]
+            ready = [task for task in ready if tasks[task].device != device]
+            try:
+                pools[device].submit([(self._key(task), self._job(pools, task)) for task in jobs])
+            except RuntimeError as error:
+                self._drop(error, len(jobs) + len(ready))
+                return
+
+    def _drop(self, error: BaseException, count: int) -> None:
+        """Ends the run with ``error``, as ``count`` tasks that were handed out will not run."""
         state = self.state
+        assert state is not None
+        with self._lock:
+            self.stop = self.error = self.stop or error
+            over = self._dropped(state, count)
+        if over:
+            self._end()
+
+    def _work(self, pools: Mapping[str, Pool], task: int) -> None:
+        """Runs ``task``, then of what it made ready the most urgent on its device, and so on; the rest goes to the pools."""
+        state, tasks = self.state, self.program.plan.tasks
         assert state is not None
         while True:
             ready: list[int] = []
@@ -132,19 +158,13 @@ class Run:
                     over = state.is_over
             if over:
                 self._end()
-            if not ready:
+            device = tasks[task].device
+            following = next((other for other in ready if tasks[other].device == device), None)
+            if len(ready) > (following is not None):
+                self._offer(pools, [other for other in ready if other != following])
+            if following is None:
                 return
-            if len(ready) > 1:
-                try:
-                    pool.submit([(self._key(other), self._job(pool, other)) for other in ready[1:]])
-                except RuntimeError as error:  # the session was closed in the middle of a run
-                    with self._lock:
-                        self.stop = self.error = self.stop or error
-                        over = self._dropped(state, len(ready))
-                    if over:
-                        self._end()
-                    return
-            task = ready[0]
+            task = following
 
     def _admitted(self, ready: list[int]) -> list[int]:
         """Of the tasks that are ready, and those that were before, the ones that may start now; the lock is held."""
@@ -198,14 +218,14 @@ class Run:
             with self._lock:
                 self._count(task)
         if entry.prepares:
-            self._prepare(entry.prepares)
+            self._prepare(entry.prepares, self.program.buffers.on(entry.device))
         self.program.execute(task, values, self)
         with self._lock:
             self._live += entry.kept_bytes - entry.peak_bytes
         if entry.releases:
             self._release(entry.releases)
         if self._limit is not None:  # the pool may keep what is left of it
-            self.program.memory.bound(self._limit - self._live)
+            self.program.buffers.bound(self._limit - self._live)
 
     def _count(self, task: int) -> None:
         """Counts what a task will take as alive; the lock is held."""
@@ -216,19 +236,19 @@ class Run:
         self._live += entry.peak_bytes
         self.peak_bytes = max(self.peak_bytes, self._live)
         if self._limit is not None:
-            self.program.memory.bound(self._limit - self._live)
+            self.program.buffers.bound(self._limit - self._live)
 
     def _new_buffers(self, task: int) -> int:
         """Bytes of the buffers that no task before has made."""
         return sum([spec.nbytes for slot, spec in self.program.plan.tasks[task].prepares if slot not in self._counted])
 
-    def _prepare(self, prepares: tuple[tuple[int, Any], ...]) -> None:
+    def _prepare(self, prepares: tuple[tuple[int, Any], ...], buffers: BufferPool) -> None:
         """Makes the buffers that slices are written into, unless another task was first."""
         for slot, spec in prepares:
             if self.values[slot] is None:
                 with self._lock:
                     if self.values[slot] is None:
-                        self.values[slot] = self.program.memory.take(spec.shape, spec.dtype)
+                        self.values[slot] = buffers.take(spec.shape, spec.dtype)
 
     def _release(self, storages: tuple[int, ...]) -> None:
         plan = self.program.plan
@@ -244,4 +264,4 @@ class Run:
                 for slot in entry.slots:
                     self.values[slot] = None
                 if array is not None:
-                    self.program.memory.give(array)
+                    self.program.buffers.on(entry.device).give(array)

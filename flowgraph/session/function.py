@@ -127,7 +127,9 @@ def export(function: Function, file: str | os.PathLike[str]) -> Path:
     if path.suffix != ".py" or not path.stem.isidentifier():
         raise ArgumentError(f"export: a file like predict.py is expected, got {path.name!r}", help="its stem names the function")
     session = function.session
-    plan = compile_plan(function._outputs, {tensor: tensor.shape for tensor in function.inputs}, session.device, is_body=True)
+    plan = compile_plan(
+        function._outputs, {tensor: tensor.shape for tensor in function.inputs}, session.device, is_body=True, others=session.devices[1:]
+    )
     with session._lock:
         for node, _ in plan.variables:
             if node.id not in session._values:

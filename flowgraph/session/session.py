@@ -17,7 +17,7 @@ import numpy as np
 
 from ..compile import PASSES, Explanation, Plan, compile_plan, explain
 from ..compile.kinds import POOLED_BYTES
-from ..devices import open_device
+from ..devices import Device, open_device
 from ..errors import (
     ArgumentError,
     FeedError,
@@ -34,7 +34,7 @@ from ..graph.spec import format_spec
 from ..jit import llvm
 from ..jit.kernels import compiled
 from ..ops.state import Initializer
-from ..runtime import BufferPool, Pool, Program, Run, RunReport
+from ..runtime import Buffers, Pool, Program, Run, RunReport
 from .function import Function
 from .future import RunFuture
 from .guards import BLAS, Growth, Turnstile
@@ -55,9 +55,12 @@ class Session:
     """Runs a graph, and holds its variables' values. Use it as a context, or call ``close``.
 
     graph    what to run; None for the current graph
-    threads  how many threads compute at once; the values do not depend on it. None for the number of processors
+    threads  how many threads compute at once, on each device; the values do not depend on it. None for the number of processors, or each
+             device's share of it
     seed     of initial values and random draws: same seed, same values
-    device   ``"cpu:0"``
+    device   the device that serves what nothing else decides, ``"cpu:0"`` for example; None for the first of ``devices``
+    devices  those that nodes may ask for with `flowgraph.device`; None for ``device`` alone. The host may be parted into several,
+             ``["cpu:0", "cpu:1"]``, each with threads and memory of its own; what else there is, `flowgraph.devices` tells
     passes   the simplifications that plans make, of "algebra", "fold" and "common": all of them, and none changes a bit
 
     jit      whether elementwise stretches of the graph run as loops compiled by LLVM, and convolutions and pooling by kernels made for
@@ -83,14 +86,16 @@ class Session:
         *,
         threads: int | None = None,
         seed: int = 0,
-        device: str = "cpu:0",
+        device: str | None = None,
+        devices: Sequence[str] | None = None,
         passes: Collection[str] = PASSES,
         jit: bool | None = None,
         memory_limit: int | str | None = None,
     ) -> None:
         if graph is not None and not isinstance(graph, Graph):
             raise ArgumentError(f"Session: the first argument is a graph, got {graph!r:.80}")
-        threads = _processors() if threads is None else as_count(threads, "Session: threads", 1)
+        opened = _opened(device, devices)
+        threads = max(1, _processors() // len(opened)) if threads is None else as_count(threads, "Session: threads", 1)
         _check_seed(seed)
         if not isinstance(passes, list | tuple | set | frozenset) or not all(each in PASSES for each in passes):
             raise ArgumentError(f"Session: passes are some of {', '.join(PASSES)}, got {passes!r}")
@@ -101,14 +106,16 @@ class Session:
             llvm.require()
         self.jit = llvm.is_available() if jit is None else bool(jit)
         self.threads, self.seed = threads, seed
-        self.device = open_device(device)
-        self.memory = BufferPool(self.device)
+        self.device, *others = opened
+        self.devices = opened
+        self._buffers = Buffers(opened)
+        self.memory = self._buffers.on(self.device.name)
         self.last_report: RunReport | None = None
         self.variables = Variables(self)
         from concurrent.futures import Future  # with logging behind it, 3 ms that building a graph does without
 
         self._new_future = Future[list[Any]]
-        self._pool = Pool(threads)
+        self._pools = {each.name: Pool(threads, f"flowgraph-{each.name}" if others else "flowgraph", alone=not others) for each in opened}
         self._lock = threading.Lock()  # guards _values, _programs, _runs_started and _active
         self._values: dict[int, Any] = {}  # variable's node id -> array; arrays are replaced, never changed
         self._programs: OrderedDict[Any, Program] = OrderedDict()
@@ -118,7 +125,7 @@ class Session:
         self._closed = False
         self._growth = Growth(self.graph)
         BLAS.hold()
-        self._finalizer = weakref.finalize(self, _shut, self._pool)
+        self._finalizer = weakref.finalize(self, _shut, list(self._pools.values()))
 
     def __enter__(self) -> Session:
         return self
@@ -136,7 +143,7 @@ class Session:
         for run in active:
             run.wait()
         self._finalizer()
-        self.memory.trim()
+        self._buffers.trim()
         with self._lock:
             self._programs.clear()
 
@@ -186,7 +193,8 @@ class Session:
     def explain(self, fetches: Any, feeds: Mapping[Tensor, Any] | None = None) -> Explanation:
         """What becomes of a request: the nodes that it needs, what each pass changes, and the plan. See `fg.explain`."""
         _, flat = flatten(fetches, self.graph)
-        return explain(flat, self._shapes(feeds), self.device, self.passes, compiled if self.jit else None, self.memory_limit)
+        code = compiled if self.jit else None
+        return explain(flat, self._shapes(feeds), self.device, self.passes, code, self.memory_limit, self.devices[1:])
 
     def _shapes(self, feeds: Mapping[Tensor, Any] | None) -> dict[Tensor, Shape]:
         """The shapes of the feeds, which may be shapes themselves."""
@@ -244,8 +252,8 @@ class Session:
         self._growth.check()
         with COLLECTING_RARELY:  # a plan has as many objects as the graph, and none is garbage
             code = compiled if self.jit else None
-            plan = compile_plan(flat, shapes, self.device, passes=self.passes, compiled=code, memory_limit=limit)
-            program = Program(plan, self.memory)
+            plan = compile_plan(flat, shapes, self.device, passes=self.passes, compiled=code, memory_limit=limit, others=self.devices[1:])
+            program = Program(plan, self._buffers)
         with self._lock:
             self._programs[key] = program
             while len(self._programs) > PLANS_KEPT:
@@ -256,7 +264,7 @@ class Session:
         """One run on behalf of a caller who waits for it."""
         if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout >= 0):
             raise ArgumentError(f"Session: timeout is a number of seconds, at least 0, got {timeout!r:.80}")
-        background = timeout is not None or (program.schedule is not None and self.threads > 1)
+        background = timeout is not None or (program.schedule is not None and (self.threads > 1 or len(self.devices) > 1))
         future, run, start = self._made(program, arrays, background)
         try:
             start()
@@ -295,7 +303,7 @@ class Session:
                 if not background:
                     run.run_here()
                 else:
-                    run.run_on(self._pool)
+                    run.run_on(self._pools)
             except BaseException as error:
                 if run.has_begun:
                     run.cancel(error)  # it ends by itself
@@ -329,7 +337,7 @@ class Session:
         return initial
 
     def _result(self, plan: Plan, slot: int, value: Any) -> Any:
-        return self.memory.lent(value) if slot in plan.lent else handed_out(value, slot in plan.copied)
+        return self._buffers.on(plan.lent[slot]).lent(value) if slot in plan.lent else handed_out(value, slot in plan.copied)
 
     def _finish(self, run: Run, future: Future[list[Any]]) -> None:
         """The end of a run, on the thread that did its last work: writes variables, hands out results, lets the next update in."""
@@ -344,7 +352,7 @@ class Session:
                     for node, value in written:
                         self._values[node.id] = value
                 values.clear()  # views of variables are among them, too
-                self._recycle(replaced)
+                self._recycle(replaced, [node for node, _ in written])
         except BaseException as failure:
             error = failure
         with self._lock:
@@ -357,16 +365,17 @@ class Session:
         else:
             future.set_result(results)
 
-    def _recycle(self, arrays: list[Any]) -> None:
-        """Gives arrays that variables have held to the pool, where the next step finds them for the new values.
+    def _recycle(self, arrays: list[Any], variables: Sequence[Node]) -> None:
+        """Gives arrays that ``variables`` have held to their devices' pools, where the next step finds them for the new values.
 
         A run that began before may still read one. Its reference shows in the count: three are the list's, the loop's and the call's.
         """
         if not _COUNTS_REFERENCES:
             return
-        for array in arrays:
+        for place in range(len(arrays)):
+            array = arrays[place]  # (`enumerate` would hold one more reference)
             if sys.getrefcount(array) == 3 and isinstance(array, np.ndarray) and array.nbytes >= POOLED_BYTES and is_plain(array):
-                self.memory.give(array)
+                self._buffers.on(variables[place].device or self.device.name).give(array)
 
     def _abandon(self, run: Run, future: Future[list[Any]], error: BaseException) -> None:
         """A run that could not begin."""
@@ -408,8 +417,23 @@ def _as_feeds(feeds: Any) -> Mapping[Tensor, Any]:
     return feeds
 
 
-def _shut(pool: Pool) -> None:
-    pool.close()
+def _opened(device: Any, devices: Any) -> list[Device]:
+    """The devices of a session, the one first that serves what nothing else decides."""
+    if devices is None:
+        return [open_device("cpu:0" if device is None else device)]
+    if not isinstance(devices, list | tuple) or not devices:
+        raise ArgumentError(f"Session: devices is a list of names, got {devices!r:.80}", help='devices=["cpu:0", "cpu:1"]')
+    opened = [open_device(name) for name in devices]
+    if len(set(devices)) < len(devices):
+        raise ArgumentError(f"Session: a device is named twice in {devices!r:.80}")
+    if device is not None and device not in devices:
+        raise ArgumentError(f"Session: device {device!r:.80} is none of devices, {', '.join(devices)}")
+    return sorted(opened, key=lambda each: each.name != device)
+
+
+def _shut(pools: Sequence[Pool]) -> None:
+    for pool in pools:
+        pool.close()
     BLAS.release()
 
 

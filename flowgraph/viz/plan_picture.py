@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from ..compile import Plan
+from ..compile.copies import CopyNode
 from ..compile.plan import Task, Unit
 from ..graph import Node, Tensor
 from ..graph.spec import format_spec
@@ -28,6 +29,7 @@ class PlanPicture(Picture):
         fits = most is None or len(plan.tasks) <= most // 4  # then a task may have four boxes or more
         self.depth = int(fits) if depth is None else min(depth, int(fits))
         self._size = 1 if most is None or len(plan.units) <= most else math.ceil(len(plan.units) / min(RUNS, most))  # that share a box
+        self._several = len({task.device for task in plan.tasks}) > 1  # devices
         self._edges: dict[tuple[str, str, str], Edge] = {}
         self._fillers: dict[int, list[Written]] = {}
         self._begin(plan)
@@ -54,11 +56,14 @@ class PlanPicture(Picture):
     def _task(self, tasks: Sequence[Task]) -> None:
         first, last = tasks[0], tasks[-1]
         title = f"task {first.index}" if len(tasks) == 1 else f"tasks {first.index} … {last.index}"
+        if self._several:
+            title += f" on {listing(list(dict.fromkeys(task.device for task in tasks)), ' and ')}"
         seconds = _time(sum(task.seconds for task in tasks))
         units = [unit for task in tasks for unit in task.units]
         key = f"t{first.index}"
         if self.depth == 0:
-            tooltip = f"{title} on {first.device}, about {seconds}\n{_counted(units)}"
+            on = "" if self._several else f" on {first.device}"
+            tooltip = f"{title}{on}, about {seconds}\n{_counted(units)}"
             kind = _kind(units[0].node) if units else "forward"
             self.boxes[key] = Box(key, kind, title, f"{_kernel_names(units)}, {seconds}", tooltip, (), max(2, len(units)))
         for i in range(0, len(units), self._size):
@@ -114,6 +119,8 @@ class PlanPicture(Picture):
 
 def _kernel(key: str, unit: Unit, home: Home) -> Box:
     rows = f"rows {unit.read[0]}:{unit.read[1]}" if unit.mode in ("part", "partial") else ""
+    if isinstance(unit.node, CopyNode):
+        rows = ", ".join(filter(None, [f"to {unit.node.target}", rows]))
     how = {"reuse": "in place", "take": "into a kept buffer"}.get(unit.mode, "")
     spec = "" if unit.spec is None else format_spec(unit.spec.shape, unit.spec.dtype)
     line = f"{unit.node.location}  {unit.node.location.text}".rstrip()
