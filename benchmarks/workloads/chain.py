@@ -141,14 +141,22 @@ def in_dask(problem: Problem, setup: Setup) -> Prepared:
 
 
 @UNFUSED.on("flowgraph")
-@FUSED.on("flowgraph")
 def in_flowgraph(problem: Problem, setup: Setup) -> Prepared:
+    return by_flowgraph(problem, setup, jit=False)
+
+
+@FUSED.on("flowgraph")
+def in_flowgraph_fused(problem: Problem, setup: Setup) -> Prepared:
+    return by_flowgraph(problem, setup, jit=True)
+
+
+def by_flowgraph(problem: Problem, setup: Setup, *, jit: bool) -> Prepared:
     import flowgraph as fg
 
     with setup.phase("build"), fg.Graph() as graph:
         inputs = [fg.placeholder(name, (16,), "float32") for name in "xabc"]
         y = chain([getattr(fg, name) for name in OPERATIONS], inputs)
     with setup.phase("plan"):
-        session = fg.Session(graph, threads=setup.threads)
+        session = fg.Session(graph, threads=setup.threads, jit=jit)
         call = session.function(inputs, y)
     return Prepared(lambda: call(*problem.inputs), lambda: [call(*problem.inputs)])

@@ -24,6 +24,8 @@ from .windows import through, whole
 WORTH_SECONDS = 10e-6
 # Seconds for a primitive of one element, and bytes a second of a compiled loop.
 PRIMITIVE_SECONDS = 0.02e-9
+# For each result but one: the array to be filled is taken before. (In the units of a call, which for small arrays is a quarter of that.)
+RESULT_SECONDS = 2e-6
 LOOP_BYTES_PER_SECOND = 12e9
 Compiled = Callable[[Any], Callable[..., Any]]  # of a loop or a convolution
 
@@ -225,7 +227,12 @@ class Fuser:
         loop, sources = self._loop(region, members, results)
         nbytes = sum({source.tensor: source.spec.nbytes for source in sources}.values()) + sum(made.spec.nbytes for made in results)
         primitives = len(in_order([result.value for result in loop.results]))
-        seconds = CALL_SECONDS + math.prod(region.shape) * primitives * PRIMITIVE_SECONDS + nbytes / LOOP_BYTES_PER_SECOND
+        seconds = (
+            CALL_SECONDS
+            + RESULT_SECONDS * (len(results) - 1)
+            + math.prod(region.shape) * primitives * PRIMITIVE_SECONDS
+            + nbytes / LOOP_BYTES_PER_SECOND
+        )
         if plain - seconds < WORTH_SECONDS:
             return None
         conv = joined(region, loop, sources, results, self.spec, lambda tensor: self._is_lone(tensor, region))

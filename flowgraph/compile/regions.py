@@ -14,6 +14,7 @@ And where none of them asks for another device than the others: a loop runs on o
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,6 +30,9 @@ from .windows import LARGEST, placed
 
 # In larger graphs, arrays below this size are not looked at: to plan would cost more than loops could save.
 MANY_NODES, SMALL_SIZE = 20_000, 1024
+# From this number of nodes on, small arrays are put together only where one has a single reader, as in a chain: only there a loop saves
+# much, as each result of its own costs as much as a small kernel does.
+MANY_SMALL = 2_000
 # LLVM takes more than linear time for a block; a longer stretch becomes several loops.
 MEMBERS = 200
 # How many regions are searched for a path between two; where more have grown since, they stay apart.
@@ -101,6 +105,9 @@ class Regions:
                 twin = twin.attrs.get("extends")
         self.ordered = {before for node in nodes for before in node._context.control}
         self.smallest = SMALL_SIZE if len(nodes) > MANY_NODES else 1
+        self.reads: Counter[Tensor] | None = None  # how often a tensor is read, where that decides
+        if len(nodes) > MANY_SMALL:
+            self.reads = Counter([self.resolved(tensor) for node in nodes for tensor in node.inputs])
 
         for node in nodes:
             inputs = [self.resolved(tensor) for tensor in node.inputs]
@@ -211,6 +218,12 @@ class Regions:
         read = self.read(node, inputs)
         near = list({id(r): r for t in read if (r := self.region(self.maker(t))) is not None}.values())
         beside = [r for t in read if (r := find(self.readers.get(t))) is not None and r not in near]
+        out = node.outputs[0]
+        if self.reads is not None and math.prod(self.spec(out).shape) < SMALL_SIZE:
+            near = list({id(r): r for t in read if self.reads[t] == 1 and (r := self.region(self.maker(t))) is not None}.values())
+            beside = []
+            if not near and self.reads[out] != 1:
+                return False
         for region in sorted(near, key=lambda region: -len(region.members)) + beside:
             if region.into is None and len(region.members) < MEMBERS and self._joins(node, inputs, region, near):
                 return True
@@ -218,8 +231,8 @@ class Regions:
 
     def _joins(self, node: Node, inputs: Sequence[Tensor], region: Region, near: Sequence[Region]) -> bool:
         """Puts ``node`` into ``region``, and with it what can be of the regions that it reads."""
-        wish = node._context.device
-        if not agree(wish, region.request) or self._kind(node, inputs, region) is None:
+        wish, kind = node._context.device, self._kind(node, inputs, region)
+        if not agree(wish, region.request) or kind is None:
             return False
         taken = [other for other in near if other is not region and agree(wish, other.request) and self._may_merge(region, other)]
         read = self.read(node, inputs)
@@ -233,8 +246,8 @@ class Regions:
                     return False
                 continue
             self._merge(other, region)
+            kind = self._kind(node, inputs, region)
         outside = [self._mark(self.maker(t)) for t in read if self.region(self.maker(t)) is not region]
-        kind = self._kind(node, inputs, region)
         if kind is None or any(self._leads(region, mark) for mark in outside):
             return False
         self._add(node, inputs, region, kind)
@@ -385,12 +398,12 @@ class Regions:
 
     def _emits(self, node: Node, inputs: Sequence[Tensor]) -> bool:
         """Whether the op's ``scalar`` knows these dtypes, and the numbers among its inputs."""
-        s = Scalars()
-        values = [self.constant(s, t) or s.load(i, self.spec(t).dtype, is_row=False) for i, t in enumerate(inputs)]
-        key = (node.op, *[(value.dtype, value.data if value.kind == "constant" else None) for value in values])
+        numbers = [value if (value := self.found.values.get(t)) is not None and value.size == 1 else None for t in inputs]
+        key = (node.op, *[self.spec(t).dtype if n is None else (n.dtype, n.tobytes()) for t, n in zip(inputs, numbers)])
         if node.attrs or key not in self.known:
+            s = Scalars()
             try:
-                self.value(s, node, values)
+                self.value(s, node, [self.constant(s, t) or s.load(i, self.spec(t).dtype, is_row=False) for i, t in enumerate(inputs)])
                 self.known[key] = True
             except Unfusable:
                 self.known[key] = False
