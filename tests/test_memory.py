@@ -510,3 +510,119 @@ def test_the_pool_keeps_what_the_limit_leaves():
         assert session.memory.idle_bytes > 7 * MB
         session.function([x], sums, memory_limit="7MB")(array)
         assert session.memory.idle_bytes <= 7 * MB
+
+
+# --- forward values that are made again
+
+
+def deep(length, layer):
+    """A chain of ``length`` layers of 100 units on 500 examples: its input, the outputs of the layers, the weights, and the loss."""
+    x = fg.placeholder("x", ("batch", 100), "float64")
+    layers, h = [], x
+    for i in range(length):
+        with fg.scope(f"layer{i}"):
+            h = layer(h, fg.variable(fg.init.glorot_uniform((100, 100), dtype="float64"), name="w"))
+        layers.append(h)
+    return x, layers, x.graph.variables, fg.mean(fg.square(h))
+
+
+def dense(h, w):
+    return fg.tanh(h @ w)
+
+
+def residual(h, w):
+    mean = fg.mean(h, axis=1, keepdims=True)
+    return h + fg.nn.dropout(fg.nn.relu((h - mean) @ w), 0.2)
+
+
+def halves(h, w):
+    left, right = fg.split(fg.sin(h @ w), 2, axis=1)
+    return fg.concat([left * right, fg.reshape(fg.permute_dims(fg.reshape(right, (-1, 5, 10)), (0, 2, 1)), (-1, 50))], axis=1)
+
+
+def loop(h, w):
+    return fg.scan(lambda carry, _: (fg.tanh(carry @ w), None), h, length=3)[0]
+
+
+X500 = RNG.standard_normal((500, 100))
+
+
+@pytest.mark.parametrize("recompute", ["list", "sqrt"])
+@pytest.mark.parametrize("layer", [dense, residual, halves, loop])
+def test_a_gradient_that_makes_values_again_has_the_same_bits_in_less_memory(layer, recompute):
+    with fg.Graph() as graph:
+        x, layers, weights, loss = deep(16, layer)
+        kept = fg.gradients(loss, weights)
+        again = fg.gradients(loss, weights, recompute=layers[3::4] if recompute == "list" else recompute)
+    feeds = {x: X500}
+    peaks, values = [], []
+    for grads in (kept, again):
+        for threads in (1, 2):
+            with fg.Session(graph, threads=threads, jit=False, seed=3) as session:
+                values.append([value.tobytes() for value in session.run([loss, *grads], feeds)])
+                peaks.append(session.plan([loss, *grads], feeds).peak_bytes)
+    assert values[1:] == values[:-1]
+    if layer is not loop:  # (whose own stacks are kept)
+        results = sum(w.size for w in weights) * 8
+        assert peaks[2] - results < 0.65 * (peaks[0] - results)
+
+
+def test_a_step_of_a_transformer_that_makes_values_again_learns_the_same_in_less_memory():
+    learned, peaks = [], []
+    for recompute in (None, "sqrt"):
+        with fg.Graph() as graph:
+            x = fg.placeholder("x", ("batch", 64), "int32")
+            logits = example("transformer_text").Writer(97, 96, 4)(x)
+            loss = fg.mean(fg.nn.softmax_cross_entropy(logits, x))
+            train = fg.optim.SGD(0.1).minimize(loss, recompute=recompute)
+        with fg.Session(graph, threads=2, jit=False) as session:
+            step = session.function([x], [loss, train])
+            rows = np.arange(16 * 64, dtype=np.int32).reshape(16, 64) % 97
+            step(rows)
+            learned.append({name: value.tobytes() for name, value in session.variables.items()})
+            peaks.append(step.plan(rows).peak_bytes)
+    assert learned[0] == learned[1]
+    assert peaks[1] < 0.6 * peaks[0]
+
+
+def test_values_that_are_made_again_wait_for_the_cotangent_behind_them():
+    with fg.Graph() as graph:
+        x, layers, weights, loss = deep(4, dense)
+        grads = fg.gradients(loss, weights, recompute=[layers[1]])
+    again = [node for node in graph if node.name.startswith("again/")]
+    assert [node.op.name for node in again] == ["identity", "matmul", "tanh", "matmul"]
+    (held,) = [node for node in again if node.op.name == "identity"]
+    assert held.inputs == (x,)
+    assert all(before.name.startswith("gradients/") for before in held.control)
+    with fg.Session(graph, jit=False) as session:
+        names = [unit.node.name for unit in session.plan(grads, {x: X500}).units]
+    assert max(i for i, name in enumerate(names) if name.startswith("layer")) < min(i for i, name in enumerate(names) if "again/" in name)
+
+
+def test_gradients_of_gradients_that_make_values_again():
+    with fg.Graph() as graph:
+        x = fg.placeholder("x", (), "float64")
+        h = [x]
+        for _ in range(9):
+            h.append(fg.sin(h[-1] * 1.1))
+        slopes = []
+        for recompute in (None, "sqrt", [h[4]]):
+            (first,) = fg.gradients(h[-1], x, recompute=recompute)
+            (second,) = fg.gradients(first, x, recompute=recompute)
+            slopes.append([first, second])
+    with fg.Session(graph) as session:
+        plain, root, listed = session.run(slopes, {x: 0.7})
+    np.testing.assert_allclose(root, plain, rtol=1e-14)
+    np.testing.assert_allclose(listed, plain, rtol=1e-14)
+
+
+def test_what_cannot_be_kept_is_refused(refused):
+    with fg.Graph():
+        x = fg.placeholder("x", (), "float64")
+        y, other = fg.sin(x) * x, fg.cos(x)
+    error = refused(lambda: fg.gradients(y, x, recompute=[other]))
+    assert error.message == "gradients: recompute keeps cos, on which no y depends"
+    nonsense: Any = [3]
+    assert "those that recompute keeps are tensors, got 3" in refused(lambda: fg.gradients(y, x, recompute=nonsense)).message
+    unknown: Any = "all"
+    assert "sqrt" in refused(lambda: fg.gradients(y, x, recompute=unknown)).message

@@ -15,7 +15,8 @@ from ..graph.op import NoGradient
 from ..graph.subgraph import ancestors
 from ..ops.elementwise import add
 from ..ops.shape import zeros_like
-from .gradients import Reverse, beside, vjp_entries
+from .beside import beside
+from .gradients import Reverse, vjp_entries
 
 
 def push_forward(ys: Sequence[Tensor], xs: Sequence[Tensor], tangents: Sequence[Tensor]) -> list[Tensor | None]:

@@ -25,7 +25,9 @@ from ..graph.subgraph import ancestors, as_tensor
 from ..ops.indexing import accumulated
 from ..ops.shape import ones_like, zeros_like
 from ..ops.state import identity
+from .beside import beside
 from .rebuild import rebuilt
+from .recompute import Kept, Recompute, chosen
 
 Unconnected = Literal["zero", "none", "error"]
 
@@ -36,6 +38,8 @@ def gradients(
     grad_ys: Any = None,
     stop_gradients: Sequence[Tensor] = (),
     unconnected: Unconnected = "zero",
+    *,
+    recompute: Kept | None = None,
 ) -> list[Any]:
     """The gradients of the sum of ``ys`` by each of ``xs``, as tensors of the same graph.
 
@@ -44,6 +48,9 @@ def gradients(
     grad_ys         for each of ys its cotangent (tensor or array of its shape); None stands for ones
     stop_gradients  tensors that count as constant
     unconnected     what an x that no y depends on gets: zeros, None, or a GradientError that says where the path stops
+    recompute       which forward tensors to keep: what else is read of what is before them is computed again, for less memory and more
+                    time. A list of tensors, or "sqrt" to choose about √n of the n places at which the forward part hangs on one
+                    tensor; None keeps whatever is read
     returns         a list with one tensor for each of xs, of its shape and dtype
     raises          GradientError for a y that is no scalar, for tensors of another graph, for integers
 
@@ -57,6 +64,9 @@ def gradients(
     ys, xs = _as_tensors(ys, "ys"), _as_tensors(xs, "xs")
     nothing = isinstance(stop_gradients, tuple | list) and not stop_gradients
     stops = () if nothing else _as_tensors(stop_gradients, "stop_gradients")
+    kept = () if recompute is None or isinstance(recompute, str) else _as_tensors(recompute, "those that recompute keeps")
+    if isinstance(recompute, str):
+        as_choice(recompute, "gradients: recompute, where it is no list of tensors,", ("sqrt", None))
     as_choice(unconnected, "gradients: unconnected", ("zero", "none", "error"))
     graph: Any = ys[0].graph
     if graph.is_sub:  # a tensor of the graphs around is known here by its capture
@@ -73,21 +83,33 @@ def gradients(
             )
     seeds = _seeds(ys, grad_ys)
     if any(seed is not None and seed.graph is not graph for seed in seeds):
-        return _within(graph, ys, xs, seeds, stops, unconnected)
+        return _within(graph, ys, xs, seeds, stops, unconnected, recompute)
     key = (
         "gradients",
         tuple(map(id, ys)),
         None if grad_ys is None else tuple(map(id, seeds)),
         frozenset(map(id, stops)),
+        recompute if isinstance(recompute, str) else frozenset(map(id, kept)),
     )
     reverse = graph.memo.get(key)
     if reverse is None:
         reverse = graph.memo[key] = Reverse(ys, seeds, stops)
+        if recompute is not None:
+            forward = reverse.nodes
+            reverse.again = Recompute(graph, forward, chosen(graph, forward) if isinstance(recompute, str) else kept)
     results = reverse.by(xs)
     return [_connected(result, ys, x, stops, unconnected) for result, x in zip(results, xs, strict=True)]
 
 
-def _within(graph: Any, ys: Sequence[Tensor], xs: Sequence[Tensor], seeds: list[Any], stops: Any, unconnected: Unconnected) -> list[Any]:
+def _within(
+    graph: Any,
+    ys: Sequence[Tensor],
+    xs: Sequence[Tensor],
+    seeds: list[Any],
+    stops: Any,
+    unconnected: Unconnected,
+    recompute: Kept | None,
+) -> list[Any]:
     """The gradients for seeds of a sub-graph (a batch, a turn): made once here from stand-ins, and what depends on these there."""
     inner: Any = next(seed.graph for seed in seeds if seed is not None and seed.graph is not graph)
     if not (inner.is_sub and inner.is_inside(graph)):
@@ -101,7 +123,7 @@ def _within(graph: Any, ys: Sequence[Tensor], xs: Sequence[Tensor], seeds: list[
                 graph.memo[key] = zeros_like(y)
         stand_ins.append(graph.memo[key])
     outer = [None if seed is None else stand_in for seed, stand_in in zip(seeds, stand_ins, strict=True)]
-    results = gradients(ys, xs, outer, stops, unconnected)
+    results = gradients(ys, xs, outer, stops, unconnected, recompute=recompute)
     here = current()
     with entered(here if here.graph.is_sub and here.graph.is_inside(inner) else inner.root):  # type: ignore[attr-defined]
         known = {stand_in: as_tensor(seed) for seed, stand_in in zip(seeds, stand_ins, strict=True) if seed is not None}
@@ -118,6 +140,7 @@ class Reverse:
         self.seeds = seeds
         self.cotangents: dict[Tensor, Tensor | None] = {}
         self.vjps: dict[int, tuple[Any, ...]] = {}
+        self.again: Recompute | None = None
 
     def by(self, xs: Sequence[Tensor]) -> list[Tensor | None]:
         graph = self.ys[0].graph
@@ -158,7 +181,7 @@ class Reverse:
     ) -> None:
         with entered(beside(node)):
             if node.id not in self.vjps:
-                self.vjps[node.id] = vjp_entries(node, cotangents)
+                self.vjps[node.id] = vjp_entries(node, cotangents, self.again)
             entries = list(self.vjps[node.id])
             for i, tensor in enumerate(node.inputs):
                 wanted = tensor in xs or tensor.node.id in on_path
@@ -181,21 +204,22 @@ class Reverse:
         return self.cotangents[tensor]
 
 
-def vjp_entries(node: Node, cotangents: list[Tensor | None]) -> tuple[Any, ...]:
-    """What the op's rule gives, one entry for each input: a tensor, None, or a function that makes the tensor."""
-    if len(node.outputs) == 1:
-        result = node.op.vjp(cotangents[0], node.outputs[0], *node.inputs, **node.attrs)
+def vjp_entries(node: Node, cotangents: list[Tensor | None], again: Recompute | None = None) -> tuple[Any, ...]:
+    """What the op's rule gives, one entry for each input: a tensor, None, or a function that makes the tensor.
+
+    again  gives what the rule reads of the forward part, where that is made again
+    """
+    inputs, outputs = node.inputs, node.outputs
+    if again is not None and not node.op.bodies:  # (a node with sub-graphs is known by its outputs)
+        arrived = next(g for g in cotangents if g is not None)
+        inputs, outputs = (tuple([again.of(tensor, arrived) for tensor in tensors]) for tensors in (inputs, outputs))
+    if len(outputs) == 1:
+        result = node.op.vjp(cotangents[0], outputs[0], *inputs, **node.attrs)
     else:
-        result = node.op.vjp(tuple(cotangents), node.outputs, *node.inputs, **node.attrs)
+        result = node.op.vjp(tuple(cotangents), outputs, *inputs, **node.attrs)
     entries = result if isinstance(result, tuple) else (result,)
     assert len(entries) == len(node.inputs), f"the VJP of {node.op} gave {len(entries)} entries for {len(node.inputs)} inputs"
     return entries
-
-
-def beside(node: Node, what: str = "gradients") -> Any:
-    """The context in which the derivative of ``node`` is built: a scope of its name, on its device."""
-    here = current()
-    return here.replace(graph=node.graph, scope=f"{what}/{node.name}", device=node.device, control=(), forward=node)
 
 
 def _ones(y: Tensor) -> Tensor:

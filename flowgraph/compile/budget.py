@@ -161,7 +161,7 @@ def check_limit(plan: Plan, limit: int) -> None:
     raise MemoryLimitError(
         f"the run would take {format_bytes(plan.peak_bytes)}, in the best order that was found, and the limit is {format_bytes(limit)}",
         rows=rows,
-        help="feed a smaller batch, or compute parts again for the gradient instead of keeping them: fg.checkpoint",
+        help='feed a smaller batch, or compute values again for the gradient instead of keeping them: fg.gradients(..., recompute="sqrt")',
     )
 
 

@@ -359,6 +359,8 @@ class Lowering:
             self.after[index] = set(control).union(*[self.makers(slot) for slot in arrays])
         if is_view:
             self.alias[output] = arrays[0]
+        if kind.passes and arrays[0] in self.parts:  # what reads it is cut as it would be without the wait
+            self.parts[output] = [(low, high, index) for low, high, _ in self.parts[arrays[0]]]
         if len(node.outputs) == 1:
             self.slot[node.outputs[0]] = output
         else:

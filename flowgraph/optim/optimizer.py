@@ -105,12 +105,13 @@ class Optimizer:
         if isinstance(self.accumulate, bool) or not isinstance(self.accumulate, int) or self.accumulate < 1:
             raise ArgumentError(f"{what}: accumulate is a number of runs, at least 1, got {self.accumulate!r:.80}")
 
-    def minimize(self, loss: Tensor, variables: Sequence[Tensor] | None = None, name: str = "train") -> Node:
+    def minimize(self, loss: Tensor, variables: Sequence[Tensor] | None = None, name: str = "train", *, recompute: Any = None) -> Node:
         """A node that makes one step downhill: a run that fetches it updates the variables, and gives None for it.
 
         loss       scalar tensor
         variables  which to update; None for all trainable ones that the loss depends on
         name       of the scope that holds the updates; gets a number where there is one of that name already
+        recompute  which forward tensors to keep for the gradients; see `fg.gradients`
         raises     ArgumentError when there is nothing to update, GradientError when no gradient reaches a variable
 
         >>> w = fg.variable(4.0, name="w")
@@ -129,7 +130,7 @@ class Optimizer:
                 rows=[("loss", f"{loss.name}, made at {where(loss.node.location)}")],
                 help="weights are made with fg.variable(...)",
             )
-        return self.apply(zip(gradients(loss, chosen, unconnected="error"), chosen, strict=True), name)
+        return self.apply(zip(gradients(loss, chosen, unconnected="error", recompute=recompute), chosen, strict=True), name)
 
     def apply(self, gradients_and_variables: Iterable[tuple[Any, Tensor]], name: str = "train") -> Node:
         """The second half of ``minimize``: a node that updates each variable by the gradient beside it.
