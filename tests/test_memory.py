@@ -512,6 +512,19 @@ def test_the_pool_keeps_what_the_limit_leaves():
         assert session.memory.idle_bytes <= 7 * MB
 
 
+def test_a_view_of_kept_memory_is_not_given_back_as_an_array_of_its_own():
+    with fg.Graph() as graph:
+        a, b = fg.placeholder("a", (600, 600)), fg.placeholder("b", (600, 600))
+        y, z = fg.matrix_transpose(a @ b), fg.exp(a)
+    r = np.random.default_rng(0)
+    feeds = {a: r.standard_normal((600, 600), np.float32), b: r.standard_normal((600, 600), np.float32)}
+    shapes = {a: (600, 600), b: (600, 600)}
+    with fg.Session(graph, threads=1, jit=False) as session:
+        assert not session.plan(y, shapes).lent and session.plan(z, shapes).lent
+        # The next product would be written into the transposed array, with other additions.
+        assert len({session.run(y, feeds).tobytes() for _ in range(4)}) == 1
+
+
 # --- forward values that are made again
 
 

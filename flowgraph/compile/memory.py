@@ -153,8 +153,13 @@ class Memory:
         """Those of ``fetches`` that are large arrays of a pool, whole: to the device whose pool that is."""
         roots = self.roots()
         owned = self._owned(roots)
-        large = [slot for slot in fetches if slot >= 0 and roots[slot] in owned and self._nbytes(roots[slot]) >= LENT_BYTES]
-        return {slot: self.lowering.home(roots[slot]) for slot in large}
+        whole = [slot for slot in fetches if slot >= 0 and roots[slot] in owned and self._is_whole(slot, roots[slot])]
+        return {slot: self.lowering.home(slot) for slot in whole if self._nbytes(roots[slot]) >= LENT_BYTES}
+
+    def _is_whole(self, slot: int, storage: int) -> bool:
+        """Whether a slot holds the array of its storage itself, and no view of it, which a kernel could not take for a new array."""
+        maker = self.lowering.maker[slot]
+        return slot == storage or (maker >= 0 and self.plan.units[maker].mode == "reuse")
 
     def _nbytes(self, storage: int) -> int:
         spec = self.lowering.buffers.get(storage)
