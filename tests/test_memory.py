@@ -17,9 +17,11 @@ from hypothesis import strategies as st
 
 import flowgraph as fg
 from flowgraph.compile.budget import alive_at_peak
+from flowgraph.devices import open_device
 from flowgraph.graph import OPS, Spec
 from flowgraph.graph.arguments import as_bytes
 from flowgraph.jit import llvm
+from flowgraph.runtime import BufferPool
 from flowgraph.runtime.gate import Gate, Room
 
 RNG = np.random.default_rng(0)
@@ -499,6 +501,46 @@ def test_a_run_that_fails_or_is_cancelled_drops_the_tasks_that_wait_for_memory()
         program.tasks = [program._pieces(task.units) for task in program.plan.tasks]
         np.testing.assert_array_equal(limited(np.zeros((500, 500)))[5], np.zeros(500))
         assert not session._active
+
+
+def test_a_cancelled_run_drops_the_tasks_that_wait_for_memory(monkeypatch):
+    with fg.Graph() as graph:
+        x, sums = branches(4)
+    array = RNG.standard_normal((500, 500))
+    with fg.Session(graph, threads=2, jit=False) as session:
+        limit = lowest_limit(session, [x], sums, [array])
+    with fg.Session(graph, threads=2, jit=False, memory_limit=limit) as session:
+        expected = session.run(sums, {x: array})
+        (program,) = session._programs.values()
+        entered, opened, execute = threading.Event(), threading.Event(), program.execute
+
+        def waits(task, values, run):
+            entered.set()
+            assert opened.wait(60)
+            execute(task, values, run)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(program, "execute", waits)
+            future = session.run_async(sums, {x: array})
+            assert entered.wait(60)
+            (run,) = session._active
+            assert run._held
+            future.cancel()
+            opened.set()
+            with pytest.raises(fg.RunCancelledError):
+                future.result()
+        for value, truth in zip(session.run(sums, {x: array}), expected, strict=True):
+            np.testing.assert_array_equal(value, truth)
+
+
+def test_what_is_lent_and_comes_back_is_bounded_too():
+    pool = BufferPool(open_device("cpu:0"))
+    arrays = [pool.lend((100, 100), np.dtype("float64")) for _ in range(3)]
+    del arrays
+    pool.bound(100_000)
+    assert pool.idle_bytes == 80_000
+    pool.bound(-1)
+    assert (pool.idle_bytes, pool.limit, len(pool._returned)) == (0, 0, 0)
 
 
 def test_the_pool_keeps_what_the_limit_leaves():

@@ -19,7 +19,7 @@ class BufferPool:
     """Arrays to take and give back, by shape and dtype.
 
     Promises: an array is in the pool or with one owner, never both; what is taken has any content; at most ``limit`` bytes lie idle, beside
-    what was lent and has come back since the last call of `take`, which is about as much at most.
+    what was lent and has come back since the last call of `take` or `bound`, which is about as much at most.
     `_lock` guards `_idle` and `idle_bytes`.
     """
 
@@ -33,11 +33,7 @@ class BufferPool:
 
     def take(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
         """An array of that shape and dtype."""
-        while self._returned:
-            try:
-                self.give(self._returned.popleft())
-            except IndexError:  # another thread was faster
-                break
+        self._take_back()
         with self._lock:
             idle = self._idle.get((shape, dtype))
             if idle:
@@ -55,6 +51,7 @@ class BufferPool:
 
     def bound(self, limit: int) -> None:
         """Keeps at most ``limit`` bytes from now on, and lets go of what is more."""
+        self._take_back()
         with self._lock:
             self.limit = max(0, limit)
             while self.idle_bytes > self.limit:
@@ -64,6 +61,14 @@ class BufferPool:
                     self.idle_bytes -= arrays.pop().nbytes
                 else:
                     del self._idle[key]
+
+    def _take_back(self) -> None:
+        """Makes idle what was lent and has come back."""
+        while self._returned:
+            try:
+                self.give(self._returned.popleft())
+            except IndexError:  # another thread was faster
+                break
 
     def lend(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
         """An array of that shape and dtype, which comes back by itself once nothing refers to it or to a view of it.
