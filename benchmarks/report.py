@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
+from benchmarks import node_plot
 from benchmarks.rivals import RIVALS
 from benchmarks.rounds import Row
 from benchmarks.workload import Workload
@@ -15,18 +16,20 @@ from benchmarks.workloads import WORKLOADS
 
 REFERENCE = "numpy"  # written by hand for each workload: a rival, but no engine
 OURS = "flowgraph"
+PICTURE = "cost_of_a_node.png"
 
 
 def write(rows: list[Row], environment: dict[str, str], folder: Path) -> None:
     """``RESULTS.md`` and ``results.json`` in ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "RESULTS.md").write_text(markdown(rows, environment))
+    is_drawn = node_plot.draw(_scaling(rows), rows, folder / PICTURE)
+    (folder / "RESULTS.md").write_text(markdown(rows, environment, is_drawn))
     results = {"environment": environment, "rows": [asdict(row) for row in rows]}
     (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n")
 
 
-def markdown(rows: list[Row], environment: dict[str, str]) -> str:
-    """The whole page: what it was measured with, the summary, and a table per workload."""
+def markdown(rows: list[Row], environment: dict[str, str], is_drawn: bool = False) -> str:
+    """The whole page: what it was measured with, the summary, a table per workload, the costs of nodes (``is_drawn``: with a picture)."""
     measured = [workload for workload in WORKLOADS.values() if any(row.workload == workload.name for row in rows)]
     parts = [
         "# Benchmarks",
@@ -40,12 +43,13 @@ def markdown(rows: list[Row], environment: dict[str, str]) -> str:
     ]
     for workload in measured:
         parts += [f"## {workload.title}", workload.what, details(workload, rows)]
-    scaling = [workload for workload in measured if workload.nodes and workload.name.startswith("random")]
+    scaling = _scaling(rows)
     if scaling:
         parts += [
             "## Cost of a node",
             "Microseconds and bytes divided by the number of nodes. Bytes are what the process grew by: while "
             "building, and from the start of building to the end of the first run.",
+            *([f"![microseconds a node over the number of nodes]({PICTURE})"] if is_drawn else []),
             node_costs(scaling, rows),
         ]
     parts += [
@@ -54,6 +58,12 @@ def markdown(rows: list[Row], environment: dict[str, str]) -> str:
         table(["rival", "threads"], ((rival.name, rival.threads) for rival in RIVALS.values())),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _scaling(rows: list[Row]) -> list[Workload]:
+    """The measured workloads that are one graph in several sizes."""
+    names = {row.workload for row in rows}
+    return [workload for workload in WORKLOADS.values() if workload.name in names and workload.nodes and workload.name.startswith("random")]
 
 
 def summary(workloads: list[Workload], rows: list[Row]) -> str:

@@ -32,7 +32,7 @@ from .windows import LARGEST, placed
 MANY_NODES, SMALL_SIZE = 20_000, 1024
 # From this number of nodes on, small arrays are put together only where one has a single reader, as in a chain: only there a loop saves
 # much, as each result of its own costs as much as a small kernel does.
-MANY_SMALL = 2_000
+MANY_SMALL = 500
 # LLVM takes more than linear time for a block; a longer stretch becomes several loops.
 MEMBERS = 200
 # How many regions are searched for a path between two; where more have grown since, they stay apart.
@@ -106,12 +106,13 @@ class Regions:
         self.ordered = {before for node in nodes for before in node._context.control}
         self.smallest = SMALL_SIZE if len(nodes) > MANY_NODES else 1
         self.reads: Counter[Tensor] | None = None  # how often a tensor is read, where that decides
+        self.small: dict[Any, bool] = {}  # shapes, and whether they are small
         if len(nodes) > MANY_SMALL:
             self.reads = Counter([self.resolved(tensor) for node in nodes for tensor in node.inputs])
 
         for node in nodes:
             inputs = [self.resolved(tensor) for tensor in node.inputs]
-            if not self._may_join(node) or not self._join(node, inputs):
+            if self._is_lonely(node, inputs) or not self._may_join(node) or not self._join(node, inputs):
                 self.before[node] = self._marks_before(node, inputs)
 
     # --- the graph as simplified
@@ -213,16 +214,29 @@ class Regions:
             return False
         return is_known(spec.shape) and spec.dtype in SUPPORTED and all(is_known(self.spec(t).shape) for t in node.inputs)
 
+    def _is_small(self, tensor: Tensor) -> bool:
+        shape = self.spec(tensor).shape
+        small = self.small.get(shape)
+        if small is None:
+            small = self.small[shape] = is_known(shape) and math.prod(shape) < SMALL_SIZE
+        return small
+
+    def _is_lonely(self, node: Node, inputs: Sequence[Tensor]) -> bool:
+        """Whether a node of small arrays is on no chain: most nodes of large graphs are soon done with."""
+        reads = self.reads
+        if reads is None or len(node.outputs) != 1 or reads[node.outputs[0]] == 1 or not self._is_small(node.outputs[0]):
+            return False
+        return all(reads[tensor] != 1 for tensor in inputs)
+
     def _join(self, node: Node, inputs: Sequence[Tensor]) -> bool:
         """Puts ``node`` into a region of its inputs, or one of its own; whether it could."""
         read = self.read(node, inputs)
         near = list({id(r): r for t in read if (r := self.region(self.maker(t))) is not None}.values())
         beside = [r for t in read if (r := find(self.readers.get(t))) is not None and r not in near]
-        out = node.outputs[0]
-        if self.reads is not None and math.prod(self.spec(out).shape) < SMALL_SIZE:
+        if self.reads is not None and self._is_small(node.outputs[0]):
             near = list({id(r): r for t in read if self.reads[t] == 1 and (r := self.region(self.maker(t))) is not None}.values())
             beside = []
-            if not near and self.reads[out] != 1:
+            if not near and self.reads[node.outputs[0]] != 1:
                 return False
         for region in sorted(near, key=lambda region: -len(region.members)) + beside:
             if region.into is None and len(region.members) < MEMBERS and self._joins(node, inputs, region, near):
