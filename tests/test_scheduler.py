@@ -504,3 +504,25 @@ def test_a_result_that_a_function_of_the_users_own_made_is_never_taken_back():
         session.run(y)
         session.run(z)
     np.testing.assert_array_equal(mine, 1)
+
+
+def test_tasks_each_of_which_waits_for_the_one_before_it_run_on_the_callers_thread(monkeypatch):
+    handed_over, submit = [], Pool.submit
+
+    def noted(pool, jobs):
+        handed_over.append(pool)
+        submit(pool, jobs)
+
+    monkeypatch.setattr(Pool, "submit", noted)
+    with fg.Graph() as graph:
+        x = fg.placeholder("x", (), "float64")
+        first, other = gated(x, 31), gated(x, 32)
+        chain, fork = first + gated(first, 33), first + other
+    for gate in (31, 32, 33):
+        GATES[gate][1].set()
+    with fg.Session(graph, threads=2) as session:
+        assert len(session.plan(chain, {x: ()}).tasks) > 1
+        assert session.run(chain, {x: 1.0}) == 5.0
+        assert not handed_over
+        assert session.run(fork, {x: 1.0}) == 4.0
+        assert handed_over

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from functools import cached_property, partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from ..compile import Plan, Unit
@@ -119,6 +120,12 @@ class Program:
     def has_run(self) -> None:
         """Notes the end of a run."""
         self._runs += 1
+
+    @cached_property
+    def is_serial(self) -> bool:
+        """Whether each task waits for the one before it, so that more than one thread would be of no use."""
+        tasks = self.plan.tasks
+        return all(before.index in task.after for before, task in pairwise(tasks))
 
     @property
     def is_warm(self) -> bool:

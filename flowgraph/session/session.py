@@ -264,7 +264,8 @@ class Session:
         """One run on behalf of a caller who waits for it."""
         if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout >= 0):
             raise ArgumentError(f"Session: timeout is a number of seconds, at least 0, got {timeout!r:.80}")
-        background = timeout is not None or (program.schedule is not None and (self.threads > 1 or len(self.devices) > 1))
+        may_spread = program.schedule is not None and (len(self.devices) > 1 or (self.threads > 1 and not program.is_serial))
+        background = timeout is not None or may_spread
         future, run, start = self._made(program, arrays, background)
         try:
             start()
