@@ -87,7 +87,7 @@ class Matmul(Op):
             return like(squeeze(full, -2) if x.ndim == 1 else full, x)
 
         def by_y() -> Tensor:
-            if x.ndim > 2 and y.ndim <= 2:
+            if (x.ndim > 2 and y.ndim <= 2) or (x.ndim, y.ndim) == (2, 1):
                 # A sum over the leading axes as well: one product, and none for each of them that would then be added up.
                 lead, k, m = LETTERS[: x.ndim - 1], LETTERS[x.ndim - 1], LETTERS[x.ndim] * (y.ndim - 1)
                 return like(contract(conj(x), given, subscripts=f"{lead}{k},{lead}{m}->{k}{m}"), y)
@@ -123,6 +123,8 @@ class Matmul(Op):
 
     def slicing(self, out: Any, x: Any, y: Any) -> Slicing | None:
         # Rows of x make rows of the product; with leading axes, those are cut where both have them alike.
+        if len(x.shape) == 2 and len(y.shape) == 1 and x.shape[0] > 1:
+            return Slicing((True, False), x.shape[0])
         if len(x.shape) < 2 or len(out.shape) != len(x.shape) or x.shape[0] < 2:
             return None
         together = len(y.shape) == len(x.shape) and len(x.shape) > 2
