@@ -671,6 +671,18 @@ def test_gradients_of_gradients_that_make_values_again():
     np.testing.assert_allclose(listed, plain, rtol=1e-14)
 
 
+def test_what_counts_as_constant_is_not_made_again():
+    with fg.Graph() as graph:
+        x = fg.placeholder("x", (), "float64")
+        constant = fg.exp(fg.cos(x))
+        kept = fg.sin(constant * x)
+        (slope,) = fg.gradients(fg.sin(kept), x, stop_gradients=[constant], recompute=[kept])
+    assert [node.op.name for node in graph if node.name.startswith("again/")] == ["identity", "multiply"]
+    c = np.exp(np.cos(0.3))
+    with fg.Session(graph) as session:
+        np.testing.assert_allclose(session.run(slope, {x: 0.3}), np.cos(np.sin(c * 0.3)) * np.cos(c * 0.3) * c, rtol=1e-12)
+
+
 def test_what_cannot_be_kept_is_refused(refused):
     with fg.Graph():
         x = fg.placeholder("x", (), "float64")

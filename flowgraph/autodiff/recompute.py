@@ -34,9 +34,9 @@ class Recompute:
 
     def __init__(self, graph: Any, nodes: Sequence[int], kept: Sequence[Tensor]) -> None:
         self.graph, self.kept = graph, set(kept)
-        inside = set(nodes)
+        self._inside = set(nodes)
         for tensor in kept:
-            if tensor.node.id not in inside:
+            if tensor.node.id not in self._inside:
                 raise GradientError(
                     f"gradients: recompute keeps {tensor.name}, on which no y depends",
                     rows=[(tensor.name, f"made at {where(tensor.node.location)}")],
@@ -53,7 +53,8 @@ class Recompute:
         return self._again.get(tensor, tensor)
 
     def _is_made_again(self, tensor: Tensor) -> bool:
-        return tensor.node.id < self._last and tensor not in self.kept and is_repeatable(tensor.node)
+        node = tensor.node
+        return node.id < self._last and node.id in self._inside and tensor not in self.kept and is_repeatable(node)
 
     def _missing(self, node: Node) -> list[Node]:
         """``node`` and those before it that have to be made again for it, in creation order."""

@@ -170,25 +170,31 @@ def alive_at_peak(plan: Plan) -> tuple[list[tuple[int, Unit, str]], Unit | None]
     live: dict[int, tuple[int, Unit, str]] = {}
     writers = {slot: unit for unit in reversed(plan.units) for slot in (unit.buffer, *unit.writes) if slot >= 0}
     left = {storage: entry.sharers for storage, entry in plan.storages.items()}
-    most, found = -1, []
+    total, most = 0, -1
+    found: list[tuple[int, Unit, str]] = []
     during: Unit | None = None
     for task in plan.tasks:
         for slot, spec in task.prepares:
-            live.setdefault(slot, (spec.nbytes, writers[slot], format_spec(spec.shape, spec.dtype)))
+            if slot not in live:
+                live[slot] = (spec.nbytes, writers[slot], format_spec(spec.shape, spec.dtype))
+                total += spec.nbytes
         for unit in task.units:
             if unit.bytes_made:
                 what = "all results of" if unit.spec is None else format_spec(unit.spec.shape, unit.spec.dtype)
-                live[unit.output] = (unit.nbytes, unit, what)
+                live[unit.output] = (unit.bytes_made, unit, what)
+                total += unit.bytes_made
             scratch = transient_bytes(unit)
-            total = sum(entry[0] for entry in live.values()) + scratch
-            if total > most:
-                most, during = total, unit
+            if total + scratch > most:
+                most, during = total + scratch, unit
                 found = [*live.values(), *([(scratch, unit, "while it runs")] if scratch else [])]
-            for slot in unit.frees:
-                live.pop(slot, None)
+            total -= _dropped(live, unit.frees)
         for storage in task.releases:
             left[storage] -= 1
             if not left[storage]:
-                for slot in plan.storages[storage].slots:
-                    live.pop(slot, None)
+                total -= _dropped(live, plan.storages[storage].slots)
     return found, during
+
+
+def _dropped(live: dict[int, tuple[int, Unit, str]], slots: Sequence[int]) -> int:
+    """Takes ``slots`` out of what is alive; their bytes."""
+    return sum(live.pop(slot)[0] for slot in slots if slot in live)
