@@ -429,3 +429,121 @@ def test_the_turns_of_a_loop_take_entries_that_do_not_lie_side_by_side():
         c = np.tanh(c) + entry * entry + 1
     np.testing.assert_allclose(have, np.stack(want), rtol=1e-12)
     np.testing.assert_allclose(have_last, c, rtol=1e-12)
+
+
+def parts_of(plan):
+    """For each loop of a plan the rows of its parts; (0, 0) for one that is not cut."""
+    loops: dict[str, list[tuple[int, int]]] = {}
+    for unit in plan.units:
+        if unit.bodies:
+            loops.setdefault(unit.node.name, []).append(unit.read)
+    return list(loops.values())
+
+
+def recurrent(layer, size, batch, turns=5):
+    """A layer's outputs and gradients, and what to feed it."""
+    rng = np.random.default_rng(3)
+    x = fg.placeholder("x", (None, turns, 7), "float32")
+    y = layer(7, size)(x)
+    gradients = fg.gradients(fg.mean(y * y), [x, *x.graph.variables])
+    return [y, *gradients], {x: rng.standard_normal((batch, turns, 7), np.float32)}
+
+
+@pytest.mark.parametrize("jit", [True, False])
+@pytest.mark.parametrize(
+    ("layer", "size", "batch", "cut"), [(fg.nn.LSTM, 128, 129, 2), (fg.nn.GRU, 128, 128, 1), (fg.nn.RNN, 256, 300, 2)], ids=str
+)
+def test_a_loop_in_parts_gives_the_same_bits_with_any_number_of_threads(layer, size, batch, cut, jit):
+    with fg.Graph() as graph:
+        fetches, feeds = recurrent(layer, size, batch)
+    results = []
+    for threads in (1, 2, 4):
+        with fg.Session(graph, threads=threads, jit=jit, seed=0) as session:
+            parts = parts_of(session.plan(fetches, {x: value.shape for x, value in feeds.items()}))
+            assert [rows == [(0, batch // 2), (batch // 2, batch)] for rows in parts].count(True) == cut
+            results += [session.run(fetches, feeds) for _ in range(3)]  # by the interpreter, then by generated source
+    for again in results[1:]:
+        for one, other in zip(results[0], again, strict=True):
+            np.testing.assert_array_equal(one, other)
+    with fg.Session(graph, threads=1, jit=jit, seed=0) as session:
+        few = {x: value[:8] for x, value in feeds.items()}
+        assert parts_of(session.plan(fetches, {x: value.shape for x, value in few.items()})) == [[(0, 0)]] * 2
+        np.testing.assert_allclose(results[0][0][:8], session.run(fetches[0], few), rtol=1e-5, atol=1e-6)
+
+
+N, K = 256, 300
+TABLE = RNG.standard_normal((9, K))
+OF_ROWS = RNG.standard_normal((N, K))
+MATRIX = RNG.standard_normal((K, K)) / K
+
+
+def over_rows(xs, reverse=False):
+    """A loop that reads rows of what it captures and of its entries, and a table of which all parts read the whole."""
+    of_rows = fg.constant(OF_ROWS)
+
+    def turn(h, x):
+        h = fg.tanh(h @ MATRIX) + of_rows * fg.constant(TABLE)[x] + fg.sum(h[:, 1:], axis=1, keepdims=True)
+        return h, (h[:, :3], fg.max(h, axis=1))
+
+    return fg.scan(turn, np.zeros((N, K)), fg.constant(xs), reverse=reverse)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_loop_is_cut_along_rows_that_its_turns_treat_alike(reverse):
+    xs = RNG.integers(0, 9, (4, N))
+    last, (ys, highest) = over_rows(xs, reverse)
+    with fg.Session(threads=2) as session:
+        assert parts_of(session.plan([last, ys, highest])) == [[(0, 64), (64, 128), (128, 192), (192, 256)]]
+        results = session.run([last, ys, highest])
+    h, first, most = np.zeros((N, K)), np.empty((4, N, 3)), np.empty((4, N))
+    for t in range(4)[:: -1 if reverse else 1]:
+        h = np.tanh(h @ MATRIX) + OF_ROWS * TABLE[xs[t]] + h[:, 1:].sum(axis=1, keepdims=True)
+        first[t], most[t] = h[:, :3], h.max(axis=1)
+    for result, expected in zip(results, [h, first, most], strict=True):
+        np.testing.assert_allclose(result, expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [
+        lambda h, x: (fg.nn.softmax(h @ MATRIX, axis=0) + x, None),
+        lambda h, x: (h @ MATRIX - fg.mean(h, axis=0) + x, None),
+        lambda h, x: (fg.tanh(h @ MATRIX + x), fg.sum(h)),
+        lambda h, x: (fg.tanh(h[::-1] @ MATRIX + x), None),
+        lambda h, x: (fg.tanh(h @ MATRIX + x) * fg.constant(OF_ROWS[:, :1] > 0), None),
+        lambda h, x: (fg.reshape(fg.tanh(h @ MATRIX + x), (N, K)), None),
+        lambda h, x: (fg.tanh(h @ MATRIX + x) + fg.random.normal((N, K), dtype="float64"), None),
+        lambda h, x: (fg.tanh(h @ MATRIX + x) + fg.random.normal((K,), dtype="float64"), None),
+        lambda h, x: (fg.tanh(OF_ROWS @ h.transpose() @ h + x), None),
+    ],
+    ids=["softmax", "mean", "sum", "flipped", "constant", "reshape", "draws", "a draw for all", "a matrix of rows"],
+)
+def test_a_loop_whose_turns_mix_rows_or_hold_their_number_is_not_cut(turn):
+    start, xs = fg.constant(np.zeros((N, K))), fg.constant(RNG.standard_normal((3, N, K)))
+    apart, _ = fg.scan(lambda h, x: (fg.tanh(h @ MATRIX + x), None), start, xs)
+    mixed, _ = fg.scan(turn, start, xs)
+    with fg.Session(threads=2) as session:
+        assert parts_of(session.plan(apart)) == [[(0, 128), (128, 256)]]
+        assert parts_of(session.plan(mixed)) == [[(0, 0)]]
+
+
+def test_an_error_in_a_part_of_a_loop_names_the_node_and_the_line():
+    xs = np.zeros((4, N), int)
+    xs[2, N - 1] = 9
+    last, _ = over_rows(xs)
+    for threads in (1, 2):
+        with fg.Session(threads=threads) as session:
+            for _ in range(2):
+                with pytest.raises(fg.ExecutionError, match="9 is out of bounds") as caught:
+                    session.run(last)
+                assert caught.value.node.op.name == "gather"
+                assert "fg.constant(TABLE)[x]" in str(caught.value)
+
+
+def test_a_loop_whose_turns_only_a_run_counts_is_not_cut():
+    keep = fg.placeholder("keep", (3,), bool)
+    xs = fg.constant(np.ones((3, N, K)))[keep]
+    last, ys = fg.scan(lambda h, x: (h @ MATRIX + x, x), np.zeros((N, K)), xs)
+    with fg.Session(threads=2) as session:
+        assert parts_of(session.plan([last, ys], {keep: (3,)})) == [[(0, 0)]]
+        assert session.run(ys, {keep: np.array([True, False, True])}).shape == (2, N, K)

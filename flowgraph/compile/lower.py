@@ -26,6 +26,7 @@ from .layout import Sizes, Strides, is_copied, permuted
 from .place import EVERYWHERE, Placement, check_request
 from .plain import PlainNodes
 from .plan import ENTRY, ROWS, WHOLE, Plan, Unit
+from .rows import LoopCut, cut_loop
 from .simplify import Simplified
 from .units import Units
 
@@ -308,13 +309,21 @@ class Lowering:
         subs = [node.attrs[name] for name in node.op.bodies]
         inputs = [self.spec(tensor) for tensor in node.inputs]
         specs = node.op.body_inputs(*inputs, **node.attrs)
-        bodies = tuple(self.compile_body(sub, [spec.shape for spec in given], self.device) for sub, given in zip(subs, specs, strict=True))
         if self.plan.run_slot < 0:
             self.plan.run_slot = self.new_slot()
             self.external.add(self.plan.run_slot)
             self.homes[self.plan.run_slot] = EVERYWHERE
-        seconds = node.op.trips(*inputs, **node.attrs) * sum(body.seconds for body in bodies)
-        self._lower_whole(node, kind, (self.plan.run_slot, *slots), control, bodies, seconds)
+        trips = node.op.trips(*inputs, **node.attrs)
+        is_sized = all(is_known(self.kinds.specs[code].shape) for code in kind.codes)
+        cut = cut_loop(node, specs[0]) if is_sized and not self.is_body else None
+        if cut is not None:
+            self._lower_loop_parts(node, kind, slots, cut, trips, control)
+        else:
+            bodies = tuple(
+                self.compile_body(sub, [spec.shape for spec in given], self.device) for sub, given in zip(subs, specs, strict=True)
+            )
+            seconds = trips * sum(body.seconds for body in bodies)
+            self._lower_whole(node, kind, (self.plan.run_slot, *slots), control, bodies, seconds)
         twin = node.attrs.get("extends")
         while twin is not None:
             self.slot.update({theirs: self.slot[ours] for theirs, ours in zip(twin.outputs, node.outputs, strict=False)})
@@ -539,6 +548,37 @@ class Lowering:
             self.parts[buffer] = parts
             return
         self.slot[node.outputs[0]] = self._add_parts_up(node, buffer, spec, count, kind.mode)
+
+    def _lower_loop_parts(
+        self, node: Node, kind: Kind, slots: tuple[int, ...], cut: LoopCut, trips: float, control: frozenset[int]
+    ) -> None:
+        """A loop in parts, each of which runs all turns and writes its rows of all results."""
+        after = set(control).union(*[self.makers(slot) for slot in slots])
+        writes = tuple([self.new_slot(code) for code in kind.codes])
+        self.buffers.update({slot: self.kinds.specs[code] for slot, code in zip(writes, kind.codes, strict=True)})
+        plans: dict[int, Plan] = {}  # rows -> the plan of the body for so many
+        units = []
+        for part, (low, high) in enumerate(cut.bounds):
+            body = plans.get(high - low)
+            if body is None:
+                body = plans[high - low] = self.compile_body(node.attrs[node.op.bodies[0]], cut.shapes[part], self.device)
+            unit = Unit(
+                node,
+                cut.kernel(kind.kernel, part),
+                (self.plan.run_slot, *slots, *writes),
+                self.new_slot(),
+                self.device.name,
+                seconds=trips * body.seconds,
+                part=part,
+                read=(low, high),
+                writes=writes,
+                bodies=(body,),
+            )
+            units.append(self._add(unit, set(after)))
+        self.given += units
+        for tensor, slot in zip(node.outputs, writes, strict=True):
+            self.slices[slot] = tuple(units)
+            self.slot.setdefault(tensor, slot)  # (it may be fed)
 
     def _add_parts_up(self, node: Node, buffer: int, spec: Spec, count: int, mode: str) -> int:
         """A unit for the sum of the ``count`` entries of ``buffer``; its slot."""

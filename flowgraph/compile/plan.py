@@ -32,7 +32,7 @@ class Unit:
              entry ``part`` of it. The slices of a node are counted by ``part``
     spec     shape and dtype of what it makes, where known
     cut      for a slice: which inputs are cut to ``rows`` too (ROWS), and of which one entry is meant (ENTRY)
-    writes   those of the inputs that it writes, where it makes several results
+    writes   those of the inputs that it writes, where it makes several results, or is a part of a loop
     bodies   for a node that holds sub-graphs: the plan of each; ``kernel`` then takes a function for each before the arrays
     told     for inputs of which only the shape is used, and known, by position: that is part of ``kernel``
     seconds  estimated
@@ -70,7 +70,7 @@ class Unit:
 
     def __str__(self) -> str:
         what = self.node.name
-        if self.mode in ("part", "partial"):
+        if self.read != (0, 0):
             what += f"[{self.read[0]}:{self.read[1]}]"
         return what
 

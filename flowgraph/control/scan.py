@@ -58,6 +58,9 @@ class Scan(Op):
         count = turns(inputs[carries : carries + xs], length)
         return count if isinstance(count, int) else 10
 
+    def stacks(self, *inputs: Any, carries: int, xs: int, body: SubGraph, **attrs: Any) -> tuple[range, range, range]:
+        return range(carries), range(carries, carries + xs), range(carries, len(body.outputs))
+
     def kernel(
         self,
         xp: Any,
@@ -70,12 +73,13 @@ class Scan(Op):
         reverse: bool,
         empty: Any = None,
         told: Sequence[Sequence[int]] = ((),),
+        into: Sequence[Any] | None = None,
         **attrs: Any,
     ) -> Any:
         carry, rest = list(inputs[:carries]), inputs[carries + xs :]
         entries = inputs[carries : carries + xs]
         count = len(entries[0]) if xs else length
-        stacks: list[Any] | None = None
+        stacks = None if into is None else list(into[carries:])
         # A y that the body writes where it is told goes into its stack at once.
         places = told[0]
         at = {place - carries: number for number, place in enumerate(places) if place >= carries}
@@ -100,6 +104,10 @@ class Scan(Op):
             for k, (stack, y) in enumerate(zip(stacks, results[carries:], strict=True)):
                 if k not in at or y is not rows[at[k]]:
                     stack[place] = y
+        if into is not None:
+            for target, value in zip(into, carry, strict=False):  # (behind the carries come the stacks, which are filled)
+                target[...] = value
+            return None
         if stacks is not None and at:  # the last carry may be a row, and would keep the stack alive
             carry = [c.copy() if np.ndim(c) and any(xp.may_share_memory(c, stacks[k]) for k in at) else c for c in carry]
         if stacks is None:

@@ -117,7 +117,8 @@ class Op:
         Bytes that the kernel needs while it runs, besides its inputs and its result, for inputs of known shapes. Left out, none worth
         counting.
     slicing(self, out, *inputs, **attrs) -> Slicing | None
-        How a big kernel may be cut, from shapes alone; None when it may not.
+        How a big kernel may be cut, from shapes alone; None when it may not. It is also what says, of any node in the body of a loop,
+        whether the loop may be cut.
     scalar(self, s, *inputs, **attrs) -> a value
         For an elementwise op: the computation for one element, from which the compiler makes loops. ``s`` has functions of values with
         NumPy's names, and values have Python's operators; what ``s`` lacks cannot be fused. Where `along_row` is set, the op acts on
@@ -191,6 +192,13 @@ class Op:
     def trips(self, *inputs: Any, **attrs: Any) -> float:
         """For an op with `bodies`: how often each is expected to run."""
         return 1.0
+
+    def stacks(self, *inputs: Any, **attrs: Any) -> tuple[range, range, range] | None:
+        """For an op that `repeats`: the inputs that it carries, those that are stacks of what its turns read, the outputs that are stacks.
+
+        None for one whose kernel cannot be asked for some of the rows, to be written into arrays ``into``.
+        """
+        return None
 
     def along_last(self, *inputs: Any, **attrs: Any) -> bool:
         """For an op `along_row`: whether its rows run along the last axis."""

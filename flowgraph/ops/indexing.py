@@ -179,6 +179,9 @@ class Getitem(View):
     def kernel(self, xp: Any, x: Any, *tensors: Any, index: Index) -> Any:
         return x[filled(index, tensors) if tensors else index]
 
+    def slicing(self, out: Any, x: Any, *tensors: Any, index: Index) -> Slicing | None:
+        return Slicing((True, *(False for _ in tensors)), x.shape[0]) if index and index[0] == FULL else None
+
     def vjp(self, g: Tensor, out: Tensor, x: Tensor, *tensors: Tensor, index: Index) -> Any:
         return (scatter(g, x, *tensors, index=index), *(None for _ in tensors))
 

@@ -123,6 +123,9 @@ class Split(View):
     def jvp(self, tangents: Any, out: Any, x: Tensor, *, bounds: int | tuple[int, ...], axis: int) -> Any:
         return _split.node((tangents[0],), {"bounds": bounds, "axis": axis}).outputs
 
+    def slicing(self, out: Any, x: Any, *, bounds: int | tuple[int, ...], axis: int) -> Slicing | None:
+        return Slicing((True,), x.shape[0]) if axis else None
+
     def vmap(self, batch: Batch, x: Tensor, *, bounds: int | tuple[int, ...], axis: int) -> Any:
         return _split.node((x,), {"bounds": bounds, "axis": axis + 1}).outputs
 

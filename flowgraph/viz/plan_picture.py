@@ -77,13 +77,15 @@ class PlanPicture(Picture):
 
     def _unit(self, unit: Unit, key: str) -> None:
         for position, slot in enumerate(unit.inputs):
-            rows = unit.read if position < len(unit.cut) and unit.cut[position] else None
+            rows = unit.read if slot in unit.writes or (position < len(unit.cut) and unit.cut[position]) else None
             for start in self._filled(slot, rows):
                 self._edge(start, key, unit.node.inputs[position] if position < len(unit.node.inputs) else None)
         if unit.mode in ("part", "partial"):
             self._fill(unit.buffer, unit.rows, key)
         else:
             self._fill(unit.output, None, key)
+        for slot in unit.writes:
+            self._fill(slot, unit.read if unit.read != (0, 0) else None, key)
 
     def _filled(self, slot: int, rows: tuple[int, int] | None) -> list[str]:
         """The boxes that filled ``rows`` of a slot."""
@@ -118,7 +120,7 @@ class PlanPicture(Picture):
 
 
 def _kernel(key: str, unit: Unit, home: Home) -> Box:
-    rows = f"rows {unit.read[0]}:{unit.read[1]}" if unit.mode in ("part", "partial") else ""
+    rows = f"rows {unit.read[0]}:{unit.read[1]}" if unit.read != (0, 0) else ""
     if isinstance(unit.node, CopyNode):
         rows = ", ".join(filter(None, [f"to {unit.node.target}", rows]))
     how = {"reuse": "in place", "take": "into a kept buffer"}.get(unit.mode, "")
