@@ -203,3 +203,17 @@ def test_a_product_of_matrices_is_called_without_a_function_of_python_around_it(
     with fg.Session(x.graph, threads=1) as session:
         plan = session.plan(products, {x: (4, 3), w: (3, 2), stack: (5, 4, 3)})
     assert [unit.kernel is np.matmul for unit in plan.units] == [True, False]
+
+
+def test_generated_programs_lay_arrays_out_as_the_interpreter_does():
+    r = np.random.default_rng(0)
+    a, b = r.standard_normal((40, 40), np.float32), r.standard_normal((40, 40), np.float32)
+    with fg.Graph() as graph:
+        x, y = fg.placeholder("x", (40, 40)), fg.placeholder("y", (40, 40))
+        # The exponentials lie in memory column by column. Written over them, the sum with y would too, and be added up in another order.
+        columns = fg.sum(fg.exp(fg.matrix_transpose(x)) + y)
+        rows = fg.sum(fg.exp(x @ y) + y)
+    with fg.Session(graph, threads=1, jit=False) as session:
+        step = session.function([x, y], [columns, rows])
+        assert len({tuple(value.tobytes() for value in step(a, b)) for _ in range(4)}) == 1
+        assert "s4 = s3 + s1 " in step.source() and "s8 = add(s7, s1, s7) " in step.source()

@@ -77,6 +77,15 @@ class Writer:
             for unit in plan.units
             if unit.mode == "fresh" and unit.spec is not None and unit.spec.shape and not unit.node.op.is_view and unit.output not in viewed
         }
+        specs = {unit.output: unit.spec for unit in plan.units if unit.spec is not None}
+        self.ranks: dict[int, int] = {slot: len(spec.shape) for slot, spec in specs.items()} | {
+            slot: array.ndim for slot, array in plan.constants
+        }
+        self.ranks |= {slot: len(tensor.shape) for tensor, slot in (*plan.feeds, *[(n.outputs[0], slot) for n, slot in plan.variables])}
+        self.in_c_order: set[int] = set()  # slots whose arrays are sure to be
+        for unit in plan.units:
+            if _is_in_c_order(unit, [specs[slot].shape for slot in unit.inputs if slot in self.in_c_order]):
+                self.in_c_order.add(unit.output)
 
     def name(self, slot: int) -> str:
         if self.is_local(slot):
@@ -128,9 +137,21 @@ class Writer:
         if unit.mode != "fresh" or not unit.node.op.in_place or not _takes_out_by_position(unit):
             return None
         for slot in unit.inputs:
-            if slot in unit.frees and self.own.get(slot) == unit.spec and self.is_local(slot):
+            if slot in unit.frees and self.own.get(slot) == unit.spec and self.is_local(slot) and self._keeps_order(unit, slot):
                 return slot
         return None
+
+    def _keeps_order(self, unit: Unit, over: int) -> bool:
+        """Whether a new array would lie in memory as that in slot ``over`` does: who reads the result may add it up in that order.
+
+        A ufunc makes an array in C order if any of its inputs is, and else in the order that they have in common.
+        """
+        others = [slot for slot in unit.inputs if slot != over and self._rank(slot) > 1]
+        return not others or over in self.in_c_order or self._rank(over) == 1
+
+    def _rank(self, slot: int) -> int:
+        """The number of axes of what is in a slot, as far as it is known; 2 for what may have several."""
+        return self.ranks.get(slot, 2)
 
     def _kernel(self, unit: Unit) -> str:
         names, kernels = self.source.names, self.source.kernels
@@ -146,6 +167,16 @@ class Writer:
             names[key] = name
             kernels[name] = unit
         return names[key]
+
+
+def _is_in_c_order(unit: Unit, shapes: Sequence[Any]) -> bool:
+    """Whether what a unit makes is sure to be in C order; ``shapes``: of those of its inputs that are."""
+    if unit.mode == "take":
+        return True
+    if unit.mode != "fresh" or unit.spec is None:
+        return False
+    is_product = unit.node.op.name == "matmul" and len(unit.spec.shape) == 2
+    return is_product or (isinstance(unit.kernel, np.ufunc) and unit.spec.shape in shapes)
 
 
 def _takes_out_by_position(unit: Unit) -> bool:
