@@ -349,6 +349,57 @@ def test_two_devices_give_the_bits_of_one(network, jit, threads):
     assert bits(network, ["cpu:0", "cpu:1"], threads=threads, jit=jit) == bits(network, ["cpu:0"], threads=1, jit=jit)
 
 
+# Each takes two square matrices with an even number of rows.
+STEPS = [
+    lambda a, b: a @ b,
+    lambda a, b: fg.tanh(a) + b,
+    lambda a, b: fg.matrix_transpose(a),
+    lambda a, b: a - fg.mean(b, axis=1, keepdims=True),
+    lambda a, b: fg.flip(a, 0),
+    lambda a, b: a[:, ::-1] * fg.matrix_transpose(b)[::-1],
+    lambda a, b: fg.concat([a[::2], b[1::2]]),
+    lambda a, b: fg.broadcast_to(fg.mean(a, axis=0), a.shape),
+    lambda a, b: fg.sort(a),
+    lambda a, b: fg.nn.softmax(a),
+    lambda a, b: fg.concat(fg.split(a, 2)[::-1]),
+    lambda a, b: a + fg.scan(lambda c, row: (fg.tanh(c + row), None), fg.mean(b, axis=0), a)[0],
+    lambda a, b: fg.cond(fg.sum(a) > 0, lambda: a * 2.0, lambda: b + 1.0),
+]
+
+
+def random_program(seed, names):
+    """Fetches and feeds of a program that asks for some of ``names`` at random, and has the same nodes whatever these are."""
+    rng, asks = np.random.default_rng(seed), np.random.default_rng(seed + 1000)
+    size = [8, 34, 256][seed % 3]
+    x = fg.placeholder("x", (size, size))
+    tensors = [x]
+    for step in range(12):
+        wish = str(asks.choice(names)) if asks.random() < 0.6 else None
+        with fg.device(wish):
+            if step < 2:
+                tensors.append(fg.variable((rng.standard_normal((size, size)) / size).astype("f"), name=f"w{step}"))
+            else:
+                a, b = rng.integers(len(tensors), size=2)
+                tensors.append(STEPS[rng.integers(len(STEPS))](tensors[a], tensors[b]))
+    loss = fg.sum(fg.tanh(tensors[-1])) + fg.mean(fg.stack([fg.sum(fg.square(t)) for t in tensors[1:]]))
+    train = fg.optim.Adam(0.01).minimize(loss)
+    return [loss, tensors[-1], tensors[-3], train], {x: rng.standard_normal((size, size)).astype("f")}
+
+
+@pytest.mark.parametrize("seed", range(15))
+def test_a_random_program_on_three_devices_has_the_bits_of_one(seed):
+    results = []
+    for names, threads in ((["cpu:0"], 1), (["cpu:0", "cpu:1", "cpu:2"], 1), (["cpu:0", "cpu:1", "cpu:2"], 2)):
+        with fg.Graph() as graph:
+            fetches, feeds = random_program(seed, names)
+        with fg.Session(graph, devices=names, threads=threads, jit=False) as session:
+            values = [value for _ in range(3) for value in session.run(fetches, feeds)[:-1]]
+            results.append([value.tobytes() for value in [*values, *session.variables.copy().values()]])
+            copied = copies(session.plan(fetches, {tensor: value.shape for tensor, value in feeds.items()}))
+            assert len(copied) == len(set(copied)) and bool(copied) == (len(names) > 1)
+    assert results[0] == results[1] == results[2]
+
+
 def test_what_is_cut_is_copied_in_the_same_parts(session):
     x = fg.placeholder("x", (4096, 256))
     y = fg.matmul(x, fg.variable(np.ones((256, 256), np.float32)), name="y")
@@ -364,6 +415,21 @@ def test_what_is_cut_is_copied_in_the_same_parts(session):
         z1 = fg.sum(fg.sqrt(x1 @ fg.variable(np.ones((256, 256), np.float32))), axis=0)
         for _ in range(3):  # through the interpreter, and through generated programs
             assert session.run(z, {x: value}).tobytes() == one.run(z1, {x1: value}).tobytes()
+
+
+def test_slices_of_a_copy_that_are_written_over_may_be_in_one_task(session):
+    x, v = fg.placeholder("x", (4096, 1024)), fg.placeholder("v", (1024, 8))
+    with fg.device("cpu:0"):
+        y = x @ v
+    with fg.device("cpu:1"):
+        z = fg.concat([fg.variable(np.ones((4096, 8), np.float32)) + y, fg.ones((1, 8))])
+    plan = session.plan(z, {x: (4096, 1024), v: (1024, 8)})
+    (task,) = [task for task in plan.tasks if task.device == "cpu:1"]
+    assert len([unit for unit in task.units if unit.node.op.name == "add"]) > 1
+    assert len({unit.buffer for unit in task.units if unit.mode == "part"}) == 1
+    feeds = {x: np.random.default_rng(0).standard_normal((4096, 1024), np.float32), v: np.ones((1024, 8), np.float32)}
+    for _ in range(3):  # through the interpreter, and through generated programs
+        np.testing.assert_allclose(session.run(z, feeds)[:-1], 1 + feeds[x] @ feeds[v], 1e-3, 1e-3)
 
 
 STRIDED = [

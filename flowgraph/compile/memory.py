@@ -31,6 +31,7 @@ class Memory:
         self.kept = {self.root(slot) for slot in (*self.plan.fetches, *(s for _, s in self.plan.updates)) if slot >= 0}
         self.outside = {self.root(slot) for slot in lowering.external}
         # Copies to other devices have strides like those of what they copy, which may repeat elements: nothing is written over them.
+        self.moved: set[int] = set()  # buffers whose slices are written into another's: no run ever fills them
         self.alike = {slot for slot in lowering.copies.values() if slot not in lowering.buffers}
 
     def root(self, slot: int) -> int:
@@ -102,6 +103,7 @@ class Memory:
         if target not in lowering.buffers:
             return  # made whole by a kernel of its own: there is no buffer yet for slices to find
         lowering.alias[buffer] = target
+        self.moved.add(buffer)
         if buffer in self.kept:
             self.kept.add(target)
         for index in lowering.given:
@@ -201,6 +203,8 @@ class Memory:
         """Storage -> its slots, where it has several."""
         result: dict[int, tuple[int, ...]] = {}
         for slot in sorted(self.lowering.alias):
+            if slot in self.moved:
+                continue
             storage = roots[slot]
             result[storage] = (*result.get(storage, (storage,)), slot)
         return result
