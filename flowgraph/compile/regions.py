@@ -35,6 +35,8 @@ MANY_NODES, SMALL_SIZE = 20_000, 1024
 MANY_SMALL = 500
 # LLVM takes more than linear time for a block; a longer stretch becomes several loops.
 MEMBERS = 200
+# Whole arrays that one loop reads: with more, neither the registers nor the processor's looking ahead suffice.
+STREAMS = 12
 # How many regions are searched for a path between two; where more have grown since, they stay apart.
 SEARCHED = 100
 # Views that only put in or take out axes of size 1 (where they do), and those that repeat along such axes.
@@ -57,6 +59,7 @@ class Region:
     row     number of last axes that a row has; 0 while no reduction has said so
     members in the order of the graph
     kinds   tensor -> "element", "row" or "total"
+    streams whole arrays that it reads
     into    the region that has taken it in
     request the device that members ask for, None where none does
     """
@@ -70,6 +73,7 @@ class Region:
     row: int = 0
     members: list[Node] = field(default_factory=list)
     kinds: dict[Tensor, str] = field(default_factory=dict)
+    streams: set[Tensor] = field(default_factory=set)
     into: Region | None = None
     request: str | None = None
 
@@ -194,7 +198,7 @@ class Regions:
     def _may_merge(self, one: Region, other: Region) -> bool:
         if one.shape != other.shape or (one.row and other.row and one.row != other.row) or not agree(one.request, other.request):
             return False
-        if len(one.members) + len(other.members) > MEMBERS:
+        if len(one.members) + len(other.members) > MEMBERS or len(one.streams | other.streams) > STREAMS:
             return False
         return not (
             self._leads(one, other.around | (other.direct & ~one.bits)) or self._leads(other, one.around | (one.direct & ~other.bits))
@@ -261,6 +265,9 @@ class Regions:
                 continue
             self._merge(other, region)
             kind = self._kind(node, inputs, region)
+        whole = {t for t in read if t not in region.kinds and self.spec(t).shape == region.shape}
+        if len(region.streams | whole) > STREAMS:
+            return False
         outside = [self._mark(self.maker(t)) for t in read if self.region(self.maker(t)) is not region]
         if kind is None or any(self._leads(region, mark) for mark in outside):
             return False
@@ -306,6 +313,7 @@ class Regions:
                     region.direct |= other.bits
             if other is not region and self.spec(tensor).shape == region.shape:
                 self.readers.setdefault(tensor, region)
+                region.streams.add(tensor)
 
     def _merge(self, other: Region, region: Region) -> None:
         other.into = region
@@ -315,6 +323,7 @@ class Regions:
         region.members += other.members
         region.members.sort(key=lambda node: node.id)
         region.kinds.update(other.kinds)
+        region.streams = {tensor for tensor in region.streams | other.streams if tensor not in region.kinds}
         region.row = region.row or other.row
         region.request = region.request or other.request
         region.bits |= other.bits
