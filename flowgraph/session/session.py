@@ -353,7 +353,7 @@ class Session:
                     for node, value in written:
                         self._values[node.id] = value
                 values.clear()  # views of variables are among them, too
-                self._recycle(replaced, [node for node, _ in written])
+                self._recycle(replaced, plan.updates)
         except BaseException as failure:
             error = failure
         with self._lock:
@@ -366,8 +366,8 @@ class Session:
         else:
             future.set_result(results)
 
-    def _recycle(self, arrays: list[Any], variables: Sequence[Node]) -> None:
-        """Gives arrays that ``variables`` have held to their devices' pools, where the next step finds them for the new values.
+    def _recycle(self, arrays: list[Any], updates: Sequence[tuple[Node, int]]) -> None:
+        """Gives arrays that the variables of ``updates`` have held to their devices' pools, where the next step finds them for new values.
 
         A run that began before may still read one. Its reference shows in the count: three are the list's, the loop's and the call's.
         """
@@ -376,7 +376,7 @@ class Session:
         for place in range(len(arrays)):
             array = arrays[place]  # (`enumerate` would hold one more reference)
             if sys.getrefcount(array) == 3 and isinstance(array, np.ndarray) and array.nbytes >= POOLED_BYTES and is_plain(array):
-                self._buffers.on(variables[place].device or self.device.name).give(array)
+                self._buffers.on(updates[place][0].device or self.device.name).give(array)
 
     def _abandon(self, run: Run, future: Future[list[Any]], error: BaseException) -> None:
         """A run that could not begin."""
