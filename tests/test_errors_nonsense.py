@@ -20,6 +20,8 @@ OTHERS = {
     "Function",
     "RunFuture",
     "Plan",
+    "Explanation",
+    "devices",
     "Graph",
     "Node",
     "Tensor",

@@ -7,7 +7,7 @@ started has finished, the first of the others can start: a run neither exceeds i
 
 >>> room = Room(100, peaks=[60, 60, 30], keeps=[10, 10, 10], needs=[60, 70, 50])
 >>> gate = Gate(room)
->>> gate.admits(1, live=0), gate.admits(0, live=0), gate.admits(2, live=60)
+>>> gate.admits(1, live=0), gate.admits(0, live=60), gate.admits(2, live=60)
 (True, False, True)
 """
 
