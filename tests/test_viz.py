@@ -744,3 +744,16 @@ def test_what_draw_cannot_do_is_said_in_one_piece(toy_file, capsys, arguments, s
     status, out, err = command(*arguments, capsys=capsys)
     assert (status, out) == (1, "")
     assert err.startswith(said)
+
+
+def test_an_edge_into_a_loop_of_a_plan_names_what_the_loop_is_given():
+    with fg.Graph() as graph:
+        x = fg.placeholder("x", (3,), "float64")
+        start, rows = fg.exp(x), fg.sin(x)
+        end, _ = fg.scan(lambda carry, row: (carry * row, carry), start, fg.stack([rows, rows]))
+    with fg.Session(graph, threads=1, jit=False) as session:
+        drawn = PlanPicture(session.plan(end, {x: (3,)}))
+    keys = {box.title: key for key, box in reversed(drawn.boxes.items())}  # what hands out the loop's results stands behind it
+    tensors = {(edge.start, edge.end): list(edge.tensors) for edge in drawn.edges}
+    assert tensors[keys["exp"], keys["scan"]] == [start]
+    assert [named for (begin, _), named in tensors.items() if begin == keys["scan"] and named] == []

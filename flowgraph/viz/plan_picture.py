@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
+from operator import itemgetter
 
 from ..compile import Plan
 from ..compile.copies import CopyNode
@@ -76,10 +77,14 @@ class PlanPicture(Picture):
                 self._unit(unit, key)
 
     def _unit(self, unit: Unit, key: str) -> None:
+        # A loop is given the run before its inputs, and a kernel no input that it is only told of.
+        tensors = [*([None] if unit.bodies else []), *[tensor for i, tensor in enumerate(unit.node.inputs) if i not in unit.told]]
+        if isinstance(unit.kernel, itemgetter):  # it hands out one result of several
+            tensors = []
         for position, slot in enumerate(unit.inputs):
             rows = unit.read if slot in unit.writes or (position < len(unit.cut) and unit.cut[position]) else None
             for start in self._filled(slot, rows):
-                self._edge(start, key, unit.node.inputs[position] if position < len(unit.node.inputs) else None)
+                self._edge(start, key, tensors[position] if position < len(tensors) else None)
         if unit.mode in ("part", "partial"):
             self._fill(unit.buffer, unit.rows, key)
         else:
