@@ -5,7 +5,7 @@ import mmap
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
@@ -25,6 +25,18 @@ hypothesis.settings.load_profile("flowgraph-ci" if os.environ.get("CI") else "fl
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("gpu") is not None and (reason := why_no_gpu()):
         pytest.skip(reason)
+
+
+@pytest.fixture(scope="module")
+def own_kernels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A cache of compiled kernels for the tests of one file."""
+    from flowgraph.jit.kernels import compiler
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FLOWGRAPH_CACHE", str(tmp_path_factory.mktemp("kernels")))
+        compiler.cache_clear()
+        yield
+    compiler.cache_clear()
 
 
 @cache

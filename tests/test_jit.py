@@ -22,17 +22,7 @@ TARGET = Target(object.__basicsize__, Registers(32, 64))
 F4, F8, BOOL = np.dtype("f4"), np.dtype("f8"), np.dtype(bool)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def folder(tmp_path_factory):
-    """A cache of their own for these tests."""
-    old = os.environ.get("FLOWGRAPH_CACHE")
-    os.environ["FLOWGRAPH_CACHE"] = str(tmp_path_factory.mktemp("kernels"))
-    compiler.cache_clear()
-    yield
-    compiler.cache_clear()
-    del os.environ["FLOWGRAPH_CACHE"]
-    if old is not None:
-        os.environ["FLOWGRAPH_CACHE"] = old
+pytestmark = pytest.mark.usefixtures("own_kernels")
 
 
 def flat(make, *dtypes, size):

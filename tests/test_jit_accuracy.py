@@ -8,17 +8,8 @@ from benchmarks.accuracy import compiled, table
 from benchmarks.accuracy.measure import measured
 from benchmarks.accuracy.references import REFERENCES
 from flowgraph.graph import OPS
-from flowgraph.jit.kernels import compiler
 
-
-@pytest.fixture(scope="module", autouse=True)
-def folder(tmp_path_factory):
-    """A cache of their own for these tests."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FLOWGRAPH_CACHE", str(tmp_path_factory.mktemp("kernels")))
-        compiler.cache_clear()
-        yield
-        compiler.cache_clear()
+pytestmark = pytest.mark.usefixtures("own_kernels")
 
 
 @pytest.mark.parametrize(("name", "dtype"), compiled.loops())

@@ -17,7 +17,7 @@ from flowgraph.graph.op import OPS
 from flowgraph.jit.arrays import tiles
 from flowgraph.jit.conv import Conv, ConvInputGrad, Convolution, ConvWeightGrad, Epilogue
 from flowgraph.jit.functions import Scalars
-from flowgraph.jit.kernels import compiled, compiler
+from flowgraph.jit.kernels import compiled
 from flowgraph.jit.llvm import Registers, Target
 from flowgraph.ops import conv_kernels
 
@@ -51,14 +51,7 @@ SHAPES = [
 ]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def folder(tmp_path_factory):
-    """A cache of their own for these tests."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FLOWGRAPH_CACHE", str(tmp_path_factory.mktemp("kernels")))
-        compiler.cache_clear()
-        yield
-    compiler.cache_clear()
+pytestmark = pytest.mark.usefixtures("own_kernels")
 
 
 def arrays(batch, conv, dtype, seed=0):

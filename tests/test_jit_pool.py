@@ -9,7 +9,7 @@ pytest.importorskip("llvmlite")
 
 from flowgraph.graph import Spec
 from flowgraph.graph.op import OPS
-from flowgraph.jit.kernels import compiled, compiler
+from flowgraph.jit.kernels import compiled
 from flowgraph.jit.llvm import Registers, Target
 from flowgraph.jit.pool import AvgPool, AvgPoolGrad, MaxPool, MaxPoolGrad, Pooling
 from flowgraph.jit.windows import Windows
@@ -41,14 +41,7 @@ SHAPES = [
 ]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def folder(tmp_path_factory):
-    """A cache of their own for these tests."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FLOWGRAPH_CACHE", str(tmp_path_factory.mktemp("kernels")))
-        compiler.cache_clear()
-        yield
-    compiler.cache_clear()
+pytestmark = pytest.mark.usefixtures("own_kernels")
 
 
 def images(pooling, batch):

@@ -50,6 +50,21 @@ def explain(
     return error
 
 
+def explain_node(error: FlowgraphError, node: Node, values: Sequence[Any], device: str | None = None) -> FlowgraphError:
+    """`explain` for a node that there is, with what it got for its inputs."""
+    return explain(
+        error,
+        op=node.op.name,
+        name=node.name,
+        location=node.location,
+        inputs=list(zip(node.op.parameters, node.inputs, strict=False)),
+        node=node,
+        forward=node.forward,
+        values=values,
+        device=device,
+    )
+
+
 def some(rows: list[tuple[str, str]], most: int = 8) -> list[tuple[str, str]]:
     """The first few of ``rows``, and how many more there are."""
     return rows if len(rows) <= most else [*rows[:most], ("...", f"and {len(rows) - most} more")]
@@ -103,16 +118,7 @@ def inferred_again(node: Node, inputs: Sequence[Any]) -> list[Any]:
     try:
         inferred = node.op.infer(*inputs, **node.attrs)
     except FlowgraphError as error:
-        raise explain(
-            error,
-            op=node.op.name,
-            name=node.name,
-            location=node.location,
-            inputs=list(zip(node.op.parameters, node.inputs, strict=False)),
-            node=node,
-            forward=node.forward,
-            values=inputs,
-        ) from None
+        raise explain_node(error, node, inputs) from None
     return inferred if isinstance(inferred, list) else [inferred]
 
 

@@ -75,10 +75,7 @@ class ArrayKernel(Text):
             self.label("exhausted")
             self.call("PyEval_RestoreThread", "void", ("ptr", saved))
             self.line(f"ret ptr {self.call('PyErr_NoMemory', 'ptr')}")
-        self.label("otherwise")
-        arguments = ("ptr", "%self"), ("ptr", "%args"), ("i64", "%given"), ("ptr", "%names")
-        self.line(f"ret ptr {self.call('PyObject_Vectorcall', 'ptr', *arguments)}")
-        return self.module("ptr @kernel(ptr %self, ptr %args, i64 %given, ptr %names)")
+        return self.callable_module()
 
     def _load_arguments(self) -> None:
         fine = "true"

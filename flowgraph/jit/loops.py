@@ -165,10 +165,7 @@ class _Writer(Text):
             self.call("PyEval_RestoreThread", "void", ("ptr", saved))
         self.call("Py_IncRef", "void", ("ptr", f"%a{number - 1}"))
         self.line(f"ret ptr %a{number - 1}")
-        self.label("otherwise")
-        arguments = ("ptr", "%self"), ("ptr", "%args"), ("i64", "%given"), ("ptr", "%names")
-        self.line(f"ret ptr {self.call('PyObject_Vectorcall', 'ptr', *arguments)}")
-        return self.module("ptr @kernel(ptr %self, ptr %args, i64 %given, ptr %names)")
+        return self.callable_module()
 
     def _load_arguments(self, number: int) -> None:
         """Pointers to the elements of all arrays; anything unexpected goes to the Python function that is ``self``."""

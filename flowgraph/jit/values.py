@@ -6,7 +6,7 @@ Equal values are one object, so that what two ops of a loop share is computed on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -221,7 +221,8 @@ class Arithmetic:
         return self._rounding("rint", x)
 
     def copysign(self, x: Any, y: Any) -> Value:
-        return self.make("copysign", self._floats(*self._two(x, y)), self._two(x, y)[0].dtype)
+        pair = self._floats(*self._two(x, y))
+        return self.make("copysign", pair, pair[0].dtype)
 
     def _rounding(self, kind: str, x: Value) -> Value:
         return self.make(kind, (x,), x.dtype) if x.dtype.kind == "f" else x
@@ -343,9 +344,6 @@ class Arithmetic:
         value = self.make(kind, (x,), x.dtype)
         value.is_row, value.phase = True, x.phase + 1
         return value
-
-
-Scalar = Callable[..., Value]
 
 
 def in_order(values: Iterable[Value]) -> list[Value]:

@@ -13,7 +13,7 @@ from ..compile.plan import ENTRY, ROWS, WHOLE
 from ..compile.source import Source, body_source, task_sources, written_where_told
 from ..compile.units import Stretch, chunks_of
 from ..errors import ExecutionError, FlowgraphError, LinAlgError
-from ..graph.report import explain, raised_at
+from ..graph.report import explain_node, raised_at
 from .gate import Room
 from .generated import Generated
 from .memory import BufferPool, Buffers
@@ -307,14 +307,4 @@ def explained(error: Exception, unit: Unit, value: Callable[[int], Any]) -> Flow
     raised = error if isinstance(error, FlowgraphError) else ExecutionError(f"{text} ({type(error).__name__})", rows=raised_at(error))
     if isinstance(raised, LinAlgError) and unit.mode == "part" and unit.cut[0]:
         raised.count_from(unit.read[0])
-    return explain(
-        raised,
-        op=node.op.name,
-        name=node.name,
-        location=node.location,
-        inputs=list(zip(node.op.parameters, node.inputs, strict=False)),
-        node=node,
-        forward=node.forward,
-        values=arrays,
-        device=unit.device,
-    )
+    return explain_node(raised, node, arrays, unit.device)
