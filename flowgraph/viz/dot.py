@@ -15,10 +15,11 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from .picture import UPDATE, Box, Edge, Home, Picture, scope_name
-from .style import COLORS, GREY, LINES, SCOPE, SCOPE_BORDER, SCOPES, SLOPE, VALUE, clean, legend
+from .picture import UPDATE, Box, Edge, Home, Picture, cut, scope_name
+from .style import GREY, LINES, SCOPE, SCOPE_BORDER, SCOPES, SLOPE, VALUE, clean, legend, look_of
 
 ABREAST = 8  # parts that nothing joins stand side by side; more are packed into a square
+STEPS = 24  # of the colours in the legend of a heat map
 STACKED = 8  # boxes of a scope that others are held above or below
 
 FORMS = {"placeholder": "ellipse", "variable": "cylinder", "constant": "box", "end": "point"}
@@ -42,7 +43,7 @@ def source(picture: Picture) -> str:
         branch = tree
         for part in box.home:
             branch = branch.setdefault(part, {})
-        branch.setdefault("", []).append(_box(box))
+        branch.setdefault("", []).append(_box(box, picture))
     lines += _cluster(tree, 1, itertools.count())
     lines += [_edge(edge, picture) for edge in picture.edges]
     lines += _stacking(picture)
@@ -64,21 +65,22 @@ def _cluster(tree: dict[str, Any], depth: int, numbers: Iterator[int]) -> list[s
     return lines
 
 
-def _box(box: Box) -> str:
+def _box(box: Box, picture: Picture) -> str:
     if box.kind == "end":
         return f'{box.key} [shape=point, style=invis, width=0.05, label=""];'
     if box.kind == "tag":
         text = f'<FONT POINT-SIZE="9" COLOR="{GREY}"><I>{_markup(box.title)}</I></FONT>'
         return f'{box.key} [label=<{text}>, shape=plain, style="", tooltip={_quoted(box.tooltip)}];'
-    fill, border = COLORS[box.kind]
+    look = look_of(box, picture)
     form = "box3d" if box.members > 1 else FORMS.get(box.kind, "box")
     style = "rounded,filled" if form == "box" else "filled"
-    detail = f'<BR/><FONT POINT-SIZE="9" COLOR="{GREY}">{_markup(box.detail)}</FONT>' if box.detail else ""
+    detail = f'<BR/><FONT POINT-SIZE="9" COLOR="{look.detail}">{_markup(box.detail)}</FONT>' if box.detail else ""
+    detail += f'<BR/><FONT POINT-SIZE="9" COLOR="{look.note}">{_markup(cut(box.note))}</FONT>' if box.note else ""
     margin = ', margin="0.02,0.02"' if form == "ellipse" else ""
-    return (
-        f'{box.key} [label=<{_markup(box.title)}{detail}>, shape={form}, style="{style}", fillcolor="{fill}", color="{border}"{margin}, '
-        f"tooltip={_quoted(box.tooltip)}];"
-    )
+    thick = ", penwidth=3" if box.marked else ""
+    title = f'<FONT COLOR="{look.ink}">{_markup(box.title)}</FONT>' if look.ink else _markup(box.title)
+    colors = f'fillcolor="{look.fill}", color="{look.border}"'
+    return f'{box.key} [label=<{title}{detail}>, shape={form}, style="{style}", {colors}{margin}{thick}, tooltip={_quoted(box.tooltip)}];'
 
 
 def _edge(edge: Edge, picture: Picture) -> str:
@@ -160,7 +162,16 @@ def _legend(picture: Picture) -> str:
     rows = ["    ".join(f'<FONT COLOR="{entry.color}">{entry.mark}</FONT> {entry.text}' for entry in legend(picture))]
     rows += [_markup(note) for note in picture.notes]
     markup = "".join(f'{row}<BR ALIGN="LEFT"/>' for row in rows if row)
-    return f'<<FONT POINT-SIZE="10" COLOR="{GREY}">{markup}</FONT>>' if markup else '""'
+    words = f'<FONT POINT-SIZE="10" COLOR="{GREY}">{markup}</FONT>' if markup else ""
+    scale = picture.overlay.scale
+    if scale is None:
+        return f"<{words}>" if words else '""'
+    cells = "".join(f'<TD BGCOLOR="{scale.at((i + 0.5) / STEPS)}" WIDTH="6" HEIGHT="10" FIXEDSIZE="TRUE"></TD>' for i in range(STEPS))
+    low, high = (f'<TD><FONT POINT-SIZE="10" COLOR="{GREY}">{_markup(text)}</FONT></TD>' for text in scale.ends())
+    title = f'<TD ALIGN="LEFT"><FONT POINT-SIZE="10">{_markup(scale.heat.title)}</FONT></TD>'
+    rest = f'<TR><TD ALIGN="LEFT" BALIGN="LEFT" COLSPAN="{STEPS + 4}">{words}</TD></TR>' if words else ""
+    table = f'<TABLE BORDER="0" CELLBORDER="0" CELLSPACING="0" CELLPADDING="2"><TR>{title}{low}{cells}{high}<TD></TD></TR>{rest}</TABLE>'
+    return f"<{table}>"
 
 
 def _quoted(text: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from ..graph import Graph, Node, Tensor
 from ..graph.op import public
 from . import dot, svg
 from .graph_picture import GraphPicture
+from .heat import Heat
+from .overlay import Overlay
 from .picture import BOXES, Picture
 from .plan_picture import PlanPicture
 
@@ -36,6 +38,9 @@ def draw(
     depth: int | None = None,
     values: Mapping[Tensor, Any] | None = None,
     gradients: Mapping[Tensor, Any] | None = None,
+    heat: Heat | Mapping[Any, float] | None = None,
+    notes: Mapping[Node | Tensor, str] | None = None,
+    marked: Node | Tensor | Collection[Node | Tensor] | None = None,
 ) -> Any:
     """A picture of a graph, of what some tensors depend on, or of a plan.
 
@@ -44,6 +49,9 @@ def draw(
     depth      scopes nested deeper are drawn as one box each; None: as deep as about 300 boxes allow. The scopes of a plan are
                its tasks
     values     numbers to write on the edges, by tensor; ``gradients``: numbers to write below them
+    heat       numbers to colour boxes by: a `Heat`, which has a unit and a title as well, or a dict by node
+    notes      a line to write into boxes, by node
+    marked     a node or several, whose boxes get a thick red border
     returns    the path; without a file the text, or the bytes of a png or pdf
     raises     ArgumentError for another format, or something else than a graph; DrawingError where png or pdf needs a program
                that is not there
@@ -71,9 +79,10 @@ def draw(
     nodes = [] if isinstance(what, Plan) else _nodes(what)
 
     def picture(depth: int | None, most: int | None, labelled: bool = True) -> Picture:
+        overlay = Overlay(heat, notes, marked)
         if isinstance(what, Plan):
-            return PlanPicture(what, depth, most=most)
-        return GraphPicture(nodes, depth, most=most, labelled=labelled, values=values, slopes=gradients)
+            return PlanPicture(what, depth, most=most, overlay=overlay)
+        return GraphPicture(nodes, depth, most=most, labelled=labelled, values=values, slopes=gradients, overlay=overlay)
 
     if kind == "dot":
         data = dot.source(picture(depth, BOXES if depth is None else None)).encode()

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from ..graph import Location, Node, Tensor
 from ..graph.spec import format_shape, format_spec
 from .folding import Group, fitting, folded
+from .overlay import Overlay
 from .picture import BOXES, Box, Edge, Home, Picture, cut, listing, number_text, scope_name, short
 from .places import Places, subgraphs
 
@@ -38,8 +39,9 @@ class GraphPicture(Picture):
         labelled: bool = True,
         values: Mapping[Tensor, Any] | None = None,
         slopes: Mapping[Tensor, Any] | None = None,
+        overlay: Overlay | None = None,
     ) -> None:
-        super().__init__(values, slopes)
+        super().__init__(values, slopes, overlay)
         self._box_of: dict[Node, str] = {}
         self._lines: dict[Any, str] = {}
         self._places = Places(nodes)
@@ -53,6 +55,7 @@ class GraphPicture(Picture):
         self.depth, groups = (limit, folded(shown, limit)) if most is None else fitting(shown, limit, most)
         for group in groups:
             self._add(group)
+        self.overlay.settle(self.boxes.values())
         several = [group for group in groups if len(group.members) > 1]
         if several:
             hidden = sum(len(group.members) for group in several)
@@ -73,9 +76,11 @@ class GraphPicture(Picture):
         key = f"{self._places.prefix(members[0])}n{members[0].id}" if single else f"s{len(self.boxes)}"
         for node in members:
             self._box_of[node] = key
-        if single:
-            self.boxes[key] = self._single(key, group.home, members[0])
-            return
+        self.boxes[key] = self._single(key, group.home, members[0]) if single else self._several(key, group)
+        self.overlay.put_on(self.boxes[key], members)
+
+    def _several(self, key: str, group: Group) -> Box:
+        members = group.members
         kinds = Counter(self._places.kind(node) for node in members)
         inner = [kind for kind in ("forward", "gradient", "update") if kinds[kind]]
         if kinds["update"] and not kinds["gradient"]:
@@ -86,7 +91,7 @@ class GraphPicture(Picture):
         first, last = (cut(short(node.name)) for node in (members[0], members[-1]))
         title = f"{first} … {last}" if group.name is None else scope_name(group.name)
         where = "/".join(scope_name(part) for part in (*group.home, title))
-        self.boxes[key] = Box(key, kind, title, count, f"{where}: {count}\n{listing(ops, ', ')}", group.home, len(members))
+        return Box(key, kind, title, count, f"{where}: {count}\n{listing(ops, ', ')}", group.home, len(members))
 
     def _single(self, key: str, home: Home, node: Node) -> Box:
         kind = self._places.kind(node)

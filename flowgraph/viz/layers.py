@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from .picture import Box, Home, Picture, scope_name
+from .picture import Box, Home, Picture, cut, scope_name
 
 GAP, ROW_GAP, COLUMN_GAP, PAD, TITLE = 14.0, 30.0, 60.0, 12.0, 16.0  # between boxes, rows, columns; within a scope; its name
 FONT, SMALL = 11.0, 9.0
@@ -220,10 +220,11 @@ def _place_column(parts: Sequence[Part], rows: Sequence[tuple[Sequence[int], flo
 def _size(box: Box) -> tuple[float, float]:
     if box.kind == "end":
         return 8.0, 8.0
-    width = max(_wide(box.title, FONT), _wide(box.detail, SMALL)) + 16
+    width = max(_wide(box.title, FONT), _wide(box.detail, SMALL), _wide(cut(box.note), SMALL)) + 16
     if box.kind == "tag":
         return width - 12, 14.0
-    return width + 14 * (box.kind == "placeholder"), (36.0 if box.detail else 23.0) + 6 * (box.kind in ("placeholder", "variable"))
+    height = 23.0 + 13 * bool(box.detail) + 13 * bool(box.note) + 6 * (box.kind in ("placeholder", "variable"))
+    return width + 14 * (box.kind == "placeholder"), height
 
 
 def _wide(text: str, font: float) -> float:

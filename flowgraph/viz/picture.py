@@ -10,6 +10,7 @@ import numpy as np
 
 from ..graph import Tensor
 from ..graph.spec import format_shape, format_spec
+from .overlay import Overlay
 
 BOXES = 300  # what a page can show; where no depth is asked for, a drawing is folded until it has no more
 TITLE = 60  # characters of a name; a tooltip has all of them
@@ -29,6 +30,7 @@ class Box:
     kind     "forward", "gradient", "update", "placeholder", "variable", "constant"; "tag", the name of a box that stands elsewhere, or
              "end", a bare end of an edge
     members  nodes that it stands for: several where it is a folded scope or a run of nodes
+    heat     its number, or None; ``note``: a line to write below all else; ``marked``: whether it has a thick border
     """
 
     key: str
@@ -38,6 +40,9 @@ class Box:
     tooltip: str
     home: Home
     members: int = 1
+    heat: float | None = None
+    note: str = ""
+    marked: bool = False
 
 
 @dataclass(slots=True)
@@ -74,14 +79,18 @@ class Picture:
     boxes    by key, in the order of creation; ``edges`` between them; ``notes``: what is not shown, a line each
     depth    down to which scopes are open; ``exact``: whether all that is open has a box of its own
     dtype    of the labels that name none
+    overlay  heat, notes and marks
     """
 
-    def __init__(self, values: Mapping[Tensor, Any] | None = None, slopes: Mapping[Tensor, Any] | None = None) -> None:
+    def __init__(
+        self, values: Mapping[Tensor, Any] | None = None, slopes: Mapping[Tensor, Any] | None = None, overlay: Overlay | None = None
+    ) -> None:
         self.boxes: dict[str, Box] = {}
         self.edges: list[Edge] = []
         self.notes: list[str] = []
         self.depth, self.exact, self.dtype = 0, True, ""
         self.values, self.slopes = values or {}, slopes or {}
+        self.overlay = overlay or Overlay()
 
     def leave_out_implied(self) -> None:
         """Where runs of nodes are folded and almost all depend on all: drops what a longer way implies as well."""

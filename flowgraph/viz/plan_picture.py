@@ -13,6 +13,7 @@ from ..compile.plan import Task, Unit
 from ..graph import Node, Tensor
 from ..graph.spec import format_spec
 from .folding import RUNS
+from .overlay import Overlay
 from .picture import BOXES, Box, Edge, Home, Picture, listing
 
 Written = tuple[tuple[int, int] | None, str]  # rows of a slot (None: all of it), and the box that filled them
@@ -24,8 +25,8 @@ class PlanPicture(Picture):
     Feeds and variables stand where a run begins, what is fetched and what is written to variables where it ends.
     """
 
-    def __init__(self, plan: Plan, depth: int | None = None, *, most: int | None = BOXES) -> None:
-        super().__init__()
+    def __init__(self, plan: Plan, depth: int | None = None, *, most: int | None = BOXES, overlay: Overlay | None = None) -> None:
+        super().__init__(overlay=overlay)
         self.exact = most is None
         fits = most is None or len(plan.tasks) <= most // 4  # then a task may have four boxes or more
         self.depth = int(fits) if depth is None else min(depth, int(fits))
@@ -39,6 +40,7 @@ class PlanPicture(Picture):
         if self.depth == 0:
             self.notes.append(f"{len(plan.units)} kernels in {len(plan.tasks)} tasks; depth=1 shows the kernels")
         self._end(plan)
+        self.overlay.settle(self.boxes.values())
         self.edges = list(self._edges.values())
         if self._size > 1:
             self.leave_out_implied()
@@ -67,12 +69,14 @@ class PlanPicture(Picture):
             tooltip = f"{title}{on}, about {seconds}\n{_counted(units)}"
             kind = _kind(units[0].node) if units else "forward"
             self.boxes[key] = Box(key, kind, title, f"{_kernel_names(units)}, {seconds}", tooltip, (), max(2, len(units)))
+            self.overlay.put_on(self.boxes[key], _things(units))
         for i in range(0, len(units), self._size):
             run = units[i : i + self._size]
             if self.depth:
                 key = f"t{first.index}u{i}"
                 home = (f"{title}, {seconds}",)
                 self.boxes[key] = _kernel(key, run[0], home) if len(run) == 1 else _kernels(key, run, home)
+                self.overlay.put_on(self.boxes[key], _things(run))
             for unit in run:
                 self._unit(unit, key)
 
@@ -122,6 +126,11 @@ class PlanPicture(Picture):
             self.boxes[f"w{i}"] = Box(f"w{i}", "update", title, "", f"written as the run ends: {listing(names, ', ')}", (), len(names))
             for start in starts:
                 self._edge(start, f"w{i}", None)
+
+
+def _things(units: Sequence[Unit]) -> list[Unit | Node]:
+    """Units and the nodes that they run, once each: a fused one, and those that it stands for."""
+    return list(dict.fromkeys(thing for unit in units for thing in (unit, unit.node, *getattr(unit.node.op, "members", ()))))
 
 
 def _kernel(key: str, unit: Unit, home: Home) -> Box:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from .picture import GRADIENT, UPDATE, Picture
+from .heat import ink
+from .picture import GRADIENT, UPDATE, Box, Picture
 
 # Fill, border: told apart in print and by colour-blind readers (after Okabe and Ito, 2008).
 COLORS = {
@@ -21,6 +22,32 @@ VALUE, SLOPE = "#007a4d", "#c03000"
 SCOPES = {GRADIENT: "#fef6f0", UPDATE: "#f2faf6"}
 SCOPE, SCOPE_BORDER = "#f7f8fa", "#c5cbd3"
 GREY = "#5f6b7a"
+NOTE, MARK = "#a61b00", "#d1242f"
+
+
+class Look(NamedTuple):
+    """The colours of a box: inside, border, title (empty: as everywhere), detail, note."""
+
+    fill: str
+    border: str
+    ink: str = ""
+    detail: str = GREY
+    note: str = NOTE
+
+
+def look_of(box: Box, picture: Picture) -> Look:
+    """By its kind or, in a heat map, by its number."""
+    fill, border = COLORS[box.kind]
+    if box.marked:
+        border = MARK
+    scale = picture.overlay.scale
+    if scale is None:
+        return Look(fill, border)
+    if box.heat is None:
+        return Look("#ffffff", border)
+    fill = scale.color(box.heat)
+    letters = ink(fill)
+    return Look(fill, border, letters, letters, letters if letters == "#ffffff" else NOTE)
 
 
 class Entry(NamedTuple):
@@ -34,7 +61,8 @@ class Entry(NamedTuple):
 def legend(picture: Picture) -> list[Entry]:
     """What the colours mean, where there are several."""
     kinds = [kind for kind in ("forward", "gradient", "update") if any(box.kind == kind for box in picture.boxes.values())]
-    entries = [Entry("■", COLORS[kind][1], kind) for kind in kinds] if len(kinds) > 1 else []
+    mark = "■" if picture.overlay.scale is None else "□"
+    entries = [Entry(mark, COLORS[kind][1], kind) for kind in kinds] if len(kinds) > 1 else []
     entries += [Entry("■", VALUE, "value")] if picture.values else []
     entries += [Entry("■", SLOPE, "gradient")] if picture.slopes else []
     entries += [Entry("→", GREY, f"without a dtype: {picture.dtype}")] if picture.dtype else []

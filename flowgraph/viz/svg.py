@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 
+from .heat import Scale
 from .layers import FONT, PAD, SMALL, Layout, Part, layout
-from .picture import Box, Edge, Picture, scope_name
-from .style import COLORS, GREY, LINES, SCOPE, SCOPE_BORDER, SCOPES, SLOPE, VALUE, clean, legend
+from .picture import Box, Edge, Picture, cut, scope_name
+from .style import COLORS, GREY, LINES, SCOPE, SCOPE_BORDER, SCOPES, SLOPE, VALUE, clean, legend, look_of
 
 EXPLAINED = 5000  # up to so many edges carry tooltips: with more, a browser is slow to open the file
 
@@ -14,9 +15,10 @@ EXPLAINED = 5000  # up to so many edges carry tooltips: with more, a browser is 
 def source(picture: Picture) -> str:
     """``picture`` as an SVG, by this layout."""
     placed = layout(picture)
+    scale = picture.overlay.scale
     words = " \u2003".join(f'<tspan fill="{entry.color}">{entry.mark}</tspan> {_text(entry.text)}' for entry in legend(picture))
     notes = [words, *(_text(note) for note in picture.notes)]
-    notes = [note for note in notes if note]
+    notes = [note for note in ["" if scale is None else _scale(scale), *notes] if note]
     widest = max([placed.width, *(260.0 for _ in notes)])
     width, height = math.ceil(widest + 2 * PAD), math.ceil(placed.height + 2 * PAD + 14 * len(notes))
     lines = [
@@ -29,9 +31,14 @@ def source(picture: Picture) -> str:
     lines += [_scope(part) for part in placed.scopes]
     explained = len(picture.edges) <= EXPLAINED
     lines += [_path(edge, placed, explained) for edge in picture.edges]
-    lines += [_shape(box, placed.boxes[box.key]) for box in picture.boxes.values() if box.kind != "end"]
+    lines += [_shape(box, placed.boxes[box.key], picture) for box in picture.boxes.values() if box.kind != "end"]
     for i, note in enumerate(notes):
-        lines.append(f'<text class="d" x="0" y="{placed.height + 18 + 14 * i:.0f}" text-anchor="start">{note}</text>')
+        y = placed.height + 18 + 14 * i
+        lines.append(
+            f'<g transform="translate(0 {y:.0f})">{note}</g>'
+            if note.startswith("<rect")
+            else f'<text class="d" x="0" y="{y:.0f}" text-anchor="start">{note}</text>'
+        )
     return "\n".join([*lines, "</svg>"]) + "\n"
 
 
@@ -54,6 +61,13 @@ _STYLE = "\n".join(
 )
 
 
+def _scale(scale: Scale) -> str:
+    """The colours of a heat map, with numbers at their ends."""
+    bars = "".join(f'<rect x="{6 * i}" y="-9" width="6.5" height="9" fill="{scale.at((i + 0.5) / 24)}"/>' for i in range(24))
+    low, high = scale.ends()
+    return f'{bars}<text class="d" x="152" y="0" text-anchor="start">{_text(f"{scale.heat.title}: {low} to {high}")}</text>'
+
+
 def _scope(part: Part) -> str:
     fill = SCOPES.get(part.key, SCOPE)
     return (
@@ -63,7 +77,7 @@ def _scope(part: Part) -> str:
     )
 
 
-def _shape(box: Box, part: Part) -> str:
+def _shape(box: Box, part: Part, picture: Picture) -> str:
     x, y, width, height = part.x, part.y, part.width, part.height
     if box.kind == "tag":
         tip = f"<title>{_text(box.tooltip)}</title>"
@@ -81,10 +95,18 @@ def _shape(box: Box, part: Part) -> str:
         shape = (twice if box.members > 1 else "") + (
             f'<rect class="{box.kind}" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"{radius}/>'
         )
-    middle = y + height / 2 + (2 if box.kind == "variable" else 0)
-    text = f'<text x="{part.middle:.1f}" y="{middle + (4 if not box.detail else -2):.1f}">{_text(box.title)}</text>'
-    if box.detail:
-        text += f'<text class="d" x="{part.middle:.1f}" y="{middle + 11:.1f}">{_text(box.detail)}</text>'
+    look = look_of(box, picture)
+    rows = [(box.title, "", look.ink), (box.detail, "d", look.detail if look.ink else ""), (cut(box.note), "d", look.note)]
+    rows = [row for row in rows if row[0]]
+    line = y + height / 2 + (2 if box.kind == "variable" else 0) + 4 - 6 * (len(rows) - 1)
+    text = ""
+    for i, (words, css, ink) in enumerate(rows):
+        style = (f' class="{css}"' if css else "") + (f' style="fill:{ink}"' if ink else "")
+        text += f'<text{style} x="{part.middle:.1f}" y="{line + 13 * i:.1f}">{_text(words)}</text>'
+    own = f"fill:{look.fill};" if look.ink or picture.overlay.scale else ""
+    own += f"stroke:{look.border};stroke-width:3" if box.marked else ""
+    if own:
+        shape = shape.replace(f' class="{box.kind}"', f' class="{box.kind}" style="{own}"')
     return f"<g><title>{_text(box.tooltip)}</title>{shape}{text}</g>"
 
 

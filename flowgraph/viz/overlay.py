@@ -1,0 +1,74 @@
+"""Overlay: what a drawing shows of its nodes beside the graph itself: heat, notes, and nodes that are marked."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..compile import Unit
+from ..errors import ArgumentError
+from ..graph import Node, Tensor
+from .heat import Heat, Scale
+
+if TYPE_CHECKING:
+    from .picture import Box
+
+
+class Overlay:
+    """What is written on boxes; it is told of each box and of the nodes that this stands for.
+
+    heat     numbers to colour boxes by
+    notes    a line by node, written into its box
+    marked   nodes whose boxes have a thick border
+    """
+
+    def __init__(self, heat: Any = None, notes: Any = None, marked: Any = None) -> None:
+        self.heat = heat if heat is None or isinstance(heat, Heat) else Heat(heat)
+        self.numbers = {} if self.heat is None else self.heat.by_node()
+        self.notes = _notes(notes)
+        self.marked = _marked(marked)
+        self.scale: Scale | None = None
+        self._plain = not (self.numbers or self.notes or self.marked)
+
+    def put_on(self, box: Box, nodes: Sequence[Node | Unit]) -> None:
+        """Writes on ``box`` what is known of ``nodes``, or of units of a plan."""
+        if self._plain:
+            return
+        if self.heat is not None:
+            values = [self.numbers[node] for node in nodes if node in self.numbers]
+            if values:
+                box.heat = self.heat.together(values)
+                text = self.heat.text(box.heat)
+                box.detail = ", ".join(filter(None, [box.detail if box.members > 1 else "", text]))
+                box.tooltip += f"\n{self.heat.title}: {text}"
+        notes = [self.notes[node] for node in nodes if node in self.notes]
+        if notes:
+            box.note = notes[0] if len(notes) == 1 else f"{notes[0]}, and {len(notes) - 1} more"
+            box.tooltip = "\n".join([box.tooltip, *notes[:8]])
+        box.marked = any(node in self.marked for node in nodes)
+
+    def settle(self, boxes: Collection[Box]) -> None:
+        """All boxes are made: what is cold and what is hot among them can be said."""
+        if self.heat is not None:
+            self.scale = Scale(self.heat, [box.heat for box in boxes if box.heat is not None])
+
+
+def _notes(notes: Any) -> dict[Node, str]:
+    if notes is None:
+        return {}
+    if not isinstance(notes, Mapping):
+        raise ArgumentError(f"draw: notes are a dict by node, got {notes!r:.60}", help='notes={node: "what to write"}')
+    result: dict[Node, str] = {}
+    for key, text in notes.items():
+        if not isinstance(key, Node | Tensor) or not isinstance(text, str):
+            raise ArgumentError(f"draw: notes are text by node, got {key!r:.60}: {text!r:.60}", help='notes={node: "what to write"}')
+        node = key.node if isinstance(key, Tensor) else key
+        result[node] = f"{result[node]}, {text}" if node in result else text
+    return result
+
+
+def _marked(marked: Any) -> frozenset[Node]:
+    items = [] if marked is None else [marked] if isinstance(marked, Node | Tensor) else marked
+    if not isinstance(items, Collection) or not all(isinstance(item, Node | Tensor) for item in items):
+        raise ArgumentError(f"draw: marked is a node or several, got {marked!r:.60}", help="marked=node, marked=[a, b]")
+    return frozenset(item.node if isinstance(item, Tensor) else item for item in items)
