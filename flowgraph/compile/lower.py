@@ -397,7 +397,7 @@ class Lowering:
         for position, (tensor, code) in enumerate(zip(node.outputs, kind.codes, strict=True)):
             if tensor in self.slot:  # it is fed
                 continue
-            index = self._add(Unit(node, itemgetter(position), (unit.output,), len(self.codes), self.device.name))
+            index = self._add(Unit(node, itemgetter(position), (unit.output,), len(self.codes), self.device.name, part=position))
             part = self.slot[tensor] = self.new_slot(code, index)
             self.alias[part] = unit.output
 

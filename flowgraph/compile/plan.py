@@ -29,7 +29,7 @@ class Unit:
     output   slot that it fills; each unit has one of its own (for a slice it stays empty: the buffer holds the result)
     mode     "fresh": the kernel makes its result; "take": it writes into a buffer from the pool; "reuse": into the array of
              input ``reuse``, which dies here; "part": into the rows ``rows`` of the buffer in slot ``buffer``; "partial": into the
-             entry ``part`` of it. The slices of a node are counted by ``part``
+             entry ``part`` of it. The slices of a node, and the outputs that it hands out, are counted by ``part``
     spec     shape and dtype of what it makes, where known
     cut      for a slice: which inputs are cut to ``rows`` too (ROWS), and of which one entry is meant (ENTRY)
     writes   those of the inputs that it writes, where it makes several results, or is a part of a loop

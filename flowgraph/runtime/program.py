@@ -58,7 +58,7 @@ class Program:
         for slot, array in plan.constants:
             self.template[slot] = buffers.constant(array)
         apart = [unit for unit in chunks_of(plan.units) if not isinstance(unit, Stretch)]
-        self.holding = {id(unit): _holding(unit, buffers) for unit in apart if unit.bodies}
+        self.holding = {id(unit): holding(unit, buffers, [Body(body, buffers) for body in unit.bodies]) for unit in apart if unit.bodies}
         self.tasks = [self._pieces(task.units) for task in plan.tasks]
         self.generated: Generated | None = None
         self._runs = 0
@@ -93,7 +93,7 @@ class Program:
         elif unit.mode == "reuse":
             kernel = _reusing(kernel, unit.reuse)
         elif unit.mode in ("part", "partial"):
-            kernel = _slicing(kernel, unit)
+            kernel = slicing(kernel, unit)
             inputs = (*inputs, unit.buffer)
         frees = unit.frees
         if unit.recycles:
@@ -194,9 +194,12 @@ class Body:
         return [values[slot] for slot in self.outputs]
 
 
-def _holding(unit: Unit, buffers: Buffers) -> Callable[..., Any]:
-    """The kernel of a node that holds sub-graphs: it gets a function for each of them, which ends when the run is stopped."""
-    kernel, bodies = unit.kernel, [Body(plan, buffers) for plan in unit.bodies]
+def holding(unit: Unit, buffers: Buffers, bodies: Sequence[Any]) -> Callable[..., Any]:
+    """The kernel of a node that holds sub-graphs: it gets a function for each of them, which ends when the run is stopped.
+
+    bodies  for each sub-graph what `Body` is: a function of the run and the arrays, with `shared` and `told`
+    """
+    kernel = unit.kernel
     told: dict[str, Any] = {"shared": [body.shared for body in bodies]}
     if unit.node.op.takes_empty:
         told |= {"empty": buffers.on(unit.device).lend, "told": [body.told for body in bodies]}
@@ -216,7 +219,7 @@ def _reusing(kernel: Callable[..., Any], position: int) -> Callable[..., Any]:
     return lambda *inputs: kernel(*inputs, out=inputs[position])
 
 
-def _slicing(kernel: Callable[..., Any], unit: Unit) -> Callable[..., Any]:
+def slicing(kernel: Callable[..., Any], unit: Unit) -> Callable[..., Any]:
     """The kernel on rows ``read`` of the cut inputs, writing into rows ``rows`` of the buffer, which comes last."""
     (low, high), cut = unit.read, unit.cut
     views: dict[int, Any] = {WHOLE: ..., ROWS: slice(low, high), ENTRY: slice(unit.part, unit.part + 1)}
