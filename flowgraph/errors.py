@@ -5,6 +5,7 @@ building) and the runtime (while running) put the node, its inputs and the devic
 
     ShapeError: matmul: the inner sizes differ, 784 and 748
       node   mlp/dense_1/matmul, made at train.py:41    h = x @ self.w + self.b
+                                                            ^^^^^^^^^^
       x      (batch, 784) float32   mlp/flatten
       w      (748, 128) float32     variable mlp/dense_1/w, made at train.py:12
       help   x @ w needs the last size of x to equal the first size of w
@@ -27,14 +28,17 @@ class FlowgraphError(Exception):
     rows     (label, text) pairs: where, and what met there
     help     what to do, or None
     node     the node that it is about, or None when no node was made
+    near     the tensors that met there, where it is about a node
     call     what the user called when it was made (`flowgraph.graph.calls.Call`); None on a thread of flowgraph's own
     details  those of ``rows`` that it was made with
+    blamed   the user's line to blame, where that is not the one of the call
     """
 
-    # Finds the call, as this module knows no graphs. Put here by `flowgraph.graph.calls`.
+    # Finds the call, and tells what the tensors in `near` were made of, as this module knows no graphs. Put here by `flowgraph.graph`.
     find_call: ClassVar[Callable[[], Any]] = staticmethod(lambda: None)
+    upstream: ClassVar[Callable[[Any], list[str]]] = staticmethod(lambda error: [])
 
-    def __init__(self, message: str, *, help: str | None = None, rows: list[tuple[str, str]] | None = None) -> None:
+    def __init__(self, message: str, *, help: str | None = None, rows: list[tuple[str, str]] | None = None, blamed: Any = None) -> None:
         self.call = FlowgraphError.find_call()
         self.message = message if self.call is None else self.call.named(message)
         super().__init__(self.message)
@@ -42,21 +46,44 @@ class FlowgraphError(Exception):
         self.details: list[tuple[str, str]] = rows or []
         self.rows = self.details if self.call is None else [*self.call.rows, *self.details]
         self.node: Any = None
+        self.near: tuple[Any, ...] = ()
+        self.blamed = blamed
+
+    @property
+    def location(self) -> Any:
+        """The user's line to blame (its ``file``, ``line`` and ``text``): where a failing node was made, or else where the call stands.
+
+        Of a node that a gradient added it is the line that was differentiated; of a user's function that raised, the line in it. None
+        where no line is known.
+
+        >>> try:
+        ...     fg.ones((2, 3)) @ fg.ones((2, 3))
+        ... except fg.ShapeError as error:
+        ...     error.location.line
+        2
+        """
+        return self.blamed or (self.call.location if self.call is not None else None)
 
     def __str__(self) -> str:
-        rows = [*self.rows, ("help", self.help)] if self.help else self.rows
+        rows = self._all_rows()
+        rows = [*rows, ("help", self.help)] if self.help else rows
         width = max((len(label) for label, _ in rows), default=0)
         lines = [f"  {label:<{width}}   {text}".replace("\n", "\n" + " " * (width + 5)) for label, text in rows]
         return "\n".join([self.message, *lines])
 
+    def _all_rows(self) -> list[tuple[str, str]]:
+        """`rows`, and what the tensors in them were made of."""
+        above = FlowgraphError.upstream(self)
+        return [*self.rows, ("from", "\n".join(above))] if above else self.rows
+
     def __reduce__(self) -> tuple[Any, ...]:
         # The node holds the whole graph, which does not travel between processes; the text does.
-        return _rebuild, (type(self), self.message, self.help, self.rows)
+        return _rebuild, (type(self), self.message, self.help, self._all_rows(), self.location)
 
 
-def _rebuild(cls: type[FlowgraphError], message: str, help: str | None, rows: list[tuple[str, str]]) -> FlowgraphError:
+def _rebuild(cls: type[FlowgraphError], message: str, help: str | None, rows: list[tuple[str, str]], blamed: Any) -> FlowgraphError:
     error = cls.__new__(cls, message)
-    error.__dict__.update(message=message, help=help, rows=rows, details=rows, node=None, call=None)
+    error.__dict__.update(message=message, help=help, rows=rows, details=rows, node=None, near=(), call=None, blamed=blamed)
     return error
 
 

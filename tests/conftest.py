@@ -55,8 +55,8 @@ def why_no_gpu() -> str:
 
 @pytest.fixture
 def text_of() -> Callable[[BaseException], str]:
-    """What an error says, with LINE in place of the numbers of lines in test files."""
-    return lambda error: re.sub(r"(test_\w+\.py):\d+", r"\1:LINE", str(error))
+    """What an error says, with LINE in place of the numbers of lines in test files, and without carets, whose place depends on these."""
+    return lambda error: re.sub(r"\n +\^+(?=\n|$)", "", re.sub(r"(test_\w+\.py):\d+", r"\1:LINE", str(error)))
 
 
 @pytest.fixture

@@ -1,7 +1,11 @@
 """What a user reads after a mistake. The texts are part of the product."""
 
+import linecache
+import pickle
 import subprocess
 import sys
+import types
+import zipfile
 
 import numpy as np
 import pytest
@@ -237,3 +241,99 @@ def test_the_command_line_runs_draws_and_tells_versions(tmp_path):
     wrong = flowgraph("draw", "empty.py")
     assert wrong.returncode == 1
     assert "has no graph among its names" in wrong.stderr
+
+
+def test_carets_stand_below_the_expression_that_failed_whatever_its_letters_are():
+    with fg.Graph():
+        größe, 日本 = fg.placeholder("a", (2, 3)), fg.placeholder("b", (4, 5))
+        with pytest.raises(fg.ShapeError) as caught:
+            _ = "日本", größe + 1, 日本 @ größe
+    line, marks = str(caught.value).splitlines()[1:3]
+    before = line[: line.index("日本 @")]
+    assert marks == " " * (len(before) + before.count("日") + before.count("本")) + "^" * (len("日本 @ größe") + 2)
+
+
+def test_no_carets_stand_below_an_expression_that_is_all_of_its_line():
+    with fg.Graph():
+        a, b = fg.placeholder("a", (2, 3)), fg.placeholder("b", (4, 5))
+        with pytest.raises(fg.ShapeError) as caught:
+            a @ b
+    assert "^" not in str(caught.value)
+    assert caught.value.location.text == caught.value.location.expression == "a @ b"
+
+
+def test_an_error_shows_what_the_tensors_that_met_were_made_of(small):
+    graph, _, x, _, _ = small
+    with graph, pytest.raises(fg.ShapeError) as caught:
+        h = fg.exp(x) * fg.exp(x * 2)
+        h @ fg.ones((2, 2))
+    text = str(caught.value)
+    tree = [line[9:25].rstrip() for line in text[text.index("  from") :].splitlines()]
+    assert tree[:6] == ["multiply_1", "├─ exp", "│  └─ x", "└─ exp_1", "   └─ multiply", "      └─ x"]
+    assert "fg.exp(x * 2)" in text
+
+
+def test_a_tree_of_a_large_graph_stays_small():
+    with fg.Graph():
+        rows = [fg.placeholder(f"x{i}", (2,)) + 1 for i in range(30)]
+        for _ in range(100):
+            rows = [rows[i] + rows[i - 1] for i in range(30)]
+        with pytest.raises(fg.ShapeError) as caught:
+            fg.stack(rows) @ fg.ones((3,))
+    assert len(str(caught.value).splitlines()) < 25
+    assert "…" in str(caught.value)
+
+
+def test_an_error_of_a_gradient_names_the_expression_that_is_differentiated():
+    with fg.Graph() as graph:
+        x = fg.placeholder("x", (2,), "float64")
+
+        def halved(g, y, x):
+            return fg.py_call(lambda a: a[5], g, g)
+
+        y = fg.custom_op(lambda a: a * 2, infer=lambda a: a, gradient=halved)(x)
+        (dx,) = fg.gradients(fg.sum(fg.exp(y)), x)
+    with fg.Session(graph) as session, pytest.raises(fg.ExecutionError) as caught:
+        session.run(dx, {x: [1.0, 2.0]})
+    text = str(caught.value)
+    assert "while       differentiating custom_op, made at test_errors.py" in text
+    assert "raised at   test_errors.py" in text
+    assert caught.value.location.text == "return fg.py_call(lambda a: a[5], g, g)"
+
+
+def test_an_error_that_has_travelled_between_processes_keeps_its_text_and_line(small):
+    graph, _, x, _, _ = small
+    with graph, pytest.raises(fg.ShapeError) as caught:
+        fg.exp(x) @ fg.ones((2, 2))
+    there = pickle.loads(pickle.dumps(caught.value))
+    assert str(there) == str(caught.value)
+    assert there.location == caught.value.location
+
+
+@pytest.mark.parametrize("flags", [[], ["-X", "no_debug_ranges"]])
+def test_code_without_a_file_or_without_columns_still_has_its_line(tmp_path, flags):
+    program = "import flowgraph as fg\nx = fg.placeholder('x', (2, 3))\n\ny = 1 + fg.exp(x) @ x\n"
+    with zipfile.ZipFile(tmp_path / "packed.zip", "w") as archive:
+        archive.writestr("packed.py", program)
+
+    def said(*arguments, **options):
+        command = [sys.executable, *flags, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=tmp_path, check=False, **options).stderr
+
+    assert "matmul, made at <string>:4\n" in said("-c", program)
+    assert "matmul, made at <stdin>:1\n" in said("-i", input=program.replace("\n\n", "\n"))
+    packed = said("-c", "import sys; sys.path.insert(0, 'packed.zip'); import packed")
+    assert "matmul, made at packed.py:4    y = 1 + fg.exp(x) @ x\n" in packed
+    marks = " " * len("  node   matmul, made at packed.py:4    y = 1 + ") + "^" * len("fg.exp(x) @ x")
+    assert (marks in packed) == (not flags)
+
+
+def test_a_cell_of_a_notebook_goes_by_its_number_and_shows_its_line(monkeypatch):
+    cell = "import flowgraph as fg\nx = fg.placeholder('x', (2, 3))\ny = x @ x\n"
+    file = "/tmp/ipykernel_7/1234.py"
+    shell = types.SimpleNamespace(compile=types.SimpleNamespace(format_code_name=lambda name: ("Cell", "In[3]") if name == file else None))
+    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell))
+    monkeypatch.setitem(linecache.cache, file, (len(cell), None, cell.splitlines(keepends=True), file))
+    with fg.Graph(), pytest.raises(fg.ShapeError) as caught:
+        exec(compile(cell, file, "exec"), {})
+    assert "matmul, made at Cell In[3]:3    y = x @ x\n" in str(caught.value)

@@ -39,7 +39,7 @@ OPTIONAL_OR_SLOW = set(
     cupy cupyx numba llvmlite graphviz_pure networkx matplotlib PIL rich safetensors sklearn threadpoolctl IPython
     ml_dtypes opt_einsum scipy
     asyncio concurrent ctypes difflib hashlib html importlib inspect json linecache lzma pathlib platform runpy shutil
-    statistics subprocess tempfile traceback urllib warnings zipfile
+    statistics subprocess tempfile traceback unicodedata urllib warnings zipfile
     """.split()
 )
 

@@ -19,7 +19,7 @@ from ..graph import Node, Tensor
 from ..graph.arguments import as_choice
 from ..graph.context import current, entered
 from ..graph.op import NoGradient
-from ..graph.report import explain, of_another_graph, where
+from ..graph.report import explain_node, of_another_graph, where
 from ..graph.spec import format_shape, format_spec, is_known, may_be_equal
 from ..graph.subgraph import ancestors, as_tensor
 from ..ops.indexing import accumulated
@@ -173,8 +173,7 @@ class Reverse:
         try:
             self._apply_rule(node, cotangents, on_path, xs, arriving)
         except FlowgraphError as error:
-            inputs = list(zip(node.op.parameters, node.inputs, strict=False))
-            raise explain(error, op=node.op.name, name=node.name, location=node.location, inputs=inputs, node=node) from error.__cause__
+            raise explain_node(error, node, node.inputs) from error.__cause__
 
     def _apply_rule(
         self, node: Node, cotangents: list[Tensor | None], on_path: set[int], xs: set[Tensor], arriving: dict[Tensor, list[Tensor]]

@@ -302,7 +302,9 @@ class _Source:
             stage = f"transform {getattr(self.transform, '__name__', None) or repr(self.transform)}"
             return self.transform(batch, generator(self.seed, "batches", 1, epoch, number))
         except Exception as error:
+            blamed, rows = raised_at(error)
             raise DataError(
                 f"batches: {stage} failed at batch {number} of epoch {epoch}: {type(error).__name__}: {error}",
-                rows=[*raised_at(error), ("stage", stage), ("batch", f"{number} of epoch {epoch}, both counted from 0")],
+                rows=[*rows, ("stage", stage), ("batch", f"{number} of epoch {epoch}, both counted from 0")],
+                blamed=blamed,
             ) from error

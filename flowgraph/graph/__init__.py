@@ -8,6 +8,7 @@ from .node import Node, Tensor
 from .op import OPS, Op, Work, no_gradient, op
 from .spec import Dim, Shape, Spec
 from .subgraph import SubGraph
+from .upstream import tree
 
 __all__ = [
     "OPS",
@@ -28,4 +29,5 @@ __all__ = [
     "no_gradient",
     "op",
     "scope",
+    "tree",
 ]

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import FrameType
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from ..errors import FlowgraphError
 from .location import Location, is_foreign, resolve, user_frame
 from .node import Tensor
 from .op import OPS, Op
-from .report import input_row, some, where
+from .report import input_row, pointed, some
 
 # Called from a shell, where no line of the user's is.
 _COMMANDS = "flowgraph.cli"
@@ -38,7 +39,7 @@ class Call:
     location      his line
     name          of the function that he called, or None when it was no function of tensors: a session's method, say
     is_operation  whether it is one that adds nodes, and not one that derives them from others, as ``fg.grad`` does
-    inputs        (label, text) rows that tell of the tensors that the function was given
+    inputs        (label, text) rows that tell of the tensors that the function was given, and ``tensors``: these
     within        the names of functions that it called in turn
     """
 
@@ -46,12 +47,13 @@ class Call:
     name: str | None
     is_operation: bool
     inputs: list[tuple[str, str]]
+    tensors: tuple[Tensor, ...]
     within: frozenset[str]
 
     @property
     def rows(self) -> list[tuple[str, str]]:
         """The line and the inputs."""
-        return [("at", where(self.location)), *self.inputs]
+        return [("at", pointed("", self.location)), *self.inputs]
 
     def named(self, message: str) -> str:
         """``message`` with the name of the function before it, in place of that of an operation which the function is made of."""
@@ -71,11 +73,13 @@ def calling() -> Call | None:
     if user is None or not inner or inner[-1].f_globals.get("__name__") == _COMMANDS:
         return None
     called, name = _function(inner)
+    given = list(_given(called)) if called is not None else []
     return Call(
         resolve(user.f_code, user.f_lasti),
         name or None,
         called is not None and called.f_globals["__name__"].startswith((*_OPERATIONS, "flowgraph.metrics.")),
-        some(list(_rows(called))) if called is not None else [],
+        some([input_row(label, each) for label, each in given]),
+        tuple(each for _, each in given if isinstance(each, Tensor)),
         frozenset(part for frame in inner for part in frame.f_code.co_qualname.split(".")),
     )
 
@@ -123,7 +127,8 @@ def _library_name(frame: FrameType) -> str:
     return name if (not owner or is_update) and not name.startswith("_") else ""
 
 
-def _rows(frame: FrameType) -> Iterator[tuple[str, str]]:
+def _given(frame: FrameType) -> Iterator[tuple[str, Any]]:
+    """The tensors and arrays among the arguments of a call, with their names."""
     code = frame.f_code
     if frame.f_globals["__name__"].startswith(_OPERATIONS) and not isinstance(frame.f_locals.get("self", frame), Tensor | FrameType):
         return  # (the method of something that holds the tensors: the node will tell of them)
@@ -133,7 +138,7 @@ def _rows(frame: FrameType) -> Iterator[tuple[str, str]]:
         label = "x" if label == "self" else label
         for place, each in enumerate(value if isinstance(value, list | tuple) else [value]):
             if isinstance(each, Tensor | np.ndarray):
-                yield input_row(f"{label}[{place}]" if isinstance(value, list | tuple) else label, each)
+                yield f"{label}[{place}]" if isinstance(value, list | tuple) else label, each
 
 
 FlowgraphError.find_call = staticmethod(calling)

@@ -22,21 +22,79 @@ class Location:
 
     file, line  as in a traceback; line counts from 1
     function    the function's name, ``<module>`` at the top of a file
-    columns     first and last column (from 0, the last exclusive) of the expression, or None
+    columns     first and last column (from 0, the last exclusive) of the expression, in bytes of UTF-8, or None. The last is None where
+                the expression goes on in the next line
     """
 
     file: str
     line: int
     function: str = "<module>"
-    columns: tuple[int, int] | None = None
+    columns: tuple[int, int | None] | None = None
 
     @property
     def text(self) -> str:
         """The source line, stripped; empty when the file is not there."""
-        return linecache.getline(self.file, self.line).strip()
+        return _source_line(self.file, self.line).strip()
+
+    @property
+    def expression(self) -> str:
+        """The part of `text` that is meant: all of it where that is not known."""
+        return self._parts[1] or self.text
+
+    @property
+    def marks(self) -> str:
+        """Carets to stand below `text`, under the expression; empty where its place is not known, or where it is the whole line."""
+        before, marked = self._parts
+        if len(marked) == len(self.text):
+            return ""
+        return "".join(["\t" if c == "\t" else " " * _width(c) for c in before]) + "^" * sum(map(_width, marked))
+
+    @property
+    def _parts(self) -> tuple[str, str]:
+        """What stands before the expression in `text`, and the expression; nothing where they are not known."""
+        text = self.text
+        if self.columns is None or not text:
+            return "", ""
+        raw = _source_line(self.file, self.line).rstrip().encode()
+        start, stop = self.columns
+        before = raw[:start].decode(errors="ignore").lstrip()
+        marked = raw[start:stop].decode(errors="ignore")
+        return (before, marked) if text.startswith(before + marked) else ("", "")  # (the file has changed since)
 
     def __str__(self) -> str:
-        return f"{os.path.basename(self.file)}:{self.line}"
+        return f"{_file_name(self.file)}:{self.line}"
+
+
+def _source_line(file: str, line: int) -> str:
+    """A line of a file, of a module in an archive, or of a cell of a notebook."""
+    found = linecache.getline(file, line)
+    if not found and not file.startswith("<"):
+        for module in list(sys.modules.values()):  # what was imported from an archive is read by what has loaded it
+            if getattr(module, "__file__", None) == file:
+                return linecache.getline(file, line, vars(module))
+    return found
+
+
+def _file_name(file: str) -> str:
+    """A file without its folders; a cell of a notebook by its number, as the notebook names it."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    if shell is not None:
+        try:
+            named = shell.compile.format_code_name(file)
+        except AttributeError:  # (an IPython before 8)
+            named = None
+        if named is not None:
+            return " ".join(named)
+    return os.path.basename(file)
+
+
+def _width(character: str) -> int:
+    """The columns that it takes in a terminal."""
+    if character.isascii():
+        return 1
+    import unicodedata
+
+    return 0 if unicodedata.combining(character) else 1 + (unicodedata.east_asian_width(character) in "FW")
 
 
 def user_frame(frame: FrameType) -> FrameType:
@@ -76,7 +134,7 @@ def resolve(code: CodeType | Location, offset: int) -> Location:
     for index, (first, last, start, stop) in enumerate(code.co_positions()):
         if index == offset // 2:
             line = first or line
-            if first == last and start is not None and stop is not None:
-                columns = (start, stop)
+            if start is not None and stop is not None:
+                columns = (start, stop if first == last else None)
             break
     return Location(code.co_filename, line, code.co_name, columns)

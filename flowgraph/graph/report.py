@@ -27,6 +27,7 @@ def explain(
 
     op, name, location  of the node, or of the node that would have been made
     inputs              (parameter's name, tensor) pairs
+    forward             the node that it is the gradient of
     values              the arrays that the kernel got, when it ran: their shapes are shown instead of the declared ones
     """
     if any(label == "node" for label, _ in error.rows):
@@ -37,14 +38,19 @@ def explain(
         other = f"{error.call.name}: " if error.call is not None else ""
         error.message = f"{op}: {error.message.removeprefix(other).removeprefix(f'{op}: ')}"
         error.args = (error.message,)
-    rows = [("node", f"{name}, made at {where(location)}")]
-    if forward is not None:
-        rows.append(("while", f"differentiating {forward.name}, made at {where(forward.location)}"))
+    rows = [("node", pointed(f"{name}, made at ", location))]
+    blamed = location
+    while forward is not None:  # (of a second derivative, first the node of the first)
+        rows.append(("while", pointed(f"differentiating {forward.name}, made at ", forward.location)))
+        blamed, forward = forward.location, forward.forward
+    error.blamed = error.blamed or blamed
     if device is not None:
         rows.append(("device", device))
     if called and error.call.inputs:
         rows += error.call.inputs
+        error.near = error.call.tensors
     else:
+        error.near = tuple(x for _, x in inputs if isinstance(x, Tensor))
         rows += some([input_row(label, x, *values[i : i + 1] if values is not None else ()) for i, (label, x) in enumerate(inputs)])
     error.rows = [*rows, *error.details]
     return error
@@ -70,8 +76,8 @@ def some(rows: list[tuple[str, str]], most: int = 8) -> list[tuple[str, str]]:
     return rows if len(rows) <= most else [*rows[:most], ("...", f"and {len(rows) - most} more")]
 
 
-def raised_at(error: BaseException) -> list[tuple[str, str]]:
-    """A row with the line of the user's in which ``error`` was raised; none where no code of his ran."""
+def raised_at(error: BaseException) -> tuple[Location | None, list[tuple[str, str]]]:
+    """The line of the user's in which ``error`` was raised, and a row with it; None and no row where no code of his ran."""
     found = None
     trace = error.__traceback__
     while trace is not None:
@@ -79,7 +85,7 @@ def raised_at(error: BaseException) -> list[tuple[str, str]]:
         if user_frame(frame) is frame and not is_foreign(frame):
             found = resolve(frame.f_code, trace.tb_lasti)
         trace = trace.tb_next
-    return [] if found is None else [("raised at", where(found))]
+    return found, [] if found is None else [("raised at", pointed("", found))]
 
 
 def input_row(label: str, tensor: Any, *value: Any) -> tuple[str, str]:
@@ -90,6 +96,14 @@ def input_row(label: str, tensor: Any, *value: Any) -> tuple[str, str]:
 def where(location: Location) -> str:
     """A location with its line, as in ``train.py:41    h = x @ w + b``."""
     return f"{location}    {location.text}".rstrip()
+
+
+def pointed(before: str, location: Location) -> str:
+    """``before`` and then a location with its line, and carets below the expression that is meant."""
+    line, marks = where(location), location.marks
+    if not marks:
+        return before + line
+    return f"{before}{line}\n{' ' * (len(before) + len(line) - len(location.text))}{marks}"
 
 
 def origin(tensor: Any) -> str:

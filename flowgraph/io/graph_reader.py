@@ -180,7 +180,7 @@ def _location(entry: Any) -> Location:
         if isinstance(file, str) and type(line) is int and isinstance(function, str):
             if columns is None:
                 return _checked(Location(file, line, function))
-            if isinstance(columns, list) and len(columns) == 2 and all(type(c) is int for c in columns):
+            if isinstance(columns, list) and len(columns) == 2 and type(columns[0]) is int and type(columns[1]) in (int, type(None)):
                 return _checked(Location(file, line, function, (columns[0], columns[1])))
     raise Damage(f"has a location that is none: {entry!r:.80}")
 

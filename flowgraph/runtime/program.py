@@ -306,8 +306,13 @@ def explained(error: Exception, unit: Unit, value: Callable[[int], Any]) -> Flow
     slots = unit.inputs[1:] if unit.bodies else unit.inputs
     arrays_left = iter([value(slot) for slot in slots])
     arrays = [tensor if i in told else next(arrays_left, tensor) for i, tensor in enumerate(node.inputs)]
-    text = str(error) or type(error).__name__
-    raised = error if isinstance(error, FlowgraphError) else ExecutionError(f"{text} ({type(error).__name__})", rows=raised_at(error))
+    raised = error if isinstance(error, FlowgraphError) else _as_ours(error)
     if isinstance(raised, LinAlgError) and unit.mode == "part" and unit.cut[0]:
         raised.count_from(unit.read[0])
     return explain_node(raised, node, arrays, unit.device)
+
+
+def _as_ours(error: Exception) -> ExecutionError:
+    """What is raised in place of ``error``, with the line of the user's function in which it was raised, if it was in one."""
+    blamed, rows = raised_at(error)
+    return ExecutionError(f"{str(error) or type(error).__name__} ({type(error).__name__})", rows=rows, blamed=blamed)
