@@ -12,7 +12,7 @@ from .autodiff import custom_gradient, grad, gradients, hessian, hvp, jacobian, 
 from .check import check_gradient
 from .compile import Explanation, Plan
 from .control import checkpoint, cond, map, scan, while_loop
-from .devices import devices
+from .devices import Calibration, calibrate, devices
 from .errors import (
     ArgumentError,
     DataError,
@@ -37,7 +37,7 @@ from .errors import (
     UnknownNameError,
     VariableOrderWarning,
 )
-from .graph import Graph, Node, Tensor, control_dependencies, device, get_default_graph, scope
+from .graph import Graph, Node, Tensor, colocate_with, control_dependencies, device, get_default_graph, scope
 from .graph.op import public
 from .ops.create import (
     arange,
@@ -197,7 +197,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     # graphs
-    "Graph", "Node", "Tensor", "get_default_graph", "scope", "device", "control_dependencies",
+    "Graph", "Node", "Tensor", "get_default_graph", "scope", "device", "colocate_with", "control_dependencies",
     # where values come from and go to
     "placeholder", "constant", "variable", "assign", "group", "identity",
     # differentiation
@@ -207,7 +207,8 @@ __all__ = [
     # control flow
     "cond", "while_loop", "scan", "map",
     # running
-    "Session", "Function", "RunFuture", "Plan", "explain", "Explanation", "devices",
+    "Session", "Function", "RunFuture", "Plan", "explain", "Explanation", "devices", "calibrate",
+    "Calibration",
     # pictures
     "draw",
     # element by element

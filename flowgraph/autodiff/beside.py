@@ -11,4 +11,5 @@ from ..graph.context import current
 def beside(node: Node, what: str = "gradients") -> Any:
     """The context in which the derivative of ``node`` is built: a scope of its name, on its device."""
     here = current()
-    return here.replace(graph=node.graph, scope=f"{what}/{node.name}", device=node.device, control=(), forward=node)
+    request = {"device": node.device, "colocated": node.colocated}
+    return here.replace(graph=node.graph, scope=f"{what}/{node.name}", control=(), forward=node, **request)

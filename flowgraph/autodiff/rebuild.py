@@ -28,7 +28,7 @@ def rebuilt(outputs: Sequence[Tensor], known: Mapping[Tensor, Tensor], *, whole:
         if not whole and not any(tensor in found for tensor in node.inputs):
             continue
         forward = here.forward if node.forward is None else made.get(node.forward, here.forward)
-        context = here.replace(scope=node.scope, device=node.device, forward=forward, origin=node)
+        context = here.replace(scope=node.scope, device=node.device, colocated=node.colocated, forward=forward, origin=node)
         copy = replay(node, [found[tensor] if tensor in found else as_tensor(tensor) for tensor in node.inputs], context, made)
         made[node] = copy
         found.update({theirs: ours for theirs, ours in zip(node.outputs, copy.outputs, strict=True) if theirs not in found})

@@ -74,7 +74,11 @@ def batch_graph(
         carried = tuple(known[tensor][1] for tensor in node.inputs)
         forward = node.forward
         context = around.replace(
-            scope=node.scope, device=node.device, forward=made.get(forward, forward) if forward is not None else None, origin=node
+            scope=node.scope,
+            device=node.device,
+            colocated=node.colocated,
+            forward=made.get(forward, forward) if forward is not None else None,
+            origin=node,
         )
         with entered(context):
             if any(carried) or (node.op.is_stateful and node.op.vmap is not None):

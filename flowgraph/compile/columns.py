@@ -78,9 +78,9 @@ class Columns:
         is_bare &= np.fromiter(map(len, outputs), np.int32, len(nodes)) == 1
         is_bare &= ~np.fromiter(map(bool, map(attrgetter("attrs"), nodes)), bool, len(nodes))
         is_bare[rows[np.fromiter(map(attrgetter("index"), tensors), np.int32, len(tensors)) > 0]] = False
-        if any(context.control or context.device for context in set(contexts)):
+        if any(context.control or context.device or context.colocated for context in set(contexts)):
             for row, context in enumerate(contexts):
-                if context.control or context.device:
+                if context.control or context.device or context.colocated:
                     self.control += [(first + row, node.id) for node in context.control]
                     is_bare[row] = False
         return counts, makers, rows + np.int32(first), ops, specs, is_bare, _hashes(ops, counts, makers)

@@ -11,7 +11,7 @@ from functools import partial
 from operator import attrgetter
 from typing import Any
 
-from ..devices import Device
+from ..devices import GIVEN, Calibration, Device
 from ..graph import Node, Shape, SubGraph, Tensor
 from ..graph.spec import is_known
 from ..jit.loops import Loop
@@ -40,6 +40,8 @@ def compile_plan(
     witness: Callable[[str, Any], None] | None = None,
     memory_limit: int | None = None,
     others: Sequence[Device] = (),
+    calibration: Calibration = GIVEN,
+    placed: bool = True,
 ) -> Plan:
     """The plan that computes ``fetches`` from ``feeds``, given the shapes of these.
 
@@ -48,11 +50,22 @@ def compile_plan(
     witness   is told of the "nodes" that are needed, and of what is "simplified"
     is_body  whether it is that of a sub-graph, which runs on the thread that comes to it: one task, whole kernels
     memory_limit  most bytes that a run may take; where the usual order takes more, others are tried. None for no limit
-    others   further devices, on which what asks for them runs; a body has the one alone
+    others   further devices; a body has the one alone
+    calibration  how fast they are, where there are several
+    placed   whether nodes are placed; if not, all run on the first device, whatever they ask for
     raises  FeedError for a placeholder that is needed and not fed; ShapeError where the shapes do not fit; MemoryLimitError; ArgumentError
             for a node that asks for a device that is not there
     """
-    compiling = partial(_compile, fetches, feeds, device, passes=passes, is_body=is_body, compiled=compiled, witness=witness, others=others)
+    options: dict[str, Any] = {
+        "passes": passes,
+        "is_body": is_body,
+        "compiled": compiled,
+        "witness": witness,
+        "others": others,
+        "calibration": calibration,
+        "placed": placed,
+    }
+    compiling = partial(_compile, fetches, feeds, device, **options)
     plan = usual = compiling()
     if memory_limit is None:
         return plan
@@ -86,6 +99,8 @@ def _compile(
     compiled: Callable[[Loop], Callable[..., Any]] | None,
     witness: Callable[[str, Any], None] | None = None,
     others: Sequence[Device] = (),
+    calibration: Calibration = GIVEN,
+    placed: bool = True,
     saving: Saving = Saving.NONE,
 ) -> Plan:
     fetched = {fetch.node if isinstance(fetch, Tensor) else fetch for fetch in fetches if fetch not in feeds or isinstance(fetch, Node)}
@@ -108,7 +123,10 @@ def _compile(
         nodes, fused = fuse(nodes, simplified, feeds, fetches, compiled, is_body)
         notes += fused
     plan = Plan(nodes)
-    placement = place(nodes, simplified, feeds, [device.name, *[other.name for other in others]]) if others and not is_body else None
+    placement = None
+    if others and placed and not is_body:
+        wanted = [fetch for fetch in fetches if isinstance(fetch, Tensor)]
+        placement = place(nodes, simplified, feeds, (device, *others), calibration, wanted)
     compile_body = partial(_compile_body, passes=passes, compiled=compiled, saving=saving)
     lowering = Lowering(plan, specs, (device, *others), compile_body, is_body, compiled, placement)
     for tensor in feeds:
@@ -119,7 +137,8 @@ def _compile(
     if lowering.kinds.compiled_ops:
         plan.notes.append(f"compile: {', '.join(sorted(lowering.kinds.compiled_ops))} by kernels made for these shapes")
     if placement is not None:
-        plan.reasons = placement.reasons
+        plan.reasons = placement.decisions
+        plan.notes += placement.notes
         plan.notes.append(count_by_device(plan.units, placement.names))
     if lowering.unsized:
         plan.notes.append(f"{lowering.unsized} results have a size that only a run knows; times and bytes do not count it")

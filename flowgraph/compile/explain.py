@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..devices import Device
+from ..devices import Calibration, Device
 from ..graph import Node, Shape, Tensor
 from ..graph.spec import format_spec
 from .compiler import compile_plan
@@ -50,6 +50,7 @@ def explain(
     compiled: Callable[[Any], Callable[..., Any]] | None,
     memory_limit: int | None,
     others: Sequence[Device],
+    calibration: Calibration,
 ) -> Explanation:
     """Compiles a request and keeps an account of it; see `compile_plan`."""
     seen: dict[str, Any] = {}
@@ -62,6 +63,7 @@ def explain(
         witness=seen.__setitem__,
         memory_limit=memory_limit,
         others=others,
+        calibration=calibration,
     )
     changes = [*_simplifications(seen["nodes"], seen["simplified"]), *_fusions(plan), *_places(plan)]
     return Explanation(seen["nodes"], changes, plan)

@@ -132,7 +132,7 @@ class Plan:
     peak_bytes   most bytes alive at once of what the run itself makes, scratch memory of kernels included, when the tasks run in order
     memory_limit most bytes that a run may take, on any number of threads; None for no limit
     notes        what the passes changed, a line each
-    reasons      node -> why it runs on its device, in words that follow "placed"; empty where there is one device
+    reasons      node -> why it runs on its device, whose text follows "placed"; empty where there is one device
     """
 
     nodes: list[Node]
@@ -153,7 +153,7 @@ class Plan:
     peak_bytes: int = 0
     memory_limit: int | None = None
     notes: list[str] = field(default_factory=list)
-    reasons: Mapping[Node, str] = field(default_factory=dict)
+    reasons: Mapping[Node, Any] = field(default_factory=dict)
 
     @property
     def seconds(self) -> float:
@@ -173,13 +173,15 @@ class Plan:
         limit = "" if self.memory_limit is None else f", and {format_bytes(self.memory_limit)} allowed"
         lines = [
             f"plan of {len(self.units)} kernels in {len(self.tasks)} task{'s' * (len(self.tasks) != 1)}: "
-            f"about {_time(self.seconds)} on one thread, {_time(self.critical_seconds)} on many, "
+            f"about {format_seconds(self.seconds)} on one thread, {format_seconds(self.critical_seconds)} on many, "
             f"at most {format_bytes(self.peak_bytes)} alive{limit}"
         ]
         lines += [f"  note: {note}" for note in self.notes]
         for task in self.tasks:
             after = f" after {', '.join(map(str, task.after))}" if task.after else ""
-            lines.append(f"task {task.index} on {task.device}{after}, {_time(task.seconds)}, {_time(task.priority)} to the end")
+            lines.append(
+                f"task {task.index} on {task.device}{after}, {format_seconds(task.seconds)}, {format_seconds(task.priority)} to the end"
+            )
             for unit in task.units:
                 for number, body in enumerate(unit.bodies):
                     lines += [f"    body {number} of {unit}: {line}" for line in str(body).splitlines()]
@@ -205,7 +207,8 @@ class Plan:
         return f"  # {unit}: {spec}{', ' + extra if extra else ''}{placed}{frees}"
 
 
-def _time(seconds: float) -> str:
+def format_seconds(seconds: float) -> str:
+    """As plans show it."""
     return f"{seconds * 1e3:.1f} ms" if seconds >= 1e-3 else f"{seconds * 1e6:.0f} us"
 
 

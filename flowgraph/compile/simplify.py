@@ -148,16 +148,20 @@ def _key(found: Simplified, node: Node, inputs: Sequence[Tensor]) -> Any:
     """Equal for nodes that compute the same; None where that cannot be told."""
     op = node.op
     if not (node.attrs or op.shape_inputs):
-        return op, node._context.device, *map(id, inputs)
+        return op, node._context.request, *map(id, inputs)
     if op.name == "constant":
         value = node.attrs["value"]
         return ("constant", value.dtype, value.shape, value.tobytes()) if value.nbytes <= 1024 else None
     if not op.shape_inputs:
-        parts: tuple[Any, ...] = (op, node._context.device, *map(id, inputs))
+        parts: tuple[Any, ...] = (op, node._context.request, *map(id, inputs))
     else:
         specs = [found.spec(tensor) for tensor in inputs]
         told = [(spec.shape, spec.dtype) if i in op.shape_inputs and is_known(spec.shape) else None for i, spec in enumerate(specs)]
-        parts = (op, node._context.device, *[spec or id(tensor) for spec, tensor in zip(told, inputs, strict=True)])
+        parts = (
+            op,
+            node._context.request,
+            *[spec or id(tensor) for spec, tensor in zip(told, inputs, strict=True)],
+        )
     if not node.attrs:
         return parts
     attributes = frozen(node.attrs)

@@ -1,7 +1,7 @@
 """The graph: nodes, tensors, ops, scopes and the user's lines. No kernels and no threads below this point."""
 
 from .calls import Call
-from .context import control_dependencies, device, get_default_graph, scope
+from .context import colocate_with, control_dependencies, device, get_default_graph, scope
 from .graph import Graph
 from .location import Location
 from .node import Node, Tensor
@@ -23,6 +23,7 @@ __all__ = [
     "SubGraph",
     "Tensor",
     "Work",
+    "colocate_with",
     "control_dependencies",
     "device",
     "get_default_graph",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class Context:
     """What a new node takes from its surroundings. Never changed once made; nodes made in one place share one."""
 
-    __slots__ = ("control", "device", "forward", "graph", "origin", "scope")
+    __slots__ = ("colocated", "control", "device", "forward", "graph", "origin", "scope")
 
     def __init__(
         self,
@@ -30,6 +30,7 @@ class Context:
         control: tuple[Node, ...] = (),
         forward: Node | None = None,
         origin: Node | None = None,
+        colocated: Node | None = None,
     ) -> None:
         self.graph = graph
         self.scope = scope
@@ -37,6 +38,12 @@ class Context:
         self.control = control
         self.forward = forward
         self.origin = origin  # the node whose line in the user's code new ones take over, as they are made from it
+        self.colocated = colocated  # a node on whose device, which it leaves open, new ones run
+
+    @property
+    def request(self) -> Any:
+        """What is asked for: a device, a node to run beside, or nothing."""
+        return self.device or self.colocated
 
     def replace(self, **changes: Any) -> Context:
         fields = {name: getattr(self, name) for name in Context.__slots__}
@@ -125,7 +132,33 @@ def device(name: str | None) -> Iterator[None]:
     """
     if name is not None and not isinstance(name, str):
         raise ArgumentError(f"device: the name of a device is a text, got {name!r:.80}", help='for example "cpu:0"')
-    with entered(current().replace(device=name)):
+    with entered(current().replace(device=name, colocated=None)):
+        yield
+
+
+@contextmanager
+def colocate_with(tensor: Tensor | Node) -> Iterator[None]:
+    """Asks that the nodes built inside run where ``tensor`` is made, or lives if it is a variable, wherever that will be.
+
+    What ``tensor`` asks for itself, they ask for; where it asks for nothing, all of them are placed together. The request inside is the
+    one that counts: `device` within takes this one back, and the other way round.
+
+    raises  GraphError for what is no tensor or node of the current graph
+
+    >>> with fg.Graph() as graph:
+    ...     with fg.device("cpu:1"):
+    ...         w = fg.variable([1.0, 2.0], name="w")
+    ...     with fg.colocate_with(w):
+    ...         y = w * 2.0
+    >>> y.node.device
+    'cpu:1'
+    """
+    here = current()
+    node: Any = getattr(tensor, "node", tensor)
+    if getattr(node, "graph", None) is not here.graph:
+        raise GraphError(f"colocate_with: takes a tensor or node of the current graph, got {tensor!r:.80}")
+    target = None if node.device is not None else node._context.colocated or node
+    with entered(here.replace(device=node.device, colocated=target)):
         yield
 
 

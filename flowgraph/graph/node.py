@@ -108,6 +108,11 @@ class Node:
         return self._context.device
 
     @property
+    def colocated(self) -> Node | None:
+        """The node that it was asked to run beside, where that one asks for no device."""
+        return self._context.colocated
+
+    @property
     def control(self) -> tuple[Node, ...]:
         """Nodes that must have run before this one, although it does not read them."""
         return self._context.control

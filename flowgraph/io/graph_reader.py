@@ -167,8 +167,9 @@ class _Nodes:
             if device is not None and not isinstance(device, str):
                 raise Damage(f"has a device that is no text: {device!r:.80}")
             control = tuple(self._node(before) for before in _field(row, "control", list))
-            made = Context(self.graph, path, device, control, None if forward is None else self._node(forward))
-            if (path, device, control, forward) == (self.graph.root.scope, self.graph.root.device, (), None):
+            beside = None if row.get("colocated") is None else self._node(row["colocated"])
+            made = Context(self.graph, path, device, control, None if forward is None else self._node(forward), None, beside)
+            if (path, device, control, forward, beside) == (self.graph.root.scope, self.graph.root.device, (), None, None):
                 made = self.graph.root
             self._contexts[number] = made
         return self._contexts[number]

@@ -80,10 +80,12 @@ class Writer:
     def _context(self, context: Context) -> int:
         control = tuple(node.id for node in context.control)
         forward = None if context.forward is None else context.forward.id
-        key = (context.scope, context.device, control, forward)
+        beside = None if context.colocated is None or context.colocated.graph is not context.graph else context.colocated.id
+        key = (context.scope, context.device, control, forward, beside)
         if key not in self._context_numbers:
             self._context_numbers[key] = len(self.contexts)
-            self.contexts.append(dict(zip(("scope", "device", "control", "forward"), key, strict=True)))
+            row = dict(zip(("scope", "device", "control", "forward", "colocated"), key, strict=True))
+            self.contexts.append({name: value for name, value in row.items() if name != "colocated" or value is not None})
         return self._context_numbers[key]
 
     def _location(self, node: Node) -> int:

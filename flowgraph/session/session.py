@@ -11,13 +11,15 @@ import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..compile import PASSES, Explanation, Plan, compile_plan, explain
 from ..compile.kinds import POOLED_BYTES
-from ..devices import Device, open_device
+from ..devices import GIVEN, Calibration, Device, open_device
+from ..devices.speed import kind_of
 from ..errors import (
     ArgumentError,
     FeedError,
@@ -35,6 +37,7 @@ from ..jit import llvm
 from ..jit.kernels import compiled
 from ..ops.state import Initializer
 from ..runtime import Buffers, Pool, Program, Run, RunReport
+from ..runtime.timed import kernel_seconds
 from .function import Function
 from .future import RunFuture
 from .guards import BLAS, Growth, Turnstile
@@ -59,7 +62,8 @@ class Session:
              device's share of it
     seed     of initial values and random draws: same seed, same values
     device   the device that serves what nothing else decides, ``"cpu:0"`` for example; None for the first of ``devices``
-    devices  those that nodes may ask for with `flowgraph.device`; None for ``device`` alone. The host may be parted into several,
+    devices  those that nodes may ask for with `flowgraph.device`; None for ``device`` alone, or where that is None as well for those in the
+             environment variable ``FLOWGRAPH_DEVICES``, else ``cpu:0``. The host may be parted into several,
              ``["cpu:0", "cpu:1"]``, each with threads and memory of its own; what else there is, `flowgraph.devices` tells
     passes   the simplifications that plans make, of "algebra", "fold" and "common": all of them, and none changes a bit
 
@@ -68,6 +72,8 @@ class Session:
              to insist on it, False for NumPy's kernels alone
     memory_limit  most bytes that a run may take for what it makes itself, as a number or as text such as "512MB"; None for no limit. Under
              it, tasks run in an order that takes less, wait for room, and give the same bits; see `flowgraph.MemoryLimitError`
+    calibration  how fast the devices are, as `flowgraph.calibrate` measures it: it decides where nodes run that ask for nothing. None for
+             given numbers, which are the same on every machine
 
     While a session is open, BLAS computes with one thread in this process, and parallelism comes from the session's threads;
     closing the last session restores what was.
@@ -91,6 +97,7 @@ class Session:
         passes: Collection[str] = PASSES,
         jit: bool | None = None,
         memory_limit: int | str | None = None,
+        calibration: Calibration | None = None,
     ) -> None:
         if graph is not None and not isinstance(graph, Graph):
             raise ArgumentError(f"Session: the first argument is a graph, got {graph!r:.80}")
@@ -99,6 +106,9 @@ class Session:
         _check_seed(seed)
         if not isinstance(passes, list | tuple | set | frozenset) or not all(each in PASSES for each in passes):
             raise ArgumentError(f"Session: passes are some of {', '.join(PASSES)}, got {passes!r}")
+        if calibration is not None and not isinstance(calibration, Calibration):
+            raise ArgumentError(f"Session: calibration is what fg.calibrate gives, got {calibration!r:.80}")
+        self.calibration = calibration or GIVEN
         self.memory_limit = None if memory_limit is None else as_bytes(memory_limit, "Session: memory_limit")
         self.graph = graph if graph is not None else get_default_graph()
         self.passes = tuple(passes)
@@ -194,7 +204,36 @@ class Session:
         """What becomes of a request: the nodes that it needs, what each pass changes, and the plan. See `fg.explain`."""
         _, flat = flatten(fetches, self.graph)
         code = compiled if self.jit else None
-        return explain(flat, self._shapes(feeds), self.device, self.passes, code, self.memory_limit, self.devices[1:])
+        return explain(flat, self._shapes(feeds), self.device, self.passes, code, self.memory_limit, self.devices[1:], self.calibration)
+
+    def calibrate(self, fetches: Any, feeds: Mapping[Tensor, Any] | None = None) -> Calibration:
+        """What each kernel of a request takes, on one device of each kind: the session's calibration with these measured times in it.
+
+        The request runs four times on each, kernel by kernel, and writes no variable. A new session that is given the result places by it.
+
+        >>> x = fg.placeholder("x", (64, 64))
+        >>> measured = session.calibrate(fg.matmul(x, x, name="square"), {x: np.ones((64, 64), np.float32)})
+        >>> 0 < measured.kernels["cpu"]["square"] < 1
+        True
+        """
+        _, flat = flatten(fetches, self.graph)
+        arrays = {tensor: self._fed(tensor, value) for tensor, value in _as_feeds(feeds).items()}
+        check_symbols(arrays)
+        kernels = {kind: dict(names) for kind, names in self.calibration.kernels.items()}
+        for kind, device in {kind_of(device.name): device for device in reversed(self.devices)}.items():
+            others = [other for other in self.devices if other is not device]
+            shapes = {tensor: array.shape for tensor, array in arrays.items()}
+            code = compiled if self.jit else None
+            plan = compile_plan(flat, shapes, device, passes=self.passes, compiled=code, others=others, placed=False)
+            values: list[Any] = [None] * plan.slots
+            for tensor, slot in plan.feeds:
+                values[slot] = device.copied(arrays[tensor])
+            with self._lock:
+                self._read_variables(plan, values)
+            if plan.run_key >= 0:
+                values[plan.run_key] = np.array([self.seed, 0, 0], np.uint64)
+            kernels.setdefault(kind, {}).update(kernel_seconds(plan, self._buffers, device, values))
+        return replace(self.calibration, kernels=kernels)
 
     def _shapes(self, feeds: Mapping[Tensor, Any] | None) -> dict[Tensor, Shape]:
         """The shapes of the feeds, which may be shapes themselves."""
@@ -252,7 +291,16 @@ class Session:
         self._growth.check()
         with COLLECTING_RARELY:  # a plan has as many objects as the graph, and none is garbage
             code = compiled if self.jit else None
-            plan = compile_plan(flat, shapes, self.device, passes=self.passes, compiled=code, memory_limit=limit, others=self.devices[1:])
+            plan = compile_plan(
+                flat,
+                shapes,
+                self.device,
+                passes=self.passes,
+                compiled=code,
+                memory_limit=limit,
+                others=self.devices[1:],
+                calibration=self.calibration,
+            )
             program = Program(plan, self._buffers)
         with self._lock:
             self._programs[key] = program
@@ -421,7 +469,8 @@ def _as_feeds(feeds: Any) -> Mapping[Tensor, Any]:
 def _opened(device: Any, devices: Any) -> list[Device]:
     """The devices of a session, the one first that serves what nothing else decides."""
     if devices is None:
-        return [open_device("cpu:0" if device is None else device)]
+        names = [device] if device is not None else [name.strip() for name in os.environ.get("FLOWGRAPH_DEVICES", "cpu:0").split(",")]
+        return _opened(None, names)
     if not isinstance(devices, list | tuple) or not devices:
         raise ArgumentError(f"Session: devices is a list of names, got {devices!r:.80}", help='devices=["cpu:0", "cpu:1"]')
     opened = [open_device(name) for name in devices]

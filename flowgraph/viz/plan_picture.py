@@ -9,7 +9,7 @@ from operator import itemgetter
 
 from ..compile import Plan
 from ..compile.copies import CopyNode
-from ..compile.plan import Task, Unit
+from ..compile.plan import Task, Unit, format_seconds
 from ..graph import Node, Tensor
 from ..graph.spec import format_spec
 from .folding import RUNS
@@ -61,7 +61,7 @@ class PlanPicture(Picture):
         title = f"task {first.index}" if len(tasks) == 1 else f"tasks {first.index} … {last.index}"
         if self._several:
             title += f" on {listing(list(dict.fromkeys(task.device for task in tasks)), ' and ')}"
-        seconds = _time(sum(task.seconds for task in tasks))
+        seconds = format_seconds(sum(task.seconds for task in tasks))
         units = [unit for task in tasks for unit in task.units]
         key = f"t{first.index}"
         if self.depth == 0:
@@ -140,13 +140,13 @@ def _kernel(key: str, unit: Unit, home: Home) -> Box:
     how = {"reuse": "in place", "take": "into a kept buffer"}.get(unit.mode, "")
     spec = "" if unit.spec is None else format_spec(unit.spec.shape, unit.spec.dtype)
     line = f"{unit.node.location}  {unit.node.location.text}".rstrip()
-    tooltip = "\n".join(filter(None, [f"{unit}: {spec}", f"about {_time(unit.seconds)}", how, line]))
+    tooltip = "\n".join(filter(None, [f"{unit}: {spec}", f"about {format_seconds(unit.seconds)}", how, line]))
     return Box(key, _kind(unit.node), unit.node.op.name, rows, tooltip, home)
 
 
 def _kernels(key: str, units: Sequence[Unit], home: Home) -> Box:
     title = f"{units[0].node.op.name} … {units[-1].node.op.name}"
-    seconds = _time(sum(unit.seconds for unit in units))
+    seconds = format_seconds(sum(unit.seconds for unit in units))
     return Box(key, _kind(units[0].node), title, f"{len(units)} kernels, {seconds}", _counted(units), home, len(units))
 
 
@@ -170,7 +170,3 @@ def _runs(tasks: Sequence[Task], most: int | None) -> list[Sequence[Task]]:
     """The tasks one by one, or where there are more than ``most``, those that follow each other together."""
     size = 1 if most is None or len(tasks) <= most else math.ceil(len(tasks) / min(RUNS, most))
     return [tasks[i : i + size] for i in range(0, len(tasks), size)]
-
-
-def _time(seconds: float) -> str:
-    return f"{seconds * 1e3:.1f} ms" if seconds >= 1e-3 else f"{seconds * 1e6:.0f} us"
