@@ -133,6 +133,7 @@ LAYERS = [
     ("cli", "commands", "people"),
     ("nn · optim · data · io · viz", "libraries, written with the public interface only", "people"),
     ("session", "feeds, fetches, the values of variables, the cache of plans", "running"),
+    ("traces", "what runs did, and would do elsewhere", "running"),
     ("runtime", "runs a plan: scheduler, pool, memory", "running"),
     ("compile", "graph to plan", "compiling"),
     ("autodiff", "graph to more graph", "compiling"),

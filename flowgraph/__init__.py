@@ -191,6 +191,7 @@ from .traced import trace
 
 if TYPE_CHECKING:
     from . import data, io, metrics, nn, optim, viz
+    from .traces import Trace
     from .viz import draw
 
 __version__ = "0.1.0"
@@ -209,8 +210,8 @@ __all__ = [
     # running
     "Session", "Function", "RunFuture", "Plan", "explain", "Explanation", "devices", "calibrate",
     "Calibration",
-    # pictures
-    "draw",
+    # seeing
+    "draw", "Trace",
     # element by element
     "abs", "acos", "acosh", "add", "angle", "asin", "asinh", "astype", "atan", "atan2", "atanh", "bitwise_and", "bitwise_invert",
     "bitwise_left_shift", "bitwise_or", "bitwise_right_shift", "bitwise_xor", "cbrt", "ceil", "clip", "conj", "copysign", "cos",
@@ -243,8 +244,8 @@ def __getattr__(name: str) -> Any:
     """Loads a library when it is first named: half of the time to import flowgraph is theirs, and many programs do without."""
     if name in ("data", "io", "metrics", "nn", "optim", "viz"):
         return importlib.import_module(f"{__name__}.{name}")
-    if name == "draw":
-        value = globals()["draw"] = importlib.import_module(f"{__name__}.viz").draw
+    if name in ("draw", "Trace"):
+        value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{'viz' if name == 'draw' else 'traces'}"), name)
         return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}{_elsewhere(name)}", name=name)
 
@@ -268,4 +269,9 @@ def _draw(*args: Any, **options: Any) -> Any:
     return __getattr__("draw")(*args, **options)
 
 
+def _new_trace(session: Any) -> Any:
+    return __getattr__("Trace")(session)
+
+
 public(_draw, "draw")  # what notebooks call to show a graph
+public(_new_trace, "new_trace")  # what a session calls to record one

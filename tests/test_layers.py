@@ -22,6 +22,7 @@ LAYERS: list[set[str]] = [
     {"control"},
     {"compile"},
     {"runtime"},
+    {"traces"},
     {"session"},
     {"check", "fft", "init", "linalg", "random", "special", "traced"},
     {"nn", "optim", "metrics", "data", "io", "viz"},

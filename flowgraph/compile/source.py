@@ -234,13 +234,13 @@ def written_where_told(plan: Plan) -> list[int]:
 def call_source(plan: Plan) -> Source:
     """A function ``call(a0, a1, ...)`` of the feeds that returns the fetches as a list: for a plan that `is_direct`.
 
-    It tests that each argument is what the plan was made for, and leaves everything else to ``otherwise``.
+    It tests that each argument is what the plan was made for, and leaves everything else to ``otherwise``: also what is traced.
     """
     source = Source()
     writer = Writer(plan, source, lambda slot: True)
     arguments = ", ".join(f"a{i}" for i in range(len(plan.feeds)))
     source.add(f"def call({arguments}):")
-    source.add("    if session._closed: raise closed()")
+    source.add(f"    if session._detour: return otherwise({arguments})")
     for i, (tensor, slot) in enumerate(plan.feeds):
         a, dtype = f"a{i}", f"dtype_{i}"
         if tensor.shape == ():

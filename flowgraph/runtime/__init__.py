@@ -1,5 +1,5 @@
 """Runs a plan. `schedule` decides what may run next, `pool` owns the threads, `memory` the kept buffers, `run` puts them together,
-and `observe` runs a plan node by node.
+`observe` runs a plan node by node, and `tracing` notes what a run does.
 """
 
 from .direct import direct_call
@@ -9,17 +9,20 @@ from .pool import Pool
 from .program import Program
 from .run import Run, RunReport
 from .schedule import RunState, Schedule
+from .tracing import Recording, TracedRun
 
 __all__ = [
     "BufferPool",
     "Buffers",
     "Pool",
     "Program",
+    "Recording",
     "Run",
     "RunReport",
     "RunState",
     "Schedule",
     "Step",
+    "TracedRun",
     "Turn",
     "Walk",
     "direct_call",

@@ -22,15 +22,14 @@ def direct_call(
     variables: Mapping[int, Any],
     fed: Callable[[Tensor, Any], Any],
     handed_out: Callable[[Any, bool], Any],
-    closed: Callable[[], Exception],
     otherwise: Callable[..., list[Any]],
 ) -> Callable[..., list[Any]] | None:
     """A function of the feeds that gives the fetches as a list; None for a plan that needs a run of its own.
 
-    session    has `_closed`, and is told the report of each call
+    session    has `_detour`, and is told the report of each call
     variables  values by the id of the variable's node; read under ``lock``
     fed        makes of a feed what fits its tensor, or raises
-    otherwise  what takes over when an argument has another shape or dtype than the plan was made for
+    otherwise  what takes over when an argument has another shape or dtype than the plan was made for, and while there is a detour
     """
     plan = program.plan
     if not is_direct(plan):
@@ -39,7 +38,6 @@ def direct_call(
         "session": session,
         "lock": lock,
         "variables": variables,
-        "closed": closed,
         "otherwise": otherwise,
         "handed_out": handed_out,
         "lent": program.buffers.on(plan.tasks[0].device).lent if plan.lent else None,

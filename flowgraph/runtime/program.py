@@ -49,7 +49,7 @@ class Program:
 
     Holds no state of any run, so that any number of threads may run it at once.
 
-    `_lock` guards the making of ``generated``, which is set once.
+    `lock` guards the making of ``generated`` and ``stamped``, which are set once.
     """
 
     def __init__(self, plan: Plan, buffers: Buffers) -> None:
@@ -61,8 +61,9 @@ class Program:
         self.holding = {id(unit): holding(unit, buffers, [Body(body, buffers) for body in unit.bodies]) for unit in apart if unit.bodies}
         self.tasks = [self._pieces(task.units) for task in plan.tasks]
         self.generated: Generated | None = None
+        self.stamped: Generated | None = None  # what runs that are traced call; set once, by `tracing`
         self._runs = 0
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
         self.schedule: Schedule[int] | None = None
         self.room: Room | None = None
         if len(plan.tasks) > 1:
@@ -137,7 +138,7 @@ class Program:
 
     def generate(self, write: Callable[[Plan], Source]) -> Generated:
         """The source that ``write`` makes of the plan, ready to be called; made once."""
-        with self._lock:
+        with self.lock:
             if self.generated is None:
                 source = write(self.plan)
                 self.generated = Generated(source, self.plan, self.buffers, self.kernels(source.kernels))
@@ -205,7 +206,8 @@ def holding(unit: Unit, buffers: Buffers, bodies: Sequence[Any]) -> Callable[...
         told |= {"empty": buffers.on(unit.device).lend, "told": [body.told for body in bodies]}
 
     def call(run: Run, *arrays: Any) -> Any:
-        return kernel(*[partial(body, run) for body in bodies], *arrays, **told)
+        called = [partial(body, run) if run.recording is None else run.recording.body(body, run) for body in bodies]
+        return kernel(*called, *arrays, **told)
 
     return call
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -38,6 +38,8 @@ class Run:
     tasks share.
     A value is written by one task and read only by tasks that are handed out after that one has finished, so `values` needs no lock.
     """
+
+    recording: ClassVar[Any] = None  # what a `TracedRun` notes
 
     def __init__(self, program: Program, values: list[Any], finished: Callable[[Run], None]) -> None:
         self.program, self.values, self.finished = program, values, finished
@@ -211,7 +213,6 @@ class Run:
     def _execute(self, task: int) -> None:
         plan = self.program.plan
         entry = plan.tasks[task]
-        values = self.values
         if self.stop is not None:
             raise self.stop
         if self.gate is None:
@@ -219,13 +220,16 @@ class Run:
                 self._count(task)
         if entry.prepares:
             self._prepare(entry.prepares, self.program.buffers.on(entry.device))
-        self.program.execute(task, values, self)
+        self._compute(task)
         with self._lock:
             self._live += entry.kept_bytes - entry.peak_bytes
         if entry.releases:
             self._release(entry.releases)
         if self._limit is not None:  # the pool may keep what is left of it
             self.program.buffers.bound(self._limit - self._live)
+
+    def _compute(self, task: int) -> None:
+        self.program.execute(task, self.values, self)
 
     def _count(self, task: int) -> None:
         """Counts what a task will take as alive; the lock is held."""

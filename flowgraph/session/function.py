@@ -64,7 +64,7 @@ class Function:
             raise closed()
         if program.is_warm and program not in self._tried:
             self._tried.add(program)
-            made = direct_call(program, session, session._lock, session._values, session._fed, handed_out, closed, self._otherwise)
+            made = direct_call(program, session, session._lock, session._values, session._fed, handed_out, self._otherwise)
             if made is not None:
                 self._direct = made
                 if timeout is None:

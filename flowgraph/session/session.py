@@ -31,12 +31,14 @@ from ..errors import (
 from ..graph import Graph, Node, Shape, Tensor, get_default_graph
 from ..graph.arguments import as_bytes, as_count
 from ..graph.graph import COLLECTING_RARELY
+from ..graph.location import here
+from ..graph.node import FUNCTIONS
 from ..graph.report import of_another_graph, where
 from ..graph.spec import format_spec
 from ..jit import llvm
 from ..jit.kernels import compiled
 from ..ops.state import Initializer
-from ..runtime import Buffers, Pool, Program, Run, RunReport
+from ..runtime import Buffers, Pool, Program, Recording, Run, RunReport, TracedRun
 from ..runtime.timed import kernel_seconds
 from .function import Function
 from .future import RunFuture
@@ -46,6 +48,8 @@ from .variables import Variables
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
+
+    from ..traces import Trace
 
 # Plans kept for each session: a plan for each set of fetches, feeds and shapes.
 PLANS_KEPT = 128
@@ -126,13 +130,15 @@ class Session:
 
         self._new_future = Future[list[Any]]
         self._pools = {each.name: Pool(threads, f"flowgraph-{each.name}" if others else "flowgraph", alone=not others) for each in opened}
-        self._lock = threading.Lock()  # guards _values, _programs, _runs_started and _active
+        self._lock = threading.Lock()  # guards _values, _programs, _runs_started, _active and _traces
         self._values: dict[int, Any] = {}  # variable's node id -> array; arrays are replaced, never changed
         self._programs: OrderedDict[Any, Program] = OrderedDict()
         self._updates = Turnstile()
         self._active: set[Run] = set()
         self._runs_started = 0
         self._closed = False
+        self._traces: tuple[Trace, ...] = ()  # that are being recorded
+        self._detour = False  # whether functions leave their calls to `_perform`: closed, or traced
         self._growth = Growth(self.graph)
         BLAS.hold()
         self._finalizer = weakref.finalize(self, _shut, list(self._pools.values()))
@@ -146,7 +152,7 @@ class Session:
     def close(self) -> None:
         """Ends the runs that go on, the threads, and the hold on BLAS. May be called twice."""
         with self._lock:
-            self._closed = True
+            self._closed = self._detour = True
             active = list(self._active)
         for run in active:
             run.cancel(SessionClosedError("the session was closed during the run"))
@@ -199,6 +205,26 @@ class Session:
         """What ``run`` would execute; printing it shows tasks, kernels and memory. ``feeds`` may hold shapes in place of values."""
         _, flat = flatten(fetches, self.graph)
         return self._program(flat, self._shapes(feeds), self.memory_limit).plan
+
+    def trace(self) -> Trace:
+        """A record of the runs that begin within ``with session.trace() as t``, calls of functions among them: see `flowgraph.Trace`.
+
+        Runs cost a little more meanwhile, and give the same bits. Any number of threads may run, and several traces be recorded at once.
+
+        >>> x = fg.placeholder("x", (), "float64")
+        >>> with session.trace() as t:
+        ...     y = session.run(fg.exp(x) + 1, {x: 0.0})
+        >>> [kernel.op for kernel in t.runs[0].plan.kernels]
+        ['exp', 'add']
+        """
+        return FUNCTIONS["new_trace"](self)  # type: ignore[no-any-return]
+
+    def _tracing(self, trace: Trace, is_on: bool) -> None:
+        """Begins or ends to record in ``trace``."""
+        with self._lock:
+            others = tuple(each for each in self._traces if each is not trace)
+            self._traces = (*others, trace) if is_on else others
+            self._detour = self._closed or bool(self._traces)
 
     def explain(self, fetches: Any, feeds: Mapping[Tensor, Any] | None = None) -> Explanation:
         """What becomes of a request: the nodes that it needs, what each pass changes, and the plan. See `fg.explain`."""
@@ -337,7 +363,7 @@ class Session:
         values = program.template.copy()
         for (_, slot), array in zip(plan.feeds, arrays, strict=True):
             values[slot] = array
-        run = Run(program, values, lambda run: self._finish(run, future))
+        run = self._new_run(program, values, lambda run: self._finish(run, future), background)
 
         def begin() -> None:
             try:
@@ -362,6 +388,16 @@ class Session:
         if plan.updates:
             return future, run, lambda: self._updates.enter(begin, wait=not background)
         return future, run, begin
+
+    def _new_run(self, program: Program, values: list[Any], finish: Callable[[Run], None], background: bool) -> Run:
+        traces = self._traces
+        if not traces:
+            return Run(program, values, finish)
+        threads = {device.name: self.threads for device in self.devices} if background else {}
+        recording = Recording(program.plan, threads, here())
+        for trace in traces:
+            trace.add(recording)
+        return TracedRun(program, values, finish, recording)
 
     def _read_variables(self, plan: Plan, values: list[Any]) -> None:
         for node, slot in plan.variables:

@@ -1,0 +1,213 @@
+"""Gather: plans and recordings of runs become the plain data of a trace."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from operator import itemgetter
+from typing import Any
+
+from ..compile import Plan, Unit
+from ..compile.copies import CopyNode
+from ..compile.cost import estimated_seconds
+from ..compile.fuse import Fused, FusedNode
+from ..compile.memory import transient_bytes
+from ..compile.needed import needed_nodes
+from ..compile.plan import ROWS
+from ..compile.shapes import specialise
+from ..graph import Node, Spec, Work
+from ..graph.spec import format_spec, is_known
+from ..runtime import Recording
+from .data import Kernel, PlanData, RunData, Task, TaskRun
+
+
+class Gathered:
+    """The plans of a trace, each gathered once.
+
+    plans  in the order in which they were met; that of a sub-graph comes behind the one that holds it
+    nodes  for each plan and kernel the node
+    """
+
+    def __init__(self) -> None:
+        self.plans: list[PlanData] = []
+        self.nodes: list[list[Node]] = []
+        self._numbers: dict[int, int] = {}
+        self._kept: list[Plan] = []  # so that no other plan gets the id of one of them
+
+    def plan(self, plan: Plan, label: str = "") -> PlanData:
+        """The data of ``plan``."""
+        number = self._numbers.get(id(plan))
+        if number is None:
+            number = self._numbers[id(plan)] = len(self.plans)
+            self._kept.append(plan)
+            data = PlanData(number, [], [], {}, {}, list(plan.fetches), {}, plan.peak_bytes, plan.memory_limit, label)
+            self.plans.append(data)
+            self.nodes.append([])
+            self._fill(data, plan)
+        return self.plans[number]
+
+    def _fill(self, data: PlanData, plan: Plan) -> None:
+        specs = _Specs(plan)
+        for task in plan.tasks:
+            first = len(data.kernels)
+            for unit in task.units:
+                data.kernels.append(self._kernel(unit, specs))
+                self.nodes[data.number].append(unit.node)
+            prepares = [[slot, spec.nbytes] for slot, spec in task.prepares]
+            data.tasks.append(
+                Task(
+                    task.index,
+                    first,
+                    len(data.kernels),
+                    task.device,
+                    list(task.after),
+                    task.priority,
+                    task.seconds,
+                    prepares,
+                    list(task.releases),
+                    task.peak_bytes,
+                    task.kept_bytes,
+                )
+            )
+        data.storages = {slot: (list(each.slots), each.nbytes, each.sharers) for slot, each in plan.storages.items()}
+        data.updates = {slot: node.name for node, slot in plan.updates}
+        data.sources = {slot: f"feed {tensor.name}" for tensor, slot in plan.feeds}
+        data.sources |= {slot: f"variable {node.name}" for node, slot in plan.variables}
+        data.sources |= {slot: "a constant" for slot, _ in plan.constants}
+
+    def _kernel(self, unit: Unit, specs: _Specs) -> Kernel:
+        node = unit.node
+        location, forward = node.location, node.forward
+        work = Work() if isinstance(unit.kernel, itemgetter) else specs.work(unit)
+        return Kernel(
+            str(unit),
+            node.name,
+            "result" if isinstance(unit.kernel, itemgetter) else node.op.name,
+            node.scope,
+            str(location),
+            location.text,
+            location.file,
+            "" if forward is None else forward.name,
+            "" if forward is None else str(forward.location),
+            unit.device,
+            "" if unit.spec is None else format_spec(unit.spec.shape, unit.spec.dtype),
+            unit.seconds,
+            float(work.flops),
+            float(work.bytes),
+            unit.bytes_made,
+            transient_bytes(unit),
+            list(unit.inputs),
+            unit.output,
+            unit.buffer,
+            list(unit.writes),
+            list(unit.frees),
+            specs.members(node),
+            [self.plan(body, f"{node.name}").number for body in unit.bodies],
+        )
+
+    def run(self, recording: Recording, number: int, zero: float) -> RunData:
+        """The data of one run; ``zero`` is when the trace began."""
+        plan = self.plan(recording.plan)
+        line = recording.line
+        tasks = [self._task(note, recording, zero) for note in list(recording.notes)]
+        ends = {task.task: task.end for task in tasks}
+        begun = recording.begun - zero
+        for task in tasks:
+            task.ready = max([begun, *(ends[before] for before in plan.tasks[task.task].after if before in ends)])
+            task.ready = min(task.ready, task.start)
+            task.admitted = max(task.ready, recording.admitted.get(task.task, 0.0) - zero)
+        error = recording.error
+        return RunData(
+            number,
+            plan,
+            "" if line is None else str(line),
+            "" if line is None else line.text,
+            dict(recording.threads),
+            recording.made - zero,
+            begun,
+            recording.over - zero,
+            "" if error is None else f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
+            recording.peak_bytes,
+            tasks,
+            {slot: nbytes for (owner, slot), nbytes in recording.sizes.items() if owner == id(recording.plan)},
+            {self.plan(body).number: (total.turns, list(total.seconds)) for body, total in recording.totals.values()},
+        )
+
+    def _task(self, note: Any, recording: Recording, zero: float) -> TaskRun:
+        end = note.end or recording.over
+        device = recording.plan.tasks[note.task].device
+        marks = [mark - zero for mark in note.marks]
+        cpu = end - note.start if note.cpu < 0 else note.cpu
+        turns = [(self.plan(body).number, [mark - zero for mark in marks]) for body, marks in note.turns]
+        return TaskRun(note.task, note.worker, device, 0.0, 0.0, note.start - zero, end - zero, cpu, marks, turns)
+
+
+class _Specs:
+    """The sizes of one plan, and what its kernels have to do."""
+
+    def __init__(self, plan: Plan) -> None:
+        nodes = [member for node in plan.nodes for member in (node.op.members if isinstance(node, FusedNode) else (node,))]
+        fed = {tensor: shape for (tensor, _), shape in zip(plan.feeds, plan.shapes, strict=True)}
+        self.specs = specialise(needed_nodes(nodes, fed), fed) if nodes else {}
+
+    def of_node(self, node: Node) -> Work:
+        """Operations and bytes of a node that runs whole."""
+        inputs = [self.specs.get(tensor, tensor) for tensor in node.inputs]
+        if isinstance(node, CopyNode):
+            (x,) = inputs
+            return Work(bytes=2.0 * Spec(x.shape, x.dtype).nbytes if is_known(x.shape) else 0.0)
+        if node.op.is_view or node.op.bodies or not all(is_known(spec.shape) for spec in inputs):
+            return Work()
+        return node.op.work(*inputs, **node.attrs)
+
+    def work(self, unit: Unit) -> Work:
+        """Operations and bytes of a kernel, which may be a slice of its node."""
+        node = unit.node
+        if isinstance(node, FusedNode):
+            done = [self.of_node(member) for member in node.op.members]
+            moved = sum(self._nbytes(tensor) for tensor in {*_read(node.op), *(made.tensor for made in node.op.results)})
+            work = Work(sum(each.flops for each in done), moved)
+        else:
+            work = self.of_node(node)
+        share = self._share(unit)
+        return Work(work.flops * share, work.bytes * share)
+
+    def _share(self, unit: Unit) -> float:
+        if unit.mode not in ("part", "partial") and not unit.writes:
+            return 1.0
+        low, high = unit.read
+        cut = [] if unit.node.op.bodies else [tensor for tensor, how in zip(unit.node.inputs, unit.cut) if how == ROWS]
+        shapes = [self.specs.get(tensor, tensor).shape for tensor in (*cut, *unit.node.outputs[: unit.mode == "part"])]
+        length = max([high, *(shape[0] for shape in shapes if shape and isinstance(shape[0], int))])
+        return (high - low) / length if length else 1.0
+
+    def _nbytes(self, tensor: Any) -> int:
+        spec = self.specs.get(tensor, tensor)
+        return Spec(spec.shape, spec.dtype).nbytes if is_known(spec.shape) else 0
+
+    def members(self, node: Node) -> list[list[Any]]:
+        """The nodes that a compiled loop stands for, with the share of its work that each has."""
+        if not isinstance(node, FusedNode):
+            return []
+        costs = [self._cost(member) for member in node.op.members]
+        total = math.fsum(costs) or 1.0
+        return [
+            [member.name, member.op.name, cost / total, str(member.location)] for member, cost in zip(node.op.members, costs, strict=True)
+        ]
+
+    def _cost(self, node: Node) -> float:
+        inputs = [self.specs.get(tensor, tensor) for tensor in node.inputs]
+        return estimated_seconds(node, inputs)
+
+
+def _read(op: Fused) -> Iterable[Any]:
+    """What a compiled loop reads."""
+    yield from (source.tensor for source in op.sources)
+    if op.conv is not None:
+        yield from op.conv.node.inputs
+        yield from (source.tensor for source in op.conv.sources)
+
+
+def members_of(nodes: Sequence[Node]) -> list[Sequence[Node]]:
+    """For each node those of the graph that it stands for."""
+    return [node.op.members if isinstance(node, FusedNode) else (node,) for node in nodes]

@@ -1,0 +1,135 @@
+"""Trace: what runs did, for people. It is recorded by a session, or loaded from a file, and hands each question to the module for it."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import ArgumentError
+from ..graph import Node
+from ..graph.arguments import counted
+from ..runtime import Recording
+from .chrome import read, written
+from .data import PlanData, RunData
+from .gather import Gathered, members_of
+
+
+class Trace:
+    """What the runs within ``with session.trace() as t`` did: every task and kernel, when it ran, on which thread, and why not sooner.
+
+    runs   those that are over, in the order in which they were asked for
+    plans  what they ran, sub-graphs among them
+
+    >>> x = fg.placeholder("x", (200, 200), "float64")
+    >>> with session.trace() as t:
+    ...     y = session.run(fg.sum(x @ x), {x: np.ones((200, 200))})
+    >>> t
+    <Trace of 1 run: 2 kernels in 1 task>
+    """
+
+    def __init__(self, session: Any = None) -> None:
+        self._session = session
+        self._zero = time.perf_counter()
+        self._recordings: list[Recording] = []  # that are not among the runs yet
+        self._gathered = Gathered()
+        self._runs: list[RunData] = []
+        self._plans: Sequence[PlanData] = self._gathered.plans
+        self._lock = threading.Lock()  # guards `_recordings` and `_runs`
+
+    def __enter__(self) -> Trace:
+        if self._session is None:
+            raise ArgumentError("Trace: nothing records in this one any more", help="with session.trace() as t: ...")
+        self._session._tracing(self, True)
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        self._session._tracing(self, False)
+        self._session = None
+
+    def add(self, recording: Recording) -> None:
+        """Takes in a run that begins."""
+        with self._lock:
+            self._recordings.append(recording)
+
+    @property
+    def runs(self) -> list[RunData]:
+        """The runs that are over."""
+        with self._lock:
+            while self._recordings and self._recordings[0].over:
+                self._runs.append(self._gathered.run(self._recordings.pop(0), len(self._runs), self._zero))
+            return list(self._runs)
+
+    @property
+    def plans(self) -> list[PlanData]:
+        """The plans that ran, those of sub-graphs among them."""
+        _ = self.runs
+        return list(self._plans)
+
+    def run(self, number: int | None = None) -> RunData:
+        """The run of that number; without one, the one that took the median time of those of the plan that took longest in all."""
+        runs = self.runs
+        if not runs:
+            raise ArgumentError("Trace: no run is over", help="with session.trace() as t: session.run(...)")
+        if number is not None:
+            if isinstance(number, bool) or not isinstance(number, int) or not -len(runs) <= number < len(runs):
+                raise ArgumentError(f"Trace: the number of a run is from 0 to {len(runs) - 1}, got {number!r:.60}")
+            return runs[number]
+        alike = self.alike()
+        return sorted(alike, key=lambda run: run.seconds)[(len(alike) - 1) // 2]
+
+    def alike(self) -> list[RunData]:
+        """The runs of the plan that took longest in all, without those that failed where others did not."""
+        by_plan: dict[int, list[RunData]] = {}
+        for run in self.runs:
+            by_plan.setdefault(run.plan.number, []).append(run)
+        runs = max(by_plan.values(), key=lambda runs: sum(run.seconds for run in runs))
+        return [run for run in runs if not run.error] or runs
+
+    def __len__(self) -> int:
+        return len(self.runs)
+
+    def __repr__(self) -> str:
+        runs = self.runs
+        kernels, tasks = sum(len(run.spans) for run in runs), sum(len(run.tasks) for run in runs)
+        return f"<Trace of {counted(len(runs), 'run')}: {counted(kernels, 'kernel')} in {counted(tasks, 'task')}>"
+
+    # --- files
+
+    def save(self, file: str | os.PathLike[str]) -> Path:
+        """Writes the trace as JSON that Perfetto (ui.perfetto.dev) and Chrome open, and `Trace.load` reads. Returns the path."""
+        path = _path(file)
+        path.write_text(self.save_text(), "utf-8")
+        return path
+
+    def save_text(self) -> str:
+        """What `save` writes."""
+        return written(self.runs, self.plans)
+
+    @classmethod
+    def load(cls, file: str | os.PathLike[str]) -> Trace:
+        """The trace in a file that `save` wrote. raises FileFormatError for any other file.
+
+        >>> with session.trace() as t:
+        ...     y = session.run(fg.exp([1.0, 2.0]))
+        >>> fg.Trace.load(t.save("run.json"))
+        <Trace of 1 run: 1 kernel in 1 task>
+        """
+        trace = cls()
+        trace._runs, trace._plans = read(_path(file))
+        return trace
+
+    # --- for drawings
+
+    def nodes(self, plan: PlanData) -> list[Sequence[Node]]:
+        """For each kernel of a plan the nodes of the graph that it computes. Not of a trace that was loaded: that has no graph."""
+        return members_of(self._gathered.nodes[plan.number]) if self._gathered.nodes else []
+
+
+def _path(file: Any) -> Path:
+    if not isinstance(file, str | os.PathLike):
+        raise ArgumentError(f"Trace: the path of a file is expected, got {file!r:.80}", help='for example "run.json"')
+    return Path(file)
