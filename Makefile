@@ -11,7 +11,7 @@ extras-docs  := docs,plot,dot,cli
 extras-bench := bench,jit
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-gpu bench docs lint format types clean
+.PHONY: help demo test test-slow test-gpu test-browser bench docs lint format types clean
 .NOTPARALLEL:
 
 help: ## this list
@@ -30,6 +30,9 @@ test-slow: .venv/.ready-test ## the tests that take minutes
 
 test-gpu: .venv/.ready-test ## the tests that need a CUDA device; install cuda12 or cuda13 first
 	@$(bin)/python -m pytest -m gpu -rs
+
+test-browser: .venv/.ready-test ## the tests of the HTML page in Chromium; apt install chromium chromium-driver first
+	@$(bin)/python -m pytest -m browser -rs
 
 bench: .venv/.ready-bench ## measure the workloads beside their rivals, into benchmarks/RESULTS.md
 	@$(bin)/python -m benchmarks

@@ -128,7 +128,7 @@ def no_argument():
         (lambda: fg.metrics.accuracy(x, i, k=0), "ArgumentError: accuracy: k is a whole number, at least 1, got 0"),
         (lambda: fg.metrics.precision(m), "ShapeError: precision: the confusion matrix is square, got (2, 3)"),
         # pictures
-        (lambda: fg.draw(GRAPH, "a.xyz"), "ArgumentError: draw: the format is one of svg, png, pdf, dot, got 'xyz'"),
+        (lambda: fg.draw(GRAPH, "a.xyz"), "ArgumentError: draw: the format is one of svg, png, pdf, dot, html, got 'xyz'"),
         (lambda: fg.draw(GRAPH, 3), "ArgumentError: draw: the path of a file is expected, got 3"),
         (
             lambda: fg.draw([]),

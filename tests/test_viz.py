@@ -541,8 +541,8 @@ def test_a_long_chain_is_broken_into_columns():
     [
         ((42,), {}, "draw: what to draw is a graph, a tensor, a node, a list of tensors and nodes, or a plan, got 42"),
         (([],), {}, "draw: what to draw is a graph, a tensor, a node, a list of tensors and nodes, or a plan, got []"),
-        ((None, "graph.gif"), {}, "draw: the format is one of svg, png, pdf, dot, got 'gif'"),
-        ((None, "graph"), {}, "draw: the format is one of svg, png, pdf, dot, and 'graph' has no ending"),
+        ((None, "graph.gif"), {}, "draw: the format is one of svg, png, pdf, dot, html, got 'gif'"),
+        ((None, "graph"), {}, "draw: the format is one of svg, png, pdf, dot, html, and 'graph' has no ending"),
         ((None,), {"depth": -1}, "draw: depth is a whole number from 0 on, or None, got -1"),
         ((None,), {"values": {"x": 1.0}}, "draw: values are numbers by tensor, got 'x' as a key"),
     ],
@@ -727,7 +727,7 @@ def test_draw_takes_a_graph_file(toy_file, capsys):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["toy.py", "-o", "toy.gif"], "ArgumentError: draw: toy.gif must end in one of svg, png, pdf, dot"),
+        (["toy.py", "-o", "toy.gif"], "ArgumentError: draw: toy.gif must end in one of svg, png, pdf, dot, html"),
         (["toy.py:missing"], "ArgumentError: draw: toy.py has no name 'missing'\n  help   it has small, graph, y"),
         (["toy.py:fg"], "ArgumentError: draw: toy.py:fg is no graph, tensor or function that gives one, but <module"),
         (["toy.py", "--only", "expp"], "UnknownNameError: no node is called 'expp'\n  help   near: exp"),

@@ -12,26 +12,26 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..compile import Plan
+from ..compile import Explanation, Plan
 from ..compile.needed import needed_nodes
 from ..errors import ArgumentError, DrawingError
 from ..graph import Graph, Node, Tensor
 from ..graph.op import public
-from . import dot, svg
+from . import dot, page, svg
 from .graph_picture import GraphPicture
 from .heat import Heat
 from .overlay import Overlay
 from .picture import BOXES, Picture
 from .plan_picture import PlanPicture
 
-FORMATS = ("svg", "png", "pdf", "dot")
+FORMATS = ("svg", "png", "pdf", "dot", "html")
 
 SECONDS = 12.0  # the first call of dot gets half of it, the next ones a quarter each: five at most
 GRAPHVIZ_BOXES = 2500  # more are not given to dot: it would need minutes
 
 
 def draw(
-    what: Graph | Tensor | Node | Sequence[Tensor | Node] | Plan,
+    what: Graph | Tensor | Node | Sequence[Tensor | Node] | Plan | Explanation,
     file: str | os.PathLike[str] | None = None,
     *,
     format: str | None = None,
@@ -42,10 +42,11 @@ def draw(
     notes: Mapping[Node | Tensor, str] | None = None,
     marked: Node | Tensor | Collection[Node | Tensor] | None = None,
 ) -> Any:
-    """A picture of a graph, of what some tensors depend on, or of a plan.
+    """A picture of a graph, of what some tensors depend on, of a plan, or of what became of a request.
 
     file       where to write; its ending says the format. None: the text of an SVG is returned
-    format     "svg", "png", "pdf" or "dot" (the text for Graphviz)
+    format     "svg", "png", "pdf", "dot" (the text for Graphviz), or "html": one page with all of the graph, to zoom, search, open and
+               close scopes in; of an `Explanation` with a slider over the passes of the compiler
     depth      scopes nested deeper are drawn as one box each; None: as deep as about 300 boxes allow. The scopes of a plan are
                its tasks
     values     numbers to write on the edges, by tensor; ``gradients``: numbers to write below them
@@ -76,15 +77,27 @@ def draw(
                 raise ArgumentError(f"draw: {name} are numbers by tensor, got {key!r:.60} as a key", help=f"{name}={{tensor: number}}")
     if depth is not None and (not isinstance(depth, int) or depth < 0):
         raise ArgumentError(f"draw: depth is a whole number from 0 on, or None, got {depth!r:.60}")
+    stages = what.stages if isinstance(what, Explanation) and kind == "html" else ()
+    if isinstance(what, Explanation):
+        if not stages:  # a picture has no slider: it says of each node what became of it
+            became: dict[Node | Tensor, str] = {
+                node: f"{stage.name}: {text}" for stage in what.stages[:-1] for node, text in stage.changes.items()
+            }
+            notes = {**became, **(notes or {})}
+        what = what.nodes[0].graph if stages else list(what.nodes)
     nodes = [] if isinstance(what, Plan) else _nodes(what)
 
     def picture(depth: int | None, most: int | None, labelled: bool = True) -> Picture:
         overlay = Overlay(heat, notes, marked)
         if isinstance(what, Plan):
             return PlanPicture(what, depth, most=most, overlay=overlay)
-        return GraphPicture(nodes, depth, most=most, labelled=labelled, values=values, slopes=gradients, overlay=overlay)
+        return GraphPicture(
+            nodes, depth, most=most, labelled=labelled, tags=kind != "html", values=values, slopes=gradients, overlay=overlay
+        )
 
-    if kind == "dot":
+    if kind == "html":
+        data = page.source(picture(None, None), path.stem if path else "graph", stages).encode()
+    elif kind == "dot":
         data = dot.source(picture(depth, BOXES if depth is None else None)).encode()
     else:
         data = _drawn(picture, kind, depth)

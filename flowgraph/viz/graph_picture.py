@@ -27,6 +27,7 @@ class GraphPicture(Picture):
 
     depth    scopes nested deeper are one box each; None: as deep as ``most`` allows
     most     boxes, or None for any number; ``labelled``: whether edges of a small picture show shapes
+    tags     whether what is read all over is not wired up
     values   numbers to write beside the edges, by tensor; ``slopes``: numbers to write below them
     """
 
@@ -37,18 +38,19 @@ class GraphPicture(Picture):
         *,
         most: int | None = BOXES,
         labelled: bool = True,
+        tags: bool = True,
         values: Mapping[Tensor, Any] | None = None,
         slopes: Mapping[Tensor, Any] | None = None,
         overlay: Overlay | None = None,
     ) -> None:
         super().__init__(values, slopes, overlay)
-        self._box_of: dict[Node, str] = {}
-        self._lines: dict[Any, str] = {}
-        self._places = Places(nodes)
-        nodes = self._places.nodes
+        self.box_of: dict[Node, str] = {}
+        self._lines: dict[Any, tuple[Location, str]] = {}
+        self.places = Places(nodes)
+        nodes = self.places.nodes
         self._written = _numbers_read(nodes)
-        left_out = self._written | self._places.unread
-        shown = [(self._places.home(node), node) for node in nodes if node not in left_out]
+        left_out = self._written | self.places.unread
+        shown = [(self.places.home(node), node) for node in nodes if node not in left_out]
         self.deepest = max((len(home) for home, _ in shown), default=0)
         limit = self.deepest if depth is None else min(depth, self.deepest)
         self.exact = most is None
@@ -63,8 +65,9 @@ class GraphPicture(Picture):
         self._connect(nodes)
         if any(group.name is None for group in several):
             self.leave_out_implied()
-        self._tag_busy("start", "end")
-        self._tag_busy("end", "start")
+        if tags:
+            self._tag_busy("start", "end")
+            self._tag_busy("end", "start")
         if labelled and len(self.boxes) <= LABELLED and not self.values and not self.slopes:
             self._label()
 
@@ -73,15 +76,15 @@ class GraphPicture(Picture):
     def _add(self, group: Group) -> None:
         members = group.members
         single = len(members) == 1 and group.name is None
-        key = f"{self._places.prefix(members[0])}n{members[0].id}" if single else f"s{len(self.boxes)}"
+        key = f"{self.places.prefix(members[0])}n{members[0].id}" if single else f"s{len(self.boxes)}"
         for node in members:
-            self._box_of[node] = key
+            self.box_of[node] = key
         self.boxes[key] = self._single(key, group.home, members[0]) if single else self._several(key, group)
         self.overlay.put_on(self.boxes[key], members)
 
     def _several(self, key: str, group: Group) -> Box:
         members = group.members
-        kinds = Counter(self._places.kind(node) for node in members)
+        kinds = Counter(self.places.kind(node) for node in members)
         inner = [kind for kind in ("forward", "gradient", "update") if kinds[kind]]
         if kinds["update"] and not kinds["gradient"]:
             inner = ["update"]
@@ -94,7 +97,7 @@ class GraphPicture(Picture):
         return Box(key, kind, title, count, f"{where}: {count}\n{listing(ops, ', ')}", group.home, len(members))
 
     def _single(self, key: str, home: Home, node: Node) -> Box:
-        kind = self._places.kind(node)
+        kind = self.places.kind(node)
         title, detail = node._label or node.op.name, node.op.name if node._label else ""
         if kind in ("placeholder", "variable"):
             title = short(node.name)
@@ -106,14 +109,15 @@ class GraphPicture(Picture):
         else:
             title = " ".join([title, *numbers])
         specs = ", ".join(format_spec(tensor.shape, tensor.dtype) for tensor in node.outputs)
-        tooltip = f"{node.name}\n{node.op.name} -> {specs or 'nothing'}\n{self._line(node)}".rstrip()
-        return Box(key, kind, cut(title), cut(detail), tooltip, home)
+        tooltip = f"{node.name}\n{node.op.name} -> {specs or 'nothing'}\n{self._line(node)[1]}".rstrip()
+        return Box(key, kind, cut(title), cut(detail), tooltip, home, line=self._line(node)[0])
 
-    def _line(self, node: Node) -> str:
-        """The user's line: looked up once for all nodes that it made."""
+    def _line(self, node: Node) -> tuple[Location, str]:
+        """The user's line, and how it is written: looked up once for all nodes that it made."""
         place = node._code if isinstance(node._code, Location) else (node._code, node._offset)
         if place not in self._lines:
-            self._lines[place] = f"{node.location}  {node.location.text}".rstrip()
+            location = node.location
+            self._lines[place] = location, f"{location}  {location.text}".rstrip()
         return self._lines[place]
 
     # --- edges
@@ -122,13 +126,13 @@ class GraphPicture(Picture):
         edges: dict[tuple[str, str, str], Edge] = {}
 
         def add(before: Node, node: Node, kind: str, tensor: Tensor | None = None) -> None:
-            start, end = self._box_of.get(before), self._box_of.get(node)
+            start, end = self.box_of.get(before), self.box_of.get(node)
             if start is not None and end is not None and start != end:
                 edge = edges.setdefault((start, end, kind), Edge(start, end, kind))
                 if tensor is not None:
                     edge.tensors[tensor] = None
 
-        is_gradient = self._places.is_gradient
+        is_gradient = self.places.is_gradient
         for node in nodes:
             captures = dict[Tensor, list[Node]]()
             for _, sub in subgraphs(node):
@@ -136,7 +140,7 @@ class GraphPicture(Picture):
                     captures.setdefault(outer, []).append(inner.node)
                 for tensor in sub.outputs:
                     add(tensor.node, node, "gradient" if is_gradient(node) else "data", tensor)
-            kind = "update" if self._places.kind(node) == "update" else "data"
+            kind = "update" if self.places.kind(node) == "update" else "data"
             for tensor in node.inputs:
                 if is_gradient(node):
                     kind = "gradient" if is_gradient(tensor.node) else "reads"
@@ -155,7 +159,7 @@ class GraphPicture(Picture):
             if edge.kind == "data" and tensor is not None and tensor in open_ends:
                 edge.value, edge.slope = self._numbers(tensor)
         for tensor in open_ends:
-            start = self._box_of.get(tensor.node)
+            start = self.box_of.get(tensor.node)
             if start is not None and not any(tensor in edge.tensors for edge in self.edges if edge.kind == "data"):
                 key = f"end{len(self.boxes)}"
                 self.boxes[key] = Box(key, "end", "", "", "", self.boxes[start].home)

@@ -73,9 +73,14 @@ class Heat:
             result[node] = self.together([result[node], float(value)]) if node in result else float(value)
         return result
 
+    @property
+    def folding(self) -> str:
+        """How numbers are taken together: "sum" or "max"."""
+        return self.fold or ("sum" if self.unit in SUMMED else "max")
+
     def together(self, values: Sequence[float]) -> float:
         """What stands for several of them."""
-        if (self.fold or ("sum" if self.unit in SUMMED else "max")) == "sum":
+        if self.folding == "sum":
             return math.fsum(values)
         return max(values, key=lambda value: -math.inf if math.isnan(value) else abs(value - (self.even or 0.0)))
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..graph import Tensor
+from ..graph import Location, Tensor
 from ..graph.spec import format_shape, format_spec
 from .overlay import Overlay
 
@@ -30,6 +30,7 @@ class Box:
     kind     "forward", "gradient", "update", "placeholder", "variable", "constant"; "tag", the name of a box that stands elsewhere, or
              "end", a bare end of an edge
     members  nodes that it stands for: several where it is a folded scope or a run of nodes
+    line     the user's line that made it, where one box stands for one node
     heat     its number, or None; ``note``: a line to write below all else; ``marked``: whether it has a thick border
     """
 
@@ -40,6 +41,7 @@ class Box:
     tooltip: str
     home: Home
     members: int = 1
+    line: Location | None = None
     heat: float | None = None
     note: str = ""
     marked: bool = False

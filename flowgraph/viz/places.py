@@ -54,6 +54,12 @@ class Places:
         """What tells its key from those of other graphs."""
         return self._numbers.get(node.graph, "")
 
+    def outermost(self, node: Node) -> Node:
+        """The node of the graph itself that ``node`` is in, where that stands in a sub-graph."""
+        while node.graph in self._holders:
+            node = self._holders[node.graph]
+        return node
+
     def kind(self, node: Node) -> str:
         name = node.op.name
         if name in ("placeholder", "variable", "constant"):

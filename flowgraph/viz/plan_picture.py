@@ -141,7 +141,8 @@ def _kernel(key: str, unit: Unit, home: Home) -> Box:
     spec = "" if unit.spec is None else format_spec(unit.spec.shape, unit.spec.dtype)
     line = f"{unit.node.location}  {unit.node.location.text}".rstrip()
     tooltip = "\n".join(filter(None, [f"{unit}: {spec}", f"about {format_seconds(unit.seconds)}", how, line]))
-    return Box(key, _kind(unit.node), unit.node.op.name, rows, tooltip, home)
+    kind = "copy" if isinstance(unit.node, CopyNode) else _kind(unit.node)
+    return Box(key, kind, unit.node.op.name, rows, tooltip, home, line=unit.node.location)
 
 
 def _kernels(key: str, units: Sequence[Unit], home: Home) -> Box:

@@ -16,6 +16,7 @@ COLORS = {
     "placeholder": ("#ffffff", "#333333"),
     "variable": ("#fff4c9", "#b58900"),
     "constant": ("#f2f2f2", "#999999"),
+    "copy": ("#ece4f5", "#7b4fa6"),
 }
 LINES = {"data": "#5f6b7a", "gradient": "#d55e00", "reads": "#b9c0ca", "update": "#009e73", "control": "#5f6b7a"}
 VALUE, SLOPE = "#007a4d", "#c03000"
@@ -60,7 +61,7 @@ class Entry(NamedTuple):
 
 def legend(picture: Picture) -> list[Entry]:
     """What the colours mean, where there are several."""
-    kinds = [kind for kind in ("forward", "gradient", "update") if any(box.kind == kind for box in picture.boxes.values())]
+    kinds = [kind for kind in ("forward", "gradient", "update", "copy") if any(box.kind == kind for box in picture.boxes.values())]
     mark = "■" if picture.overlay.scale is None else "□"
     entries = [Entry(mark, COLORS[kind][1], kind) for kind in kinds] if len(kinds) > 1 else []
     entries += [Entry("■", VALUE, "value")] if picture.values else []
