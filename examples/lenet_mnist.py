@@ -82,11 +82,8 @@ def train(epochs: int, limit: int | None, out: Path, seed: int, validate: bool, 
         fg.io.save_weights(session, out / "lenet.safetensors", only=weights)
         fg.viz.filters(session.variables["conv1/w"], out / "filters.png")
     pictures = ["lenet.safetensors", "filters.png", "training.png", "confusion.png", "graph.svg", "forward.svg"]
-    smooth = np.convolve(losses, np.ones(20) / 20, "valid") if len(losses) > 40 else np.array(losses)
-    fg.viz.curve({"loss (mean of 20 steps)": list(smooth)}, out / "training.png", ylabel="cross-entropy", title="LeNet on MNIST")
-    matrix = np.zeros((10, 10), int)
-    np.add.at(matrix, (test_labels, answers), 1)
-    fg.viz.confusion(matrix, out / "confusion.png")
+    fg.viz.curves({"loss": losses}, out / "training.png", ylabel="cross-entropy", title="LeNet on MNIST")
+    fg.viz.confusion(test_labels, answers, out / "confusion.png")
     fg.draw(graph, out / "graph.svg", depth=1)
     fg.draw(logits, out / "forward.svg")
     digits = []

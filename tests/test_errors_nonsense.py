@@ -128,8 +128,14 @@ USES = {
     "a shuffle": lambda s, bad: fg.data.batches(ROWS, 2, shuffle=bad),
     "a part to hold out": lambda s, bad: fg.data.split(ROWS, bad),
     "a data set": lambda s, bad: fg.data.load(bad),
-    "a matrix of counts": lambda s, bad: fg.viz.confusion(bad, "confusion.png"),
-    "the file of a picture": lambda s, bad: fg.viz.confusion(ROWS[:3], bad),
+    "a matrix of counts": lambda s, bad: fg.viz.confusion(bad, file="confusion.png"),
+    "predicted classes": lambda s, bad: fg.viz.confusion([0, 1, 2], bad, "confusion.png"),
+    "a history": lambda s, bad: fg.viz.curves({"loss": bad}, "curves.png"),
+    "what predicts": lambda s, bad: fg.viz.decision_boundary(bad, ROWS[:3, :2], [0, 1, 2], "boundary.png"),
+    "the file of a picture": lambda s, bad: fg.viz.images(ROWS[None, :3], bad),
+    "a record": lambda s, bad: fg.io.Recorder("run").scalar("loss", bad, 1),
+    "a step": lambda s, bad: fg.io.Recorder("run").scalar("loss", 1, bad),
+    "a recorded image": lambda s, bad: fg.io.Recorder("run").image("x", bad, 1),
 }
 
 

@@ -10,10 +10,22 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArgumentError, ShapeError
+from ..graph import Tensor
 from ..graph.op import as_array
 
 Limits = tuple[float, float] | None
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+
+def as_numbers(value: Any, what: str) -> np.ndarray[Any, Any]:
+    """``value`` as an array of real numbers; ``what`` it is begins the message. raises ArgumentError, DtypeError for anything else."""
+    if isinstance(value, Tensor):
+        help = "session.run(tensor, feeds) gives its value, session.variables[name] that of a variable"
+        raise ArgumentError(f"{what}: {value.name} is a node of a graph, not an array", help=help)
+    array = as_array(value, what)
+    if array.dtype.kind == "c":
+        raise ArgumentError(f"{what}: complex numbers cannot be shown", help="np.abs(values)")
+    return array
 
 
 def as_images(images: Any, what: str) -> np.ndarray[Any, Any]:
@@ -22,7 +34,7 @@ def as_images(images: Any, what: str) -> np.ndarray[Any, Any]:
     images   (count, height, width), or with channels as convolutions have them, (count, channels, height, width), or last
     raises   ShapeError for other shapes, ArgumentError where there are none
     """
-    array = as_array(images, f"{what}: images")
+    array = as_numbers(images, f"{what}: images")
     given = array.shape
     if array.ndim == 3:
         array = array[..., None]
@@ -35,8 +47,6 @@ def as_images(images: Any, what: str) -> np.ndarray[Any, Any]:
         )
     if not array.size:
         raise ArgumentError(f"{what}: there are none in an array {given}")
-    if array.dtype.kind == "c":
-        raise ArgumentError(f"{what}: a complex number has no brightness", help="np.abs(images)")
     return array
 
 

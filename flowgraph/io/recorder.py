@@ -18,11 +18,10 @@ import numpy as np
 from ..errors import ArgumentError
 from ..graph import Graph
 from ..graph.arguments import as_count
-from ..graph.op import as_array
 from . import events
 from .files import as_path
 from .graph_event import graph_def
-from .pixels import SIGNATURE, Limits, as_bytes, as_images, columns_of, png, sheet
+from .pixels import SIGNATURE, Limits, as_bytes, as_images, as_numbers, columns_of, png, sheet
 
 BINS = 64  # of a histogram; TensorBoard shows 30
 _NUMBERS = itertools.count()  # tells apart the files of one process
@@ -88,10 +87,7 @@ class Recorder:
 
     def histogram(self, name: str, values: Any, step: int) -> None:
         """How the numbers of an array are distributed: weights, gradients, activations. Those that are not finite are left out."""
-        array = as_array(values, f"Recorder.histogram: {name!r:.60}")
-        if array.dtype.kind == "c":
-            raise ArgumentError(f"Recorder.histogram: {name!r:.60} holds complex numbers", help="record np.abs(values)")
-        array = array.astype(np.float64).ravel()
+        array = as_numbers(values, f"Recorder.histogram: {name!r:.60}").astype(np.float64).ravel()
         array = np.clip(array[np.isfinite(array)], -8e307, 8e307)  # (the distance of two of them has to be finite, too)
         if array.size:
             low, high = array.min(), array.max()
@@ -115,7 +111,7 @@ class Recorder:
             width, height, _, kind = struct.unpack(">IIBB", file[16:26])
             self._record([events.image(_name(name), height, width, {0: 1, 2: 3, 3: 3, 4: 2}.get(kind, 4), file)], step)
             return
-        self._image(name, as_images(as_array(image, "Recorder.image")[None], "Recorder.image")[0], step, limits)
+        self._image(name, as_images(as_numbers(image, "Recorder.image")[None], "Recorder.image")[0], step, limits)
 
     def images(self, name: str, images: Any, step: int, *, columns: int | None = None, limits: Limits = None) -> None:
         """Several images of one size as a sheet: (count, height, width), or (count, channels, height, width) with 1, 3 or 4 channels.

@@ -1,130 +1,310 @@
-"""Plots for lessons and training: filters, curves, confusion matrices, sheets of images. They need matplotlib (extra ``plot``)."""
+"""Plots of results: curves of a training, confusion matrices, decision boundaries. They need matplotlib (extra ``plot``)."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from ..errors import ArgumentError, MissingExtraError, ShapeError
-from ..graph.arguments import as_count
+from ..errors import ArgumentError, ShapeError
+from ..graph.arguments import as_count, call
+from ..io.pixels import as_numbers
+from ..io.records import Records, load_records
+from .plot import File, Plot
+
+LONG = 100  # so many points of a curve are smoothed
+FINE = 200  # points along each side of a map of decisions
 
 
-def _figure(width: float, height: float) -> Any:
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingExtraError.of("matplotlib", "plot") from None
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def images(
-    array: Any,
-    file: str | os.PathLike[str],
-    titles: Sequence[str] | None = None,
+def curves(
+    histories: Mapping[str, Any] | Records | str | os.PathLike[str],
+    file: File = None,
     *,
-    columns: int | None = None,
-    limits: tuple[float, float] | None = None,
-    cmap: str = "gray",
-) -> Path:
-    """A sheet of grey images (count, height, width), written to ``file``; returns its path.
-
-    titles   one for each image
-    columns  images in a row; None: as many as make the sheet somewhat wider than high
-    limits   the values that get the first and the last colour of ``cmap``; None: the least and the largest of each image
-    raises   ShapeError for an array of other dimensions, ArgumentError for no images or another number of titles, MissingExtraError
-             without matplotlib
-    """
-    array = np.asarray(array)
-    if array.ndim != 3:
-        raise ShapeError(f"images: an array (count, height, width) is expected, got {array.shape}", help="array.reshape(-1, 28, 28)")
-    if not len(array):
-        raise ArgumentError("images: there are none")
-    if titles is not None and len(titles) != len(array):
-        raise ArgumentError(f"images: {len(titles)} titles for {len(array)} images")
-    if columns is None:
-        columns = min(math.ceil(math.sqrt(len(array) * 1.6)), len(array))
-    else:
-        columns = as_count(columns, "images: columns", 1)
-    rows = math.ceil(len(array) / columns)
-    low, high = limits if limits is not None else (None, None)
-    figure = _figure(1.1 * columns, (1.1 if titles is None else 1.35) * rows)
-    axes = figure.subplots(rows, columns, squeeze=False)
-    for i, axis in enumerate(axes.flat):
-        axis.axis("off")
-        if i < len(array):
-            axis.imshow(array[i], cmap=cmap, vmin=low, vmax=high)
-            if titles is not None:
-                axis.set_title(titles[i], fontsize=9)
-    return _saved(figure, file)
-
-
-def filters(array: Any, file: str | os.PathLike[str]) -> Path:
-    """The filters (out, in, height, width) of a convolution, the first input channel of each, blue below 0 and red above."""
-    array = np.asarray(array)
-    if array.dtype.kind not in "biuf":
-        raise ArgumentError(f"filters: an array of numbers is expected, got {array.dtype}")
-    flat = array[:, 0] if array.ndim == 4 else array
-    limit = float(np.abs(flat).max(initial=0.0)) or 1.0
-    return images(flat, file, limits=(-limit, limit), cmap="RdBu_r")
-
-
-def curve(
-    series: Mapping[str, Sequence[float]],
-    file: str | os.PathLike[str],
-    *,
+    names: Sequence[str] | None = None,
+    smooth: int | None = None,
+    log: bool = False,
     xlabel: str = "step",
     ylabel: str = "",
     title: str = "",
-) -> Path:
-    """One line for each of ``series``, written to ``file``; returns its path."""
-    if not isinstance(series, Mapping):
-        raise ArgumentError(f"curve: series are a dict from names to numbers, got {series!r:.80}", help='{"loss": losses}')
-    figure = _figure(7, 4)
-    axis = figure.subplots()
-    for name, values in series.items():
-        axis.plot(np.arange(1, len(values) + 1), values, label=name, linewidth=1)
-    axis.set_xlabel(xlabel)
-    axis.set_ylabel(ylabel)
-    axis.set_title(title)
-    axis.grid(alpha=0.3)
-    if len(series) > 1:
-        axis.legend()
-    return _saved(figure, file)
+) -> Any:
+    """What a training measured, step by step: one line for each history.
+
+    histories  a dict by name, drawn in one plot: ``{"loss": losses, "validation": ([100, 200], values)}``, where numbers without steps are
+               those of steps 1, 2, ... Or runs by name, dicts of such dicts, or the folder of a `flowgraph.io.Recorder`: a plot for each
+               name, and in it a line for each run
+    file       where to write it, its ending says the format; None: the `Plot` is returned, which a notebook shows
+    names      the histories to show; None: all
+    smooth     the mean of so many steps is drawn, over the values themselves in a light colour; None: a 50th of a history of 100 or
+               more; 1: no mean
+    log        whether the scale is logarithmic
+    returns    the path, or without a file the plot
+    raises     ArgumentError, ShapeError for what are no histories, or an unknown name; MissingExtraError without matplotlib
+
+    >>> losses = 1 / np.arange(1, 201)
+    >>> fg.viz.curves({"loss": losses, "validation": ([50, 100, 150, 200], [0.04, 0.02, 0.015, 0.014])}, "training.png")
+    PosixPath('training.png')
+    """
+    smooth = None if smooth is None else as_count(smooth, "curves: smooth", 1)
+    panels = _panels(histories, names)
+    columns = min(len(panels), 3)
+    lines = math.ceil(len(panels) / columns)
+    plot = Plot(7 if columns == 1 else 4.5 * columns, 4 if lines == columns == 1 else 3.2 * lines)
+    axes = plot.axes(lines, columns)
+    for axis in axes.flat[len(panels) :]:
+        axis.axis("off")
+    for axis, (name, series) in zip(axes.flat, panels.items()):
+        for i, (label, (steps, values)) in enumerate(series.items()):
+            _line(axis, f"C{i % 10}", label, steps, values, smooth)
+        axis.set_xlabel(xlabel)
+        axis.set_ylabel(ylabel)
+        axis.set_title(name)
+        axis.grid(alpha=0.3)
+        if log:
+            axis.set_yscale("log")
+        if list(series) not in ([""], [name]):
+            axis.legend(frameon=False)
+    if title:
+        plot.figure.suptitle(title)
+    return plot.to(file)
 
 
-def confusion(matrix: Any, file: str | os.PathLike[str], labels: Sequence[str] | None = None) -> Path:
-    """A confusion matrix, true classes down and predicted ones across, with counts; returns its path."""
-    matrix = np.asarray(matrix)
-    if matrix.ndim != 2 or matrix.dtype.kind not in "biuf":
-        raise ShapeError(f"confusion: a matrix of counts is expected, got {matrix.shape} {matrix.dtype}")
-    if labels is not None and (not isinstance(labels, list | tuple) or len(labels) != len(matrix)):
-        raise ArgumentError(f"confusion: labels are {len(matrix)} names, got {labels!r:.80}")
-    names = labels or [str(i) for i in range(len(matrix))]
-    figure = _figure(6.5, 6)
-    axis = figure.subplots()
-    axis.imshow(np.log1p(matrix), cmap="Blues")
-    for i, row in enumerate(matrix):
-        for j, count in enumerate(row):
+_Line = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
+
+
+def _panels(histories: Any, names: Sequence[str] | None) -> dict[str, dict[str, _Line]]:
+    """By the title of each plot its lines by label."""
+    if isinstance(histories, str | os.PathLike):
+        histories = load_records(histories)
+    if isinstance(histories, Records):
+        histories = {".": histories}
+    if not isinstance(histories, Mapping):
+        help = '{"loss": losses}, or the folder of a fg.io.Recorder'
+        raise ArgumentError(f"curves: histories are a dict from names to numbers, got {histories!r:.80}", help=help)
+    runs = {run: each.scalars if isinstance(each, Records) else each for run, each in histories.items()}
+    is_runs = [isinstance(each, Mapping) for each in runs.values()]
+    if any(is_runs) and not all(is_runs):
+        raise ArgumentError("curves: some histories are dicts, and others are not", help="a dict of numbers, or a dict of such dicts")
+    chosen: dict[str, dict[str, _Line]] = {}
+    if all(is_runs):
+        for run, each in runs.items():
+            for name, history in each.items():
+                chosen.setdefault(str(name), {})["" if len(runs) == 1 else str(run)] = _steps(str(name), history)
+    else:
+        label = str(next(iter(runs))) if len(runs) == 1 else ""
+        chosen[label] = {str(name): _steps(str(name), history) for name, history in runs.items()}
+    if names is not None:
+        known = list(chosen) if all(is_runs) else list(runs)
+        unknown = [name for name in names if name not in known]
+        if isinstance(names, str) or unknown:
+            raise ArgumentError(f"curves: no history is called {unknown[0] if unknown else names!r}", help=f"there are {', '.join(known)}")
+        if all(is_runs):
+            chosen = {name: chosen[name] for name in names}
+        else:
+            ((label, series),) = chosen.items()
+            chosen = {label: {name: series[name] for name in names}}
+    if not any(chosen.values()):
+        raise ArgumentError("curves: there are no numbers to draw")
+    return chosen
+
+
+def _steps(name: str, history: Any) -> _Line:
+    """The steps and the values of a history."""
+    if isinstance(history, tuple) and 2 <= len(history) <= 3 and np.ndim(history[0]) == 1:  # (steps, values), or a Series
+        steps, values = (as_numbers(part, f"curves: {name!r:.60}") for part in history[:2])
+    else:
+        values = as_numbers(history, f"curves: {name!r:.60}")
+        steps = np.arange(1, 1 + (len(values) if values.ndim else 0))
+    if values.ndim != 1 or steps.shape != values.shape:
+        raise ShapeError(f"curves: {name!r:.60} are numbers, or steps and as many numbers, got {steps.shape} and {values.shape}")
+    return steps, values.astype(np.float64)
+
+
+def _line(axis: Any, color: str, label: str, steps: Any, values: Any, smooth: int | None) -> None:
+    if smooth is None:
+        smooth = len(values) // 50 if len(values) >= LONG else 1
+    if smooth > 1 and len(values) > smooth:
+        axis.plot(steps, values, color=color, alpha=0.25, linewidth=0.8)
+        label = f"{label} (mean of {smooth})".lstrip()
+        steps, values = steps[smooth - 1 :], np.convolve(values, np.ones(smooth) / smooth, "valid")
+    axis.plot(steps, values, color=color, label=label, linewidth=1.3, marker="o" if len(values) < 20 else None, markersize=3)
+
+
+def confusion(true: Any, predicted: Any = None, file: File = None, *, names: Sequence[str] | None = None) -> Any:
+    """How often each class was taken for each: true classes down, predicted ones across. Colours are shares of a row.
+
+    true       the right classes, as numbers or names, one axis; or, with no ``predicted``, the matrix of counts, as
+               `flowgraph.metrics.confusion_matrix` gives it
+    predicted  what they were taken for
+    file       where to write it, its ending says the format; None: the `Plot` is returned, which a notebook shows
+    names      of the classes; None: their numbers, or what they are called
+    returns    the path, or without a file the plot
+    raises     ShapeError where the two do not belong together, ArgumentError for another number of names
+
+    >>> fg.viz.confusion([0, 1, 1, 2], [0, 1, 2, 2], "confusion.png", names=["cat", "dog", "owl"])
+    PosixPath('confusion.png')
+    """
+    if isinstance(predicted, str | os.PathLike):
+        raise ArgumentError("confusion: predicted are classes, got a path", help=f"fg.viz.confusion(matrix, file={str(predicted)!r})")
+    matrix, found = (_as_matrix(true), None) if predicted is None else _counted(true, predicted, names)
+    if names is not None and (not isinstance(names, list | tuple) or len(names) != len(matrix)):
+        raise ArgumentError(f"confusion: names are {len(matrix)} texts, got {names!r:.80}")
+    labels = [str(name) for name in (names or found or range(len(matrix)))]
+    size = min(max(3.2, 0.55 * len(matrix) + 1), 12)
+    plot = Plot(size + 0.5, size)
+    ((axis,),) = plot.axes()
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    axis.imshow(shares**0.5, cmap="Blues", vmin=0, vmax=1)  # the root shows rare mistakes
+    if len(matrix) <= 40:
+        for (i, j), count in np.ndenumerate(matrix):
             if count:
-                axis.text(j, i, str(count), ha="center", va="center", fontsize=8, color="white" if i == j else "black")
-    axis.set_xticks(range(len(names)), names)
-    axis.set_yticks(range(len(names)), names)
+                axis.text(j, i, f"{count:g}", ha="center", va="center", fontsize=8, color="white" if shares[i, j] > 0.4 else "black")
+    is_short = max(map(len, labels)) < 4
+    axis.set_xticks(range(len(labels)), labels, rotation=0 if is_short else 45, ha="center" if is_short else "right")
+    axis.set_yticks(range(len(labels)), labels)
     axis.set_xlabel("predicted")
     axis.set_ylabel("true")
-    return _saved(figure, file)
+    total = matrix.sum()
+    axis.set_title(f"{np.trace(matrix):g} of {total:g} right, {np.trace(matrix) / (total or 1):.2%}", fontsize=10)
+    return plot.to(file)
 
 
-def _saved(figure: Any, file: str | os.PathLike[str]) -> Path:
-    if not isinstance(file, str | os.PathLike):
-        raise ArgumentError(f"the path of a picture is expected, got {file!r:.80}", help='for example "curve.png"')
-    path = Path(file)
-    figure.savefig(path, dpi=130)
-    return path
+def _as_matrix(value: Any) -> np.ndarray[Any, Any]:
+    matrix = as_numbers(value, "confusion: the matrix")
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not matrix.size:
+        help = "fg.viz.confusion(true, predicted) counts classes itself"
+        raise ShapeError(f"confusion: a square matrix of counts is expected, got {matrix.shape}", help=help)
+    if not (np.isfinite(matrix).all() and (matrix >= 0).all()):
+        raise ArgumentError("confusion: the matrix holds what are no counts")
+    return matrix
+
+
+def _counted(true: Any, predicted: Any, names: Sequence[str] | None) -> tuple[np.ndarray[Any, Any], list[str] | None]:
+    """The matrix of two lists of classes, and what these are called where they are no numbers."""
+    given = {"true": true, "predicted": predicted}
+    pair = [np.asarray(each) if _is_text(each) else as_numbers(each, f"confusion: {which}") for which, each in given.items()]
+    if pair[0].ndim != 1 or pair[0].shape != pair[1].shape or not pair[0].size:
+        help = "np.argmax(scores, axis=1) makes classes of scores" if pair[1].ndim == 2 else None
+        raise ShapeError(f"confusion: true and predicted are as many classes, got {pair[0].shape} and {pair[1].shape}", help=help)
+    found = None
+    if any(each.dtype.kind not in "iub" for each in pair):
+        if {each.dtype.kind for each in pair} != {"U"}:
+            raise ArgumentError(f"confusion: classes are whole numbers or names, got {pair[0].dtype} and {pair[1].dtype}")
+        found = list(names) if names else sorted({*pair[0].tolist(), *pair[1].tolist()})
+        unknown = {*pair[0].tolist(), *pair[1].tolist()} - set(found)
+        if unknown:
+            raise ArgumentError(f"confusion: names do not have {min(unknown)!r}, which is among the classes")
+        pair = [np.array([found.index(name) for name in each.tolist()]) for each in pair]
+    pair = [each.astype(np.int64) for each in pair]
+    count = len(names) if names is not None else int(max(each.max() for each in pair)) + 1
+    outside = [int(c) for each in pair for c in (each.min(), each.max()) if not 0 <= c < min(count, 1000)]
+    if outside:
+        raise ArgumentError(f"confusion: class {outside[0]} is none of 0 … {min(count, 1000) - 1}")
+    matrix = np.zeros((count, count), np.int64)
+    np.add.at(matrix, tuple(pair), 1)
+    return matrix, found
+
+
+def _is_text(value: Any) -> bool:
+    is_several = isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.ndim > 0)
+    return is_several and len(value) > 0 and all(isinstance(each, str) for each in value)
+
+
+def decision_boundary(
+    predict: Callable[[np.ndarray[Any, Any]], Any],
+    x: Any,
+    y: Any,
+    file: File = None,
+    *,
+    names: Sequence[str] | None = None,
+    features: tuple[str, str] = ("x₀", "x₁"),
+    threshold: float = 0.0,
+) -> Any:
+    """Where a classifier of two features decides for which class, with the examples over it.
+
+    predict    a function of an array (n, 2), such as ``session.function([x], scores)``, that gives classes (n,) as whole numbers; or scores
+               (n, classes), of which the largest counts; or one score (n,), of which more than ``threshold`` means the second class
+    x          (examples, 2)
+    y          their classes, whole numbers from 0 on; -1 and 1 are taken for the two classes of a sign
+    file       where to write it, its ending says the format; None: the `Plot` is returned, which a notebook shows
+    names      of the classes; ``features``: of the two features
+    threshold  of one score: 0 for logits and margins, 0.5 for probabilities
+    returns    the path, or without a file the plot
+    raises     ShapeError for other shapes, ArgumentError for what are no classes
+
+    >>> x = np.random.default_rng(0).standard_normal((50, 2))
+    >>> fg.viz.decision_boundary(lambda x: x[:, 0] + x[:, 1], x, x.sum(axis=1) > 0, "boundary.png")
+    PosixPath('boundary.png')
+    """
+    points = as_numbers(x, "decision_boundary: x")
+    if points.ndim != 2 or points.shape[1] != 2 or not len(points):
+        help = "fix the other features in predict: lambda p: f(np.column_stack([p, rest]))"
+        raise ShapeError(f"decision_boundary: x is (examples, 2), got {points.shape}", help=help)
+    classes = _classes(y, len(points))
+    low, high = points.min(axis=0), points.max(axis=0)
+    room = 0.08 * np.where(high > low, high - low, 1.0)
+    sides = [np.linspace(a, b, FINE) for a, b in zip(low - room, high + room)]
+    grid = np.stack(np.meshgrid(*sides), axis=-1).reshape(-1, 2)
+    grid = grid.astype(points.dtype if points.dtype.kind == "f" else np.float64)
+    regions, sureness, count = _decided(call(predict, "decision_boundary: predict", "an array (n, 2)", grid), len(grid), threshold)
+    count = max(count, int(classes.max()) + 1)
+    if names is not None and len(names) < count:
+        raise ArgumentError(f"decision_boundary: {len(names)} names for {count} classes")
+
+    plot = Plot(5.5, 4.5)
+    ((axis,),) = plot.axes()
+    palette = plot.colors(count)
+    strength = 0.12 + 0.33 * sureness[:, None]
+    shown = (1 - strength) + strength * palette[regions]
+    extent = (sides[0][0], sides[0][-1], sides[1][0], sides[1][-1])
+    axis.imshow(shown.reshape(FINE, FINE, 3), origin="lower", extent=extent, aspect="auto", interpolation="bilinear")
+    for i in range(count):
+        inside = regions.reshape(FINE, FINE) == i
+        if inside.any() and not inside.all():
+            axis.contour(*sides, inside, levels=[0.5], colors="0.3", linewidths=0.8)
+        style = {"color": palette[i], "markersize": 5, "markeredgecolor": "white", "markeredgewidth": 0.5}
+        axis.plot(*points[classes == i].T, "os^DvP*X"[i % 8], label=str(names[i] if names else i), **style)
+    axis.set(xlabel=features[0], ylabel=features[1])
+    axis.legend(frameon=True, framealpha=0.8, fontsize=9)
+    return plot.to(file)
+
+
+def _classes(y: Any, examples: int) -> np.ndarray[Any, Any]:
+    """``y`` as classes from 0 on."""
+    labels = as_numbers(y, "decision_boundary: y")
+    if labels.shape != (examples,):
+        raise ShapeError(f"decision_boundary: y is a class for each of {examples} examples, got {labels.shape}")
+    classes = labels.astype(np.int64)
+    if (classes != labels).any() or classes.min() < -1:
+        raise ArgumentError("decision_boundary: y are classes, whole numbers from 0 on, or the signs -1 and 1")
+    if classes.min() == -1:
+        if not np.isin(classes, (-1, 1)).all():
+            raise ArgumentError("decision_boundary: y has the class -1, and others than 1")
+        classes = (classes + 1) // 2
+    return classes
+
+
+def _decided(found: Any, count: int, threshold: float) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], int]:
+    """The class of each point, from 0 to 1 how sure it is, and how many classes there are."""
+    scores = as_numbers(found, "decision_boundary: what predict gives")
+    if scores.ndim == 2 and scores.shape[1] == 1:
+        scores = scores[:, 0]
+    if scores.shape[:1] != (count,) or scores.ndim not in (1, 2):
+        raise ShapeError(f"decision_boundary: predict gives a class, or scores, for each of {count} points, got {scores.shape}")
+    if scores.ndim == 1 and scores.dtype.kind in "biu":
+        regions = scores.astype(np.int64)
+        if regions.min() < 0:
+            regions = (regions > 0).astype(np.int64)
+        return regions, np.full(count, 0.6), int(regions.max()) + 1
+    scores = np.nan_to_num(scores.astype(np.float64))
+    if scores.ndim == 1:
+        margin = scores - threshold
+        return (margin > 0).astype(np.int64), _scaled(np.abs(margin)), 2
+    ordered = np.sort(scores, axis=1)
+    return scores.argmax(axis=1), _scaled(ordered[:, -1] - ordered[:, -2]), scores.shape[1]
+
+
+def _scaled(margin: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    return margin / (margin + (np.median(margin) or 1.0))
