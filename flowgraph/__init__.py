@@ -190,7 +190,7 @@ from .session import Function, RunFuture, Session, explain
 from .traced import trace
 
 if TYPE_CHECKING:
-    from . import data, io, metrics, nn, optim, viz
+    from . import data, io, metrics, nn, optim, replay, viz
     from .traces import Trace
     from .viz import draw
 
@@ -231,7 +231,7 @@ __all__ = [
     # matrices
     "diag", "einsum", "kron", "matmul", "matrix_transpose", "outer", "tensordot", "tril", "triu", "vecdot",
     # libraries
-    "data", "fft", "init", "io", "linalg", "metrics", "nn", "optim", "random", "special", "viz",
+    "data", "fft", "init", "io", "linalg", "metrics", "nn", "optim", "random", "replay", "special", "viz",
     # errors
     "FlowgraphError", "ArgumentError", "DataError", "DrawingError", "DtypeError", "ExecutionError", "FeedError", "FetchError",
     "FileFormatError", "GradientError", "GraphError", "LinAlgError", "MemoryLimitError", "MissingExtraError", "RunCancelledError",
@@ -242,7 +242,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Loads a library when it is first named: half of the time to import flowgraph is theirs, and many programs do without."""
-    if name in ("data", "io", "metrics", "nn", "optim", "viz"):
+    if name in ("data", "io", "metrics", "nn", "optim", "replay", "viz"):
         return importlib.import_module(f"{__name__}.{name}")
     if name in ("draw", "Trace"):
         value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{'viz' if name == 'draw' else 'traces'}"), name)
@@ -273,5 +273,10 @@ def _new_trace(session: Any) -> Any:
     return __getattr__("Trace")(session)
 
 
+def _save_record(*args: Any) -> None:
+    importlib.import_module(f"{__name__}.replay.record").save_record(*args)
+
+
+public(_save_record, "save_record")  # what a session's recorder calls when its block ends
 public(_draw, "draw")  # what notebooks call to show a graph
 public(_new_trace, "new_trace")  # what a session calls to record one

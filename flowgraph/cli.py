@@ -1,4 +1,4 @@
-"""The command line: ``flowgraph run FILE``, ``flowgraph draw FILE``, ``flowgraph info``."""
+"""The command line: ``flowgraph run FILE``, ``flowgraph draw FILE``, ``flowgraph replay FILE``, ``flowgraph info``."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from .errors import ArgumentError, FlowgraphError
 from .graph import Graph, Node, Tensor
 from .io import load_graph
 from .jit.llvm import cache_folder
+from .replay import Replay, terminal
 from .session import Session
 from .viz.dot import program
 from .viz.draw import FORMATS, draw
@@ -40,6 +41,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     drawing.add_argument("-o", "--output", type=Path, default=None, help="where to write; its ending says the format (FILE with .svg)")
     drawing.add_argument("--depth", type=int, default=None, help="fold scopes nested deeper than this (as deep as a page allows)")
     drawing.add_argument("--only", metavar="NODE", action="append", default=[], help="draw what this node depends on; may be repeated")
+    replaying = commands.add_parser(
+        "replay",
+        help="go through a recorded run step by step, forwards and backwards",
+        description=_REPLAYING,
+        epilog=_REPLAYING_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    replaying.add_argument("file", type=Path, help="a record, as session.record wrote it")
+    replaying.add_argument("--run", type=int, default=-1, metavar="N", help="which of its runs, from 0 (the last)")
+    replaying.add_argument("-c", "--commands", default=None, metavar="TEXT", help="commands to answer, parted by `;`, in place of a prompt")
+    replaying.add_argument("--nodes", action="store_true", help="no compiled loops: a step for each node (last digits may differ)")
+    replaying.add_argument(
+        "--functions", metavar="FILE", type=Path, default=None, help="a Python file with the functions that the record needs by name"
+    )
     commands.add_parser("info", help="versions, devices, BLAS and its threads, dot")
     options = parser.parse_args(arguments)
     try:
@@ -47,6 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _run(options.file, options.rest, "__main__")
         elif options.command == "draw":
             print(_draw(options.file, options.output, options.depth, options.only))
+        elif options.command == "replay":
+            _replay(options.file, options.run, options.commands, options.nodes, options.functions)
         else:
             print(info())
     except (FlowgraphError, OSError) as error:
@@ -75,6 +92,24 @@ _DRAWING_EXAMPLES = """examples:
   flowgraph draw toy.py                         writes toy.svg
   flowgraph draw train.py:build -o net.png --depth 1
   flowgraph draw net.graph --only loss/mean     what one node depends on"""
+
+
+_REPLAYING = """Runs a recorded run again, step by step, at a prompt: forwards and backwards, with breakpoints on nodes, scopes, lines and
+conditions; any tensor can be looked at, and changed. The values are those of the recorded run, bit by bit. `help` at the prompt lists
+its commands. Without a terminal, commands are read from standard input, a line each."""
+
+_REPLAYING_EXAMPLES = """examples:
+  flowgraph replay run.fgr
+  flowgraph replay run.fgr -c "break any(isnan(x)); continue; where"     where the first nan comes from
+  flowgraph replay run.fgr -c "break train.py:12; continue; show"
+  flowgraph replay run.fgr -c "verify 8"                                 the same bits here, on 8 threads?"""
+
+
+def _replay(file: Path, run: int, commands: str | None, nodes: bool, functions: Path | None) -> None:
+    found: dict[str, Any] = (
+        {} if functions is None else {name: value for name, value in _run(functions, [], "__replay__").items() if callable(value)}
+    )
+    terminal.main(Replay(file, run, functions=found, jit=False if nodes else None), commands)
 
 
 def _draw(source: str, output: Path | None, depth: int | None, only: Sequence[str]) -> Path:

@@ -26,6 +26,7 @@ LAYERS: list[set[str]] = [
     {"session"},
     {"check", "fft", "init", "linalg", "random", "special", "traced"},
     {"nn", "optim", "metrics", "data", "io", "viz"},
+    {"replay"},
     {"cli"},
     {""},  # flowgraph/__init__.py: may import all, and is imported by none
 ]
@@ -39,7 +40,7 @@ OPTIONAL_OR_SLOW = set(
     """
     cupy cupyx numba llvmlite graphviz_pure networkx matplotlib PIL rich safetensors sklearn threadpoolctl IPython
     ml_dtypes opt_einsum scipy
-    asyncio concurrent ctypes difflib hashlib html importlib inspect json linecache lzma pathlib platform runpy shutil
+    asyncio concurrent ctypes difflib hashlib html importlib inspect json linecache lzma pathlib platform readline runpy shutil
     statistics subprocess tempfile traceback unicodedata urllib warnings zipfile
     """.split()
 )

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from enum import IntEnum
 from functools import partial
 from operator import attrgetter
@@ -66,7 +67,9 @@ def compile_plan(
         "placed": placed,
     }
     compiling = partial(_compile, fetches, feeds, device, **options)
+    request = Request(tuple(fetches), feeds, device, tuple(passes), compiled, memory_limit, tuple(others), calibration, placed)
     plan = usual = compiling()
+    plan.request = request
     if memory_limit is None:
         return plan
     for saving in (Saving.ORDER, Saving.TASKS):
@@ -74,6 +77,7 @@ def compile_plan(
             break
         plan = min(plan, compiling(saving=saving), key=attrgetter("peak_bytes"))
     check_limit(plan, memory_limit)
+    plan.request = request
     plan.memory_limit = memory_limit
     if plan is not usual:
         plan.notes.append(
@@ -81,6 +85,26 @@ def compile_plan(
             f"take {format_bytes(plan.peak_bytes)} and not {format_bytes(usual.peak_bytes)}"
         )
     return plan
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a plan was compiled from: enough to compile it again, with something changed. The fields are the arguments of `compile_plan`."""
+
+    fetches: tuple[Tensor | Node, ...]
+    feeds: Mapping[Tensor, Shape]
+    device: Device
+    passes: tuple[str, ...]
+    compiled: Callable[[Loop], Callable[..., Any]] | None
+    memory_limit: int | None
+    others: tuple[Device, ...]
+    calibration: Calibration
+    placed: bool
+
+    def compile(self, *, witness: Callable[[str, Any], None] | None = None, **changed: Any) -> Plan:
+        """The plan once more, with the fields in ``changed`` in place of its own."""
+        fields = {each: getattr(self, each) for each in self.__dataclass_fields__} | changed
+        return compile_plan(fields.pop("fetches"), fields.pop("feeds"), fields.pop("device"), witness=witness, **fields)
 
 
 class Saving(IntEnum):

@@ -133,6 +133,7 @@ class Plan:
     memory_limit most bytes that a run may take, on any number of threads; None for no limit
     notes        what the passes changed, a line each
     reasons      node -> why it runs on its device, whose text follows "placed"; empty where there is one device
+    request      what it was compiled from (a `compiler.Request`); None for the plan of a sub-graph
     """
 
     nodes: list[Node]
@@ -154,6 +155,7 @@ class Plan:
     memory_limit: int | None = None
     notes: list[str] = field(default_factory=list)
     reasons: Mapping[Node, Any] = field(default_factory=dict)
+    request: Any = None
 
     @property
     def seconds(self) -> float:

@@ -77,16 +77,20 @@ class Calibration:
             json.dump(asdict(self), out, indent=1)
 
     @classmethod
+    def of(cls, document: Any) -> Calibration:
+        """What its fields say, as JSON has them. raises ValueError, KeyError, TypeError or AttributeError for what is none."""
+        return cls(
+            {name: Speed(**_numbers(row)) for name, row in document["speeds"].items()},
+            {name: Link(**_numbers(row)) for name, row in document["links"].items()},
+            {kind: _numbers(row) for kind, row in document["kernels"].items()},
+        )
+
+    @classmethod
     def load(cls, file: str | os.PathLike[str]) -> Calibration:
         """What `save` wrote. raises FileFormatError for anything else."""
         try:
             with open(file, encoding="utf-8") as source:
-                document = json.load(source)
-            return cls(
-                {name: Speed(**_numbers(row)) for name, row in document["speeds"].items()},
-                {name: Link(**_numbers(row)) for name, row in document["links"].items()},
-                {kind: _numbers(row) for kind, row in document["kernels"].items()},
-            )
+                return cls.of(json.load(source))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise FileFormatError(f"{os.fspath(file)} is no calibration: {error}", help="Calibration.save writes one") from None
 

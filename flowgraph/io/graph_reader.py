@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ..errors import FlowgraphError
+from ..errors import ArgumentError, FlowgraphError
 from ..graph import OPS, Graph, Location, Node, Spec, SubGraph, Tensor
 from ..graph.context import Context
 from ..graph.spec import as_shape, format_spec, is_known
@@ -27,10 +27,11 @@ class Damage(Exception):
 class Reader:
     """A document made a graph.
 
-    graph  what it holds
+    functions  name -> the function that stands for it; None where a document with functions is not read
+    graph      what it holds
     """
 
-    def __init__(self, document: Any, arrays: Arrays) -> None:
+    def __init__(self, document: Any, arrays: Arrays, functions: Mapping[str, Any] | None = None) -> None:
         if not isinstance(document, dict) or document.get("format") != FORMAT:
             raise Damage("holds no flowgraph graph")
         version = document.get("version")
@@ -41,7 +42,7 @@ class Reader:
             )
         locations = [_location(entry) for entry in _field(document, "locations", list)]
         self.graph = Graph()
-        _Nodes(self.graph, document, arrays, locations)
+        _Nodes(self.graph, document, arrays, locations, functions)
         self._remember()
 
     def _remember(self) -> None:
@@ -57,13 +58,34 @@ class Reader:
             self.graph.memo["inner_draws"] = max(0, *inner)
 
 
+class Missing:
+    """Stands for a Python function that was not given."""
+
+    def __init__(self, name: str) -> None:
+        self.name = self.__qualname__ = name
+
+    def __call__(self, *inputs: Any) -> Any:
+        raise ArgumentError(
+            f"{self.name} is a Python function, which no file holds",
+            help=f'give it: fg.replay.load_record(path, functions={{"{self.name}": {self.name.rpartition(".")[2]}}})',
+        )
+
+
 class _Nodes:
     """The nodes of one graph: of the document itself, or of a sub-graph that a node in it holds."""
 
-    def __init__(self, graph: Graph, document: Any, arrays: Arrays, locations: list[Location], depth: int = 0) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        document: Any,
+        arrays: Arrays,
+        locations: list[Location],
+        functions: Mapping[str, Any] | None,
+        depth: int = 0,
+    ) -> None:
         if depth > DEPTH:
             raise Damage(f"has graphs within graphs, more than {DEPTH} deep")
-        self.graph, self._depth = graph, depth
+        self.graph, self._depth, self._functions = graph, depth, functions
         self._arrays, self._locations = arrays, locations
         self._rows = _field(document, "contexts", list)
         self._contexts: dict[int, Context] = {}
@@ -87,8 +109,8 @@ class _Nodes:
         attributes = row.get("attrs", {})
         if not isinstance(attributes, dict):
             raise Damage(f"has attributes that are none: {attributes!r:.80}")
-        attrs = {key: self._attribute(key, value) for key, value in attributes.items()}
         outputs = [_output(entry) for entry in _field(row, "outputs", list)]
+        attrs = {key: self._attribute(key, value, outputs) for key, value in attributes.items()}
         context, location = self._context(_field(row, "context", int)), _field(row, "location", int)
         if not 0 <= location < len(self._locations):
             raise Damage(f"has no location {location}")
@@ -104,15 +126,26 @@ class _Nodes:
             raise Damage(f"says that an output is {have}, but it is {want}")
         self.graph.append(op, inputs, attrs, outputs, context, label, self._locations[location], 0)
 
-    def _attribute(self, key: str, value: Any) -> Any:
+    def _attribute(self, key: str, value: Any, outputs: Sequence[Spec]) -> Any:
         if isinstance(value, dict) and "sub_graph" in value:
             return self._sub_graph(value["sub_graph"])
         if isinstance(value, dict) and "node" in value:
             return self._node(value["node"])
+        if isinstance(value, dict) and "function" in value:
+            return self._function(key, value["function"], outputs)
         try:
             return read_attribute(value, self._arrays)
         except BadAttribute as error:
             raise Damage(f"has an attribute, {key!r:.80}, that cannot be read: {error}") from error
+
+    def _function(self, key: str, name: Any, outputs: Sequence[Spec]) -> Any:
+        """What stands for a Python function, which no file holds: one that was given, or what says that it is missing."""
+        if self._functions is None or not isinstance(name, str):
+            raise Damage("names a Python function, as a record does and a graph file does not", help="fg.replay.load_record(path)")
+        if key == "infer":
+            return lambda *inputs: [(spec.shape, spec.dtype) for spec in outputs]
+        given = self._functions.get(name)
+        return Missing(name) if given is None and key == "function" else given
 
     def _sub_graph(self, document: Any) -> SubGraph:
         scope, device = _field(document, "scope", str), document.get("device")
@@ -120,7 +153,7 @@ class _Nodes:
             raise Damage(f"has a device that is no text: {device!r:.80}")
         sub = SubGraph(Context(self.graph), "sub_graph")
         sub.root = Context(sub, scope, device)
-        inside = _Nodes(sub, document, self._arrays, self._locations, self._depth + 1)
+        inside = _Nodes(sub, document, self._arrays, self._locations, self._functions, self._depth + 1)
         sub.inputs = [inside._parameter(pair) for pair in _field(document, "inputs", list)]
         for entry in _field(document, "captures", list):
             if not isinstance(entry, list) or len(entry) != 2:

@@ -20,9 +20,11 @@ class Writer:
 
     around  the writer of the graph around, for a sub-graph: they share arrays and locations
     prefix  of the names of the arrays
+    code    where the names of Python functions among the attributes go, which stand in the file for these; None where there may be none
     """
 
-    def __init__(self, around: Writer | None = None, prefix: str = "") -> None:
+    def __init__(self, around: Writer | None = None, prefix: str = "", code: list[str] | None = None) -> None:
+        self.code: list[str] | None = code if around is None else around.code
         self.arrays: Arrays = {} if around is None else around.arrays
         self.locations: list[list[Any]] = [] if around is None else around.locations
         self._location_numbers: dict[Any, int] = {} if around is None else around._location_numbers
@@ -52,6 +54,12 @@ class Writer:
         try:
             return write_attribute(value, name, self.arrays)
         except TypeError as kind:
+            if self.code is not None and isinstance(value, Initializer):
+                return None  # the value is known, or asked for when it is read
+            if self.code is not None and callable(value):
+                if key == "function":  # the others (what it infers, its gradient) a run does without
+                    self.code.append(function_name(value))
+                return {"function": function_name(value)}
             what = f"a function, {getattr(value, '__qualname__', value)}" if callable(value) else str(kind)
             if isinstance(value, Initializer):
                 what = f"an initializer of a kind that files do not know, {type(value).__name__}"
@@ -98,6 +106,11 @@ class Writer:
                 self.locations.append([location.file, location.line, location.function, columns])
             self._seen[place] = number
         return self._seen[place]
+
+
+def function_name(function: Any) -> str:
+    """What a Python function is called in a file."""
+    return str(getattr(function, "__qualname__", type(function).__qualname__))
 
 
 def _pair(tensor: Tensor) -> list[int]:

@@ -26,8 +26,9 @@ that is a node of the same graph.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from ..errors import ArgumentError, FileFormatError
@@ -58,27 +59,36 @@ def save_graph(graph: Graph, path: str | os.PathLike[str]) -> None:
     ...     session.run(loaded["y"], {loaded["x"]: [1, 2, 3]})
     array([ 2.,  5., 10.])
     """
-    import json
-    import zipfile
-
-    from safetensors.numpy import save
-
     if not isinstance(graph, Graph):
         raise ArgumentError(f"save_graph: a graph is expected, got {graph!r:.80}", help="fg.io.save_graph(tensor.graph, path)")
     path = as_path(path, "save_graph")
-    written = Writer()
+    write_archive(path, graph_entries(graph))
+
+
+def graph_entries(graph: Graph, code: list[str] | None = None) -> dict[str, bytes]:
+    """The files in the zip, by name. ``code``: see `Writer`."""
+    import json
+
+    from safetensors.numpy import save
+
+    written = Writer(code=code)
     nodes = [written.node(node) for node in list(graph.nodes)]
     lists: dict[str, list[Any]] = {"contexts": written.contexts, "locations": written.locations, "nodes": nodes}
     # One entry a line, so that a diff shows in what two graphs differ.
     lines = [f'"{key}": [\n' + ",\n".join(map(json.dumps, rows)) + "\n]" for key, rows in lists.items()]
     text = f'{{"format": "{FORMAT}", "version": {VERSION},\n' + ",\n".join(lines) + "}\n"
+    return {GRAPH: text.encode(), ARRAYS: save(written.arrays)}
+
+
+def write_archive(path: Path, entries: Mapping[str, bytes]) -> None:
+    """Writes a zip, complete or not at all: texts packed, arrays as they are."""
+    import zipfile
+
     with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
-        for name, content, packing in (
-            (GRAPH, text.encode(), zipfile.ZIP_DEFLATED),
-            (ARRAYS, save(written.arrays), zipfile.ZIP_STORED),
-        ):
+        for name, content in entries.items():
             entry = zipfile.ZipInfo(name)  # its date is a constant, so that equal graphs give equal files
-            entry.external_attr, entry.compress_type = 0o644 << 16, packing
+            entry.external_attr = 0o644 << 16
+            entry.compress_type = zipfile.ZIP_DEFLATED if name.endswith(".json") else zipfile.ZIP_STORED
             archive.writestr(entry, content)
 
 
@@ -91,26 +101,26 @@ def load_graph(path: str | os.PathLike[str]) -> Graph:
     Loading runs no code from the file, whoever wrote it.
     """
     path = as_path(path, "load_graph")
-    with open(path, "rb") as raw, _told(path):
-        document, arrays = _unpacked(raw)
+    with open(path, "rb") as raw, told("load_graph", path, "copy the file again, or save the graph anew with fg.io.save_graph"):
+        document, arrays = unpacked(raw, GRAPH, ARRAYS, "graph file")
         return Reader(document, arrays).graph
 
 
 @contextmanager
-def _told(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Puts the file's name before what is wrong with it."""
+def told(what: str, path: str | os.PathLike[str], help: str) -> Iterator[None]:
+    """Puts the file's name, and that of the function that reads it, before what is wrong with it."""
     try:
         yield
     except Damage as damage:
         raise FileFormatError(
-            f"load_graph: {path} {damage.what}",
+            f"{what}: {path} {damage.what}",
             rows=[("node", damage.node)] if damage.node else None,
-            help=damage.help or "copy the file again, or save the graph anew with fg.io.save_graph",
+            help=damage.help or help,
         ) from damage.__cause__
 
 
-def _unpacked(raw: Any) -> tuple[Any, Arrays]:
-    """The two files in the zip, read."""
+def unpacked(raw: Any, document_name: str, arrays_name: str, kind: str) -> tuple[Any, Arrays]:
+    """Two files in the zip, read: one of JSON, one of arrays."""
     import json
     import zipfile
 
@@ -119,15 +129,15 @@ def _unpacked(raw: Any) -> tuple[Any, Arrays]:
     size = os.fstat(raw.fileno()).st_size
     try:
         with zipfile.ZipFile(raw) as archive:
-            text, packed = archive.read(GRAPH), archive.read(ARRAYS)
+            text, packed = archive.read(document_name), archive.read(arrays_name)
     except Exception as error:  # zipfile's own, zlib's, and whatever else damaged numbers lead to
-        raise Damage(f"is damaged, truncated, or no graph file ({size} bytes): {error}") from error
+        raise Damage(f"is damaged, truncated, or no {kind} ({size} bytes): {error}") from error
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise Damage(f"is damaged: {GRAPH} in it is no JSON: {error}") from error
+        raise Damage(f"is damaged: {document_name} in it is no JSON: {error}") from error
     try:
         arrays = load(packed)
     except Exception as error:  # SafetensorError, and NumPy's for shapes and dtypes that do not fit
-        raise Damage(f"is damaged: {ARRAYS} in it cannot be read: {error}") from error
+        raise Damage(f"is damaged: {arrays_name} in it cannot be read: {error}") from error
     return document, arrays

@@ -101,6 +101,7 @@ class Walk:
         self.place = 0
         self.known: dict[Tensor, Any] = {}
         self._whole: set[int] = set()  # buffers that slices have filled
+        self._before: list[tuple[dict[int, Any], set[int]]] = []  # for each step that has run, what it has changed as it was
         self._prepares = {slot: (task.device, spec) for task in plan.tasks for slot, spec in task.prepares}
         if plan.run_slot >= 0:
             values[plan.run_slot] = self.run
@@ -119,8 +120,16 @@ class Walk:
     def step(self) -> Step:
         """Runs the next step."""
         step = self.steps[self.place]
-        for unit in step.units:
-            self._execute(unit)
+        if self.keep:
+            touched = {slot for unit in step.units for slot in (unit.output, unit.buffer, *unit.writes)}
+            self._before.append(({slot: self.values[slot] for slot in touched if slot >= 0}, set(self._whole)))
+        try:
+            for unit in step.units:
+                self._execute(unit)
+        except BaseException:
+            if self.keep:
+                self._undo(step)
+            raise
         self.place += 1
         step.values = [self.values[slot] for _, slot in step.made]
         for (tensor, slot), value in zip(step.made, step.values, strict=True):
@@ -136,6 +145,19 @@ class Walk:
                 for slot in unit.frees:
                     self.values[slot] = None
         return step
+
+    def back(self) -> None:
+        """Takes the last step back: only where values are kept."""
+        self.place -= 1
+        self._undo(self.steps[self.place])
+
+    def _undo(self, step: Step) -> None:
+        values, self._whole = self._before.pop()
+        for slot, value in values.items():
+            self.values[slot] = value
+        for tensor, _ in step.made:
+            self.known.pop(tensor, None)
+        step.values = []
 
     def change(self, tensor: Tensor, value: Any) -> None:
         """Puts another value in the place of that of ``tensor``, which is there: what runs from now on reads this one."""
@@ -209,6 +231,7 @@ class _Going:
     """Stands for a run that nobody stops."""
 
     stop: BaseException | None = None
+    recording: Any = None
 
 
 def started(plan: Plan, buffers: Buffers) -> list[Any]:

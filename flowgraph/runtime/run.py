@@ -43,6 +43,8 @@ class Run:
 
     def __init__(self, program: Program, values: list[Any], finished: Callable[[Run], None]) -> None:
         self.program, self.values, self.finished = program, values, finished
+        self.behind: Callable[[int, list[Any]], None] | None = None  # called behind each task, with it and all values, before any dies
+        self.ended: Callable[..., None] | None = None  # called by the session with results, updates, and the error
         self.stop: BaseException | None = None  # set once: why the run must end; read between units
         self.error: BaseException | None = None
         self.has_begun = False
@@ -221,6 +223,8 @@ class Run:
         if entry.prepares:
             self._prepare(entry.prepares, self.program.buffers.on(entry.device))
         self._compute(task)
+        if self.behind is not None:
+            self.behind(task, self.values)
         with self._lock:
             self._live += entry.kept_bytes - entry.peak_bytes
         if entry.releases:

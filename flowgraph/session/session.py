@@ -10,7 +10,8 @@ import sys
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,7 @@ from ..runtime.timed import kernel_seconds
 from .function import Function
 from .future import RunFuture
 from .guards import BLAS, Growth, Turnstile
+from .recorder import Recorder
 from .values import as_fed, check_shape, check_symbols, closed, fitting, flatten, handed_out, is_plain, kept
 from .variables import Variables
 
@@ -138,8 +140,9 @@ class Session:
         self._runs_started = 0
         self._closed = False
         self._traces: tuple[Trace, ...] = ()  # that are being recorded
-        self._detour = False  # whether functions leave their calls to `_perform`: closed, or traced
+        self._detour = False  # whether functions leave their calls to `_perform`: closed, traced, or recorded
         self._growth = Growth(self.graph)
+        self._recorder: Recorder | None = None
         BLAS.hold()
         self._finalizer = weakref.finalize(self, _shut, list(self._pools.values()))
 
@@ -201,6 +204,43 @@ class Session:
         limit = self.memory_limit if memory_limit is None else as_bytes(memory_limit, "function: memory_limit")
         return Function(self, inputs, outputs, limit)
 
+    @contextmanager
+    def record(self, path: str | os.PathLike[str], *, last: int | None = None) -> Iterator[Recorder]:
+        """Writes the runs of a block to a file, from which each can be run again elsewhere, step by step: see `flowgraph.replay`.
+
+        path    file to write when the block ends, also when a run in it has failed; ``run.fgr`` for example
+        last    keep only so many runs, the last: for a training that fails after a night. None for all
+        raises  ArgumentError at once while another record is being made; OSError where the file cannot be written
+
+        The file holds the graph, what was asked for and fed, the values of variables before the first run, seed and run numbers, and for
+        each task a hash of what it made; the values in between follow from these. What is a Python function, of `flowgraph.custom_op` or
+        `flowgraph.py_call`, is named in it and has to be given again when it is replayed. Until the block ends, feeds are kept in memory.
+
+        >>> x = fg.placeholder("x", (2,), "float64")
+        >>> y = fg.exp(x).sum()
+        >>> with session.record("run.fgr"):
+        ...     value = session.run(y, {x: [0.0, 1.0]})
+        >>> replay = fg.replay.Replay("run.fgr")
+        >>> replay.forward().node.name, replay.value("exp")
+        ('exp', array([1.        , 2.71828183]))
+        """
+        if last is not None:
+            last = as_count(last, "record: last", 1)
+        recorder = Recorder(last)
+        with self._lock:
+            if self._closed:
+                raise closed()
+            if self._recorder is not None:
+                raise ArgumentError("record: a record of this session is being made already")
+            self._recorder, self._detour = recorder, True
+        try:
+            yield recorder
+        finally:
+            with self._lock:
+                self._recorder = None
+                self._detour = self._closed or bool(self._traces)
+            FUNCTIONS["save_record"](self, list(recorder.runs), path)
+
     def plan(self, fetches: Any, feeds: Mapping[Tensor, Any] | None = None) -> Plan:
         """What ``run`` would execute; printing it shows tasks, kernels and memory. ``feeds`` may hold shapes in place of values."""
         _, flat = flatten(fetches, self.graph)
@@ -224,7 +264,7 @@ class Session:
         with self._lock:
             others = tuple(each for each in self._traces if each is not trace)
             self._traces = (*others, trace) if is_on else others
-            self._detour = self._closed or bool(self._traces)
+            self._detour = self._closed or bool(self._traces) or self._recorder is not None
 
     def explain(self, fetches: Any, feeds: Mapping[Tensor, Any] | None = None) -> Explanation:
         """What becomes of a request: the nodes that it needs, what each pass changes, and the plan. See `fg.explain`."""
@@ -375,6 +415,9 @@ class Session:
                     self._runs_started += 1
                     self._read_variables(plan, values)
                     self._active.add(run)
+                    recorder, number = self._recorder, self._runs_started - 1
+                if recorder is not None:
+                    recorder.begins(run, self.seed, number)
                 if not background:
                     run.run_here()
                 else:
@@ -436,10 +479,14 @@ class Session:
                     replaced = [self._values.get(node.id) for node, _ in written]
                     for node, value in written:
                         self._values[node.id] = value
+                if run.ended is not None:
+                    run.ended(results, written, None)
                 values.clear()  # views of variables are among them, too
                 self._recycle(replaced, plan.updates)
         except BaseException as failure:
             error = failure
+        if error is not None and run.ended is not None:
+            run.ended((), (), error)
         with self._lock:
             self._active.discard(run)
         self.last_report = run.report
