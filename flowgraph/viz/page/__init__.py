@@ -1,6 +1,6 @@
 """Page: a picture as one HTML file that one can move in, search, open and close, and in which the passes of the compiler can be seen.
 
-All that the page needs is in it: the script (page.js), its style, and the picture as JSON. It loads nothing.
+All that the page needs is in it: the scripts beside this module, their style, and the picture as JSON. It loads nothing.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from typing import Any
 
-from ..compile.explain import Stage
-from ..graph import Location
-from .graph_picture import GraphPicture
-from .picture import BOXES, GRADIENT, UPDATE, Box, Picture, cut, scope_name
-from .style import clean, look_of
+from ...compile.explain import Stage
+from ...graph import Location
+from ..graph_picture import GraphPicture
+from ..picture import BOXES, GRADIENT, UPDATE, Box, Picture, cut, scope_name
+from ..style import clean, look_of
 
 CROWD = 80  # items of one scope that stand side by side; more are gathered in scopes of about ABREAST, in their order
 ABREAST = 40
+SCRIPTS = ("tree.js", "layout.js", "drawing.js", "hand.js")
 CONTEXT = 3  # lines above and below the user's line
 
 
@@ -31,7 +32,7 @@ def source(picture: Picture, title: str, stages: Sequence[Stage] = ()) -> str:
     parts = {
         "title": html.escape(clean(title)),
         "style": _file("page.css"),
-        "script": _file("page.js"),
+        "script": "\n".join(map(_file, SCRIPTS)),
         "data": clean(data).replace("<", "\\u003c"),  # the end of a script, or a comment, in a name is neither
     }
     before, *rest = _file("page.html").split("{{")
