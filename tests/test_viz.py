@@ -1,6 +1,5 @@
 """What a drawing says: boxes, scopes, edges and notes; what is tried where Graphviz fails; the layout of our own."""
 
-import importlib
 import itertools
 import os
 import re
@@ -17,15 +16,13 @@ from flowgraph.cli import main
 from flowgraph.graph import OPS, Spec
 from flowgraph.graph.context import current
 from flowgraph.graph.subgraph import trace
-from flowgraph.viz import dot, layers, style
+from flowgraph.viz import dot, layers, paper, style, ways
 from flowgraph.viz import svg as svg_of
 from flowgraph.viz.folding import RUNS
 from flowgraph.viz.graph_picture import GraphPicture
 from flowgraph.viz.picture import BOXES, GRADIENT, TITLE, UPDATE
 from flowgraph.viz.places import DEEPEST
 from flowgraph.viz.plan_picture import PlanPicture
-
-drawing = importlib.import_module("flowgraph.viz.draw")  # `flowgraph.viz.draw` is the function
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -335,6 +332,7 @@ def installed(name):
 def test_each_program_draws_the_network(name, depth, monkeypatch, tmp_path):
     command = installed(name)
     monkeypatch.setattr(dot, "program", lambda: command)
+    monkeypatch.setattr(ways, "fits", lambda width, height: True)
     svg = fg.draw(network(), depth=depth)
     assert "drawn" not in "".join(ElementTree.fromstring(svg).itertext())
     assert len(re.findall(r'<g id="\w+" class="node">', svg)) == len(picture(network(), depth).boxes)
@@ -348,14 +346,15 @@ def test_the_system_s_dot_writes_pdf(monkeypatch, tmp_path):
     assert fg.draw(network(), tmp_path / "graph.pdf").read_bytes().startswith(b"%PDF")
 
 
-def test_graphviz_pure_writes_no_pdf_and_the_error_says_what_to_do(monkeypatch, tmp_path, text_of):
+def test_without_what_writes_a_pdf_the_error_says_what_to_do(monkeypatch, tmp_path, text_of):
+    monkeypatch.setattr(paper, "is_available", lambda: False)
     monkeypatch.setattr(dot, "program", lambda: ["graphviz-pure", "-Kdot"])
     with pytest.raises(fg.DrawingError) as caught:
         fg.draw(network(), tmp_path / "graph.pdf")
     assert text_of(caught.value) == (
         "draw: graphviz-pure (of the package graphviz-pure) cannot write pdf\n"
         '  at     test_viz.py:LINE    fg.draw(network(), tmp_path / "graph.pdf")\n'
-        "  help   install Graphviz for pdf: apt install graphviz, brew install graphviz; .svg and .png work without it"
+        '  help   pip install "flowgraph[plot]", or install Graphviz for pdf: apt install graphviz; .svg, .html and .png work without it'
     )
     assert not (tmp_path / "graph.pdf").exists()
 
@@ -385,21 +384,35 @@ def test_where_dot_does_not_draw_our_own_layout_does_and_says_so(failure, tmp_pa
     body, reason = FAILURES[failure]
     fake(tmp_path, body)
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(drawing, "SECONDS", 0.3 if "hangs" in failure else 20.0)
+    monkeypatch.setattr(ways, "SECONDS", 0.3 if "hangs" in failure else 20.0)
     words = "".join(ElementTree.fromstring(fg.draw(network())).itertext())
     assert f"drawn without Graphviz, as dot {reason}" in words
     assert "dense0" in words
 
 
 @pytest.mark.parametrize("failure", FAILURES)
-def test_a_png_that_dot_does_not_draw_is_an_error_with_the_reason(failure, tmp_path, monkeypatch):
+def test_a_png_that_nothing_draws_is_an_error_with_the_reason(failure, tmp_path, monkeypatch):
     body, reason = FAILURES[failure]
     program = fake(tmp_path, body)
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(drawing, "SECONDS", 0.3 if "hangs" in failure else 20.0)
+    monkeypatch.setattr(ways, "SECONDS", 0.3 if "hangs" in failure else 20.0)
+    monkeypatch.setattr(paper, "is_available", lambda: False)
     with pytest.raises(fg.DrawingError, match=re.escape(f"{program} {reason.replace('svg', 'png')}")) as caught:
         fg.draw(network(), tmp_path / "graph.png")
-    assert caught.value.help == 'draw less: depth=1, or draw into "graph.svg", which needs no dot'
+    assert caught.value.help == 'draw less: depth=1; or pip install "flowgraph[plot]", which draws without dot; .svg and .html need nothing'
+
+
+@pytest.mark.parametrize("kind", ["png", "pdf"])
+def test_png_and_pdf_are_drawn_by_our_own_layout_where_dot_does_not(kind, tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    fake(tmp_path, "sys.exit('trouble in init_rank')")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    written = []
+    monkeypatch.setattr(paper, "_text", lambda axes, x, y, text, *rest, **options: written.append(text))
+    file = fg.draw(network(), tmp_path / f"graph.{kind}", depth=1, heat={network().nodes[0]: 1.0}, notes={network().nodes[0]: "x"})
+    assert file.read_bytes().startswith({"png": b"\x89PNG", "pdf": b"%PDF"}[kind])
+    assert {"dense0", "gradient", "matmul"} <= set(written)
+    assert "drawn without Graphviz, as dot failed with status 1: trouble in init_rank" in written
 
 
 def test_where_dot_fails_it_is_asked_again_without_labels_and_then_with_less(tmp_path, monkeypatch):
@@ -432,6 +445,28 @@ def test_a_notebook_shows_a_graph_and_a_tensor_without_any_program(monkeypatch):
     for shown in (graph._repr_svg_(), graph["loss/mean"]._repr_svg_()):
         assert ElementTree.fromstring(shown).tag == f"{SVG}svg"
         assert "as dot is not there" in shown
+
+
+def test_what_dot_draws_too_high_for_a_page_is_drawn_in_columns(tmp_path, monkeypatch):
+    tall = '<?xml version="1.0"?><svg width="300pt" height="4000pt" viewBox="0 0 300 4000" xmlns="http://www.w3.org/2000/svg"></svg>'
+    fake(tmp_path, f"sys.stdout.write({tall!r})")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    svg = fg.draw(chain(200))
+    size = [float(ElementTree.fromstring(svg).get(side, "0")) for side in ("width", "height")]
+    assert ways.fits(*size)
+    assert "drawn without" not in svg
+    assert ways.size_of(tall.encode(), "svg") == (400.0, 4000 / 0.75)
+
+
+def test_what_is_too_wide_for_a_page_is_folded_a_level_more_unless_a_depth_was_asked_for(tmp_path, monkeypatch):
+    xml = '<?xml version="1.0"?><svg width="%dpt" height="90pt" xmlns="http://www.w3.org/2000/svg"></svg>'
+    fake(tmp_path, f"sys.stdout.write({xml!r} % (text.count('cluster_') * 300))")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(ways, "fits", lambda width, height: width == 10 * 400)  # ten scopes are open
+    graph = network(8)
+    clusters = {depth: fg.draw(graph, format="dot", depth=depth).count("cluster_") for depth in (1, 3)}
+    assert ElementTree.fromstring(fg.draw(graph)).get("width") == f"{clusters[1] * 300}pt"
+    assert ElementTree.fromstring(fg.draw(graph, depth=3)).get("width") == f"{clusters[3] * 300}pt"
 
 
 # --- the layout of our own
@@ -484,7 +519,7 @@ def test_no_two_boxes_overlap_and_each_is_in_its_scope(name):
     for scope in placed.scopes:
         for part in scope.parts:
             assert within(part, scope)
-    whole = layers.Part("", placed.width, placed.height)
+    whole = layers.Part("", placed.width, placed.height, placed.left)
     assert all(within(part, whole) for part in placed.boxes.values())
 
 
@@ -501,8 +536,8 @@ def test_every_box_and_every_edge_is_in_the_svg(name):
 def test_an_edge_ends_at_its_two_boxes():
     drawn = picture(network(3), 9, most=None)
     placed = layers.layout(drawn)
-    for edge in drawn.edges:
-        numbers = [float(number) for number in re.findall(r"-?[\d.]+", svg_of._path(edge, placed, False).split('d="')[1].split('"')[0])]
+    for edge, way in zip(drawn.edges, placed.curves, strict=True):
+        numbers = [float(number) for number in re.findall(r"-?[\d.]+", svg_of._path(edge, way, False).split('d="')[1].split('"')[0])]
         for key, (x, y) in ((edge.start, numbers[:2]), (edge.end, numbers[-2:])):
             part = placed.boxes[key]
             assert part.x - 1 <= x <= part.x + part.width + 1
@@ -561,12 +596,13 @@ def test_tensors_of_two_graphs_are_not_drawn_together():
 
 def test_png_and_pdf_without_a_program_say_what_to_install(monkeypatch, tmp_path, text_of):
     monkeypatch.setattr(dot, "program", lambda: None)
+    monkeypatch.setattr(paper, "is_available", lambda: False)
     with pytest.raises(fg.DrawingError) as caught:
         fg.draw(chain(1), tmp_path / "graph.png")
     assert text_of(caught.value) == (
-        "draw: no dot program was found, and a png needs one\n"
+        "draw: no dot program was found, and a png needs one, or matplotlib\n"
         '  at     test_viz.py:LINE    fg.draw(chain(1), tmp_path / "graph.png")\n'
-        '  help   pip install "flowgraph[dot]", or install Graphviz; .svg and .dot need none'
+        '  help   pip install "flowgraph[dot]" or "flowgraph[plot]", or install Graphviz; .svg, .html and .dot need none'
     )
     assert Path(fg.draw(chain(1), tmp_path / "graph.svg")).exists()
 

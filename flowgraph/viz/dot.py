@@ -213,7 +213,7 @@ def run(command: list[str], text: str, kind: str, seconds: float) -> bytes:
     """What ``command`` makes of DOT text. raises Failure."""
     import subprocess
 
-    options = [f"-T{kind}"] + (["-Gdpi=144"] if kind == "png" and len(text) < 20_000 else [])
+    options = [f"-T{kind}"] + (["-Gdpi=144"] if kind == "png" else [])
     pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     try:
         # A session of its own, so that what a wrapper script has started ends with it: else its open pipes would be waited for.

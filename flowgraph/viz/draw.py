@@ -1,33 +1,26 @@
-"""Drawing graphs: which picture, by which program, and what is tried where that fails.
-
-A drawing never fails for its size, and never hangs: Graphviz has a time limit, then labels go, then scopes are folded, then a layout
-of our own takes over, which needs no program.
-"""
+"""Drawing graphs: what is asked for, and the picture of it."""
 
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..compile import Explanation, Plan
 from ..compile.needed import needed_nodes
-from ..errors import ArgumentError, DrawingError
+from ..errors import ArgumentError
 from ..graph import Graph, Node, Tensor
 from ..graph.op import public
-from . import dot, page, svg
+from . import dot, page
 from .graph_picture import GraphPicture
 from .heat import Heat
 from .overlay import Overlay
 from .picture import BOXES, Picture
 from .plan_picture import PlanPicture
+from .ways import drawn
 
 FORMATS = ("svg", "png", "pdf", "dot", "html")
-
-SECONDS = 12.0  # the first call of dot gets half of it, the next ones a quarter each: five at most
-GRAPHVIZ_BOXES = 2500  # more are not given to dot: it would need minutes
 
 
 def draw(
@@ -100,7 +93,7 @@ def draw(
     elif kind == "dot":
         data = dot.source(picture(depth, BOXES if depth is None else None)).encode()
     else:
-        data = _drawn(picture, kind, depth)
+        data = drawn(picture, kind, depth)
     if path is None:
         return data if kind in ("png", "pdf") else data.decode()
     path.write_bytes(data)
@@ -127,63 +120,6 @@ def _nodes(what: Any) -> list[Node]:
     if len({item.graph for item in items}) > 1:
         raise ArgumentError("draw: the tensors and nodes to draw belong to two graphs", help="draw each graph by itself")
     return needed_nodes([item.node if isinstance(item, Tensor) else item for item in items], ())
-
-
-# Makes a picture: depth, most boxes, whether edges show shapes.
-Maker = Callable[..., Picture]
-
-
-def _drawn(make: Maker, kind: str, depth: int | None) -> bytes:
-    """The picture in a file of ``kind``, by the first way that works."""
-    command = dot.program()
-    if kind != "svg":
-        _check_program(command, kind)
-    full = make(depth, BOXES if depth is None else None)
-    why = "" if len(full.boxes) <= GRAPHVIZ_BOXES else f"would need minutes for {len(full.boxes)} boxes"
-    if command is not None:
-        deadline = time.monotonic() + SECONDS
-        for picture in _simpler(make, full, kind):
-            if why:
-                picture.notes.append(f"drawn simpler than asked for, as dot {why}")
-            try:
-                return dot.run(command, dot.source(picture), kind, max((deadline - time.monotonic()) / 2, SECONDS / 4))
-            except dot.Failure as failure:
-                why = str(failure)
-    if kind == "svg":
-        if command is None:
-            why = 'is not there: pip install "flowgraph[dot]"'
-        full.notes.append(f"drawn without Graphviz, as dot {why}")
-        return svg.source(full).encode()
-    raise DrawingError(
-        f"{command[0] if command else 'dot'} {why}",
-        help='draw less: depth=1, or draw into "graph.svg", which needs no dot',
-    )
-
-
-def _simpler(make: Maker, full: Picture, kind: str) -> Iterator[Picture]:
-    """What is given to dot: first all, then without labels, then a level less; where only dot can draw, then fewer and fewer boxes."""
-    if len(full.boxes) <= GRAPHVIZ_BOXES:
-        yield full
-        if any(edge.label for edge in full.edges):
-            yield make(full.depth, None if full.exact else BOXES, False)
-        if full.depth:
-            yield make(full.depth - 1, BOXES, False)
-    if kind != "svg":
-        yield make(full.depth, BOXES, False)
-        yield make(0, BOXES // 8, False)
-
-
-def _check_program(command: list[str] | None, kind: str) -> None:
-    if command is None:
-        raise DrawingError(
-            f"no dot program was found, and a {kind} needs one",
-            help='pip install "flowgraph[dot]", or install Graphviz; .svg and .dot need none',
-        )
-    if kind not in dot.formats(command):
-        raise DrawingError(
-            f"{command[0]} (of the package graphviz-pure) cannot write {kind}",
-            help=f"install Graphviz for {kind}: apt install graphviz, brew install graphviz; .svg and .png work without it",
-        )
 
 
 public(draw)

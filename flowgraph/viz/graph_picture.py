@@ -19,6 +19,7 @@ from .picture import BOXES, Box, Edge, Home, Picture, cut, listing, number_text,
 from .places import Places, subgraphs
 
 LABELLED = 80  # up to so many boxes edges show shapes: from about 100 labels on, Graphviz fails
+CROWD = 8  # boxes that one waits for by control alone
 BUSY = {"update": 3, "control": 3, "data": 8}  # edges of one box to so many other scopes of the top become tags
 
 
@@ -68,6 +69,7 @@ class GraphPicture(Picture):
         if tags:
             self._tag_busy("start", "end")
             self._tag_busy("end", "start")
+            self._drop_crowds()
         if labelled and len(self.boxes) <= LABELLED and not self.values and not self.slopes:
             self._label()
 
@@ -188,6 +190,20 @@ class GraphPicture(Picture):
                     tags[home] = f"t{len(self.boxes)}"
                     self.boxes[tags[home]] = Box(tags[home], "tag", name, "", box.tooltip, home)
                 setattr(edge, busy, tags[home])
+
+    def _drop_crowds(self) -> None:
+        """Where many boxes must run before one, this says so in its words: edges from all of them would hide all else."""
+        crowds: dict[str, list[Edge]] = {}
+        for edge in self.edges:
+            if edge.kind == "control":
+                crowds.setdefault(edge.end, []).append(edge)
+        for key, edges in crowds.items():
+            if len(edges) > CROWD:
+                box, text = self.boxes[key], f"after {len(edges)} others"
+                box.detail = ", ".join(filter(None, [box.detail, text]))
+                box.tooltip += f"\n{text}: {listing([self.boxes[edge.start].title for edge in edges], ', ')}"
+                gone = set(map(id, edges))
+                self.edges = [edge for edge in self.edges if id(edge) not in gone]
 
     def _label(self) -> None:
         """Shapes, once for each tensor; a dtype where it is not the common one."""

@@ -13,12 +13,15 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from .picture import Box, Home, Picture, cut, scope_name
+from .picture import GRADIENT, Box, Edge, Home, Picture, cut, scope_name
 
 GAP, ROW_GAP, COLUMN_GAP, PAD, TITLE = 14.0, 30.0, 60.0, 12.0, 16.0  # between boxes, rows, columns; within a scope; its name
 FONT, SMALL = 11.0, 9.0
 NARROW = 1.5  # width of a picture that is broken into columns, by its height
-PAGE = 2600.0  # what is lower needs no columns
+Curve = tuple[float, float, float, float, float, float, float, float]  # a Bézier curve: x and y of an end, two bends, the other end
+PAGE = 1300.0  # what is lower needs no columns
+# Where on a box the edges of a kind begin and end, from its middle, by its width: so that they do not lie upon each other.
+PORTS = {"data": 0.0, "gradient": 0.22, "reads": 0.36, "update": -0.22, "control": -0.36}
 
 
 @dataclass(slots=True)
@@ -33,6 +36,7 @@ class Part:
     parts: list[Part] = field(default_factory=list)
     below: list[int] = field(default_factory=list)  # of its siblings: those that it reads; ``above``: those that read it
     above: list[int] = field(default_factory=list)
+    is_gradient: bool = False
 
     @property
     def middle(self) -> float:
@@ -41,12 +45,16 @@ class Part:
 
 @dataclass(slots=True)
 class Layout:
-    """Where all stands: rectangles of boxes by key, and of scopes from the outermost in; the size of the whole."""
+    """Where all stands: rectangles of boxes by key, and of scopes from the outermost in; the ways of the edges; the size of the whole,
+    which begins at ``left``, where a way leads around the first column.
+    """
 
     boxes: dict[str, Part]
     scopes: list[Part]
     width: float
     height: float
+    curves: list[Curve] = field(default_factory=list)
+    left: float = 0.0
 
 
 def layout(picture: Picture) -> Layout:
@@ -61,13 +69,13 @@ def layout(picture: Picture) -> Layout:
         for i, name in enumerate(box.home):
             if name not in known:
                 known[name] = len(scope.parts)
-                inner = Part(name)
+                inner = Part(name, is_gradient=name == GRADIENT)
                 scope.parts.append(inner)
                 scopes[box.home[: i + 1]] = (inner, {})
             path.append(known[name])
             scope, known = scopes[box.home[: i + 1]]
         path.append(len(scope.parts))
-        boxes[box.key] = Part(box.key, *_size(box))
+        boxes[box.key] = Part(box.key, *_size(box), is_gradient=box.kind == "gradient")
         scope.parts.append(boxes[box.key])
         way[box.key] = path
     for edge in picture.edges:
@@ -92,7 +100,10 @@ def layout(picture: Picture) -> Layout:
         for part in scope.parts:
             part.x += scope.x
             part.y += scope.y
-    return Layout(boxes, drawn, root.width, root.height)
+    curves = [curve(edge, boxes[edge.start], boxes[edge.end]) for edge in picture.edges]
+    left = min([0.0, *[halfway(each)[0] - 4 for each in curves]])
+    right = max([root.width, *[halfway(each)[0] + 4 for each in curves]])
+    return Layout(boxes, drawn, right - left, root.height, curves, left)
 
 
 def _arrange(scope: Part, home: Home) -> None:
@@ -108,7 +119,7 @@ def _arrange(scope: Part, home: Home) -> None:
     heights = [max(parts[i].height for i in row) for row in rows]
     tallest = max([math.sqrt(area) * 1.3, *heights, PAGE])
     total = sum(heights) + ROW_GAP * len(heights)
-    tallest = max([total / math.ceil(total / tallest) * 1.02, *heights])  # columns of about one height
+    tallest = max([total / math.ceil(total / tallest) + max(heights) / 2, *heights])  # columns of about one height
     left = top = used = 0.0
     column: list[int] = []  # rows
     for number in [*range(len(rows)), -1]:
@@ -143,7 +154,7 @@ def _rows(parts: Sequence[Part], widest: float) -> list[list[int]]:
             for i in row:
                 near = [place[j] for j in (parts[i].below if reads else parts[i].above) if layer[j] != layer[i]]
                 place[i] = sum(near) / len(near) if near else place[i]
-            row.sort(key=place.__getitem__)
+            row.sort(key=lambda i: (parts[i].is_gradient, place[i]))  # forward nodes to the left of gradients
             for at, i in enumerate(row):
                 place[i] = at / len(row)
     rows: list[list[int]] = []
@@ -215,6 +226,35 @@ def _place_column(parts: Sequence[Part], rows: Sequence[tuple[Sequence[int], flo
             right = max(right, parts[i].x + parts[i].width)
         bottom -= height + ROW_GAP
     return right + COLUMN_GAP
+
+
+def halfway(curve: Curve) -> tuple[float, float]:
+    """The middle of a way."""
+    x1, y1, x2, y2, x3, y3, x4, y4 = curve
+    return (x1 + 3 * x2 + 3 * x3 + x4) / 8, (y1 + 3 * y2 + 3 * y3 + y4) / 8
+
+
+def curve(edge: Edge, a: Part, b: Part) -> Curve:
+    """The way of ``edge`` from box ``a`` to box ``b``."""
+    port = PORTS[edge.kind]
+    x1, x2 = a.x + a.width * (0.5 + port), b.x + b.width * (0.5 + port)
+    goes_up, goes_down = a.y >= b.y + b.height, b.y >= a.y + a.height
+    apart = b.x > a.x + a.width or a.x > b.x + b.width
+    if not (goes_up or goes_down) or (goes_up == (edge.kind == "gradient") and apart):
+        # Side by side, or from the top of a column to the foot of the next: through the gap between them.
+        way = 1 if a.x < b.x else -1
+        x1, x2 = (a.x + a.width, b.x) if way > 0 else (a.x, b.x + b.width)
+        beside = 0.0 if not (goes_up or goes_down) else port
+        y1, y2 = a.y + a.height * (0.5 + beside), b.y + b.height * (0.5 + beside)
+        out = 0.0 if not (goes_up or goes_down) else way * max(30.0, abs(x2 - x1) * 0.6)
+        return x1, y1, x1 + out, y1, x2 - out, y2, x2, y2
+    y1, y2 = (a.y, b.y + b.height) if goes_up else (a.y + a.height, b.y)
+    rise, side = abs(y2 - y1), 0.0
+    bend = min(60.0, rise / 2) * (-1 if goes_up else 1)
+    if rise > 2 * ROW_GAP + 20 and abs(x2 - x1) < a.width:  # it passes rows of its own column: around them
+        side = (1 if port > 0 else -1) * min(160.0, 0.7 * a.width + rise * 0.12)
+        bend *= min(2.0, rise / 120)
+    return x1, y1, x1 + side, y1 + bend, x2 + side, y2 - bend, x2, y2
 
 
 def _size(box: Box) -> tuple[float, float]:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 
 from .heat import Scale
-from .layers import FONT, PAD, SMALL, Layout, Part, layout
+from .layers import FONT, PAD, SMALL, Curve, Layout, Part, halfway, layout
 from .picture import Box, Edge, Picture, cut, scope_name
 from .style import COLORS, GREY, LINES, SCOPE, SCOPE_BORDER, SCOPES, SLOPE, VALUE, clean, legend, look_of
 
 EXPLAINED = 5000  # up to so many edges carry tooltips: with more, a browser is slow to open the file
 
 
-def source(picture: Picture) -> str:
+def source(picture: Picture, placed: Layout | None = None) -> str:
     """``picture`` as an SVG, by this layout."""
-    placed = layout(picture)
+    placed = layout(picture) if placed is None else placed
+    left = placed.left
     scale = picture.overlay.scale
     words = " \u2003".join(f'<tspan fill="{entry.color}">{entry.mark}</tspan> {_text(entry.text)}' for entry in legend(picture))
     notes = [words, *(_text(note) for note in picture.notes)]
@@ -23,21 +24,21 @@ def source(picture: Picture) -> str:
     width, height = math.ceil(widest + 2 * PAD), math.ceil(placed.height + 2 * PAD + 14 * len(notes))
     lines = [
         '<?xml version="1.0" encoding="UTF-8"?>',
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="{-PAD:g} {-PAD:g} {width} {height}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="{left - PAD:g} {-PAD:g} {width} {height}" '
         f'font-family="Arial, Helvetica, sans-serif" font-size="{FONT:g}" text-anchor="middle">',
         _STYLE,
-        f'<rect x="{-PAD:g}" y="{-PAD:g}" width="{width}" height="{height}" fill="#ffffff"/>',
+        f'<rect x="{left - PAD:g}" y="{-PAD:g}" width="{width}" height="{height}" fill="#ffffff"/>',
     ]
     lines += [_scope(part) for part in placed.scopes]
     explained = len(picture.edges) <= EXPLAINED
-    lines += [_path(edge, placed, explained) for edge in picture.edges]
+    lines += [_path(edge, way, explained) for edge, way in zip(picture.edges, placed.curves)]
     lines += [_shape(box, placed.boxes[box.key], picture) for box in picture.boxes.values() if box.kind != "end"]
     for i, note in enumerate(notes):
         y = placed.height + 18 + 14 * i
         lines.append(
-            f'<g transform="translate(0 {y:.0f})">{note}</g>'
+            f'<g transform="translate({left:.0f} {y:.0f})">{note}</g>'
             if note.startswith("<rect")
-            else f'<text class="d" x="0" y="{y:.0f}" text-anchor="start">{note}</text>'
+            else f'<text class="d" x="{left:.0f}" y="{y:.0f}" text-anchor="start">{note}</text>'
         )
     return "\n".join([*lines, "</svg>"]) + "\n"
 
@@ -110,25 +111,17 @@ def _shape(box: Box, part: Part, picture: Picture) -> str:
     return f"<g><title>{_text(box.tooltip)}</title>{shape}{text}</g>"
 
 
-def _path(edge: Edge, placed: Layout, explained: bool) -> str:
-    a, b = placed.boxes[edge.start], placed.boxes[edge.end]
-    if a.y >= b.y + b.height:  # upwards
-        x1, y1, x2, y2, bend = a.middle, a.y, b.middle, b.y + b.height, -1.0
-    elif b.y >= a.y + a.height:
-        x1, y1, x2, y2, bend = a.middle, a.y + a.height, b.middle, b.y, 1.0
-    else:
-        x1, x2 = (a.x + a.width, b.x) if a.x < b.x else (a.x, b.x + b.width)
-        y1, y2, bend = a.y + a.height / 2, b.y + b.height / 2, 0.0
-    bend *= min(60.0, abs(y2 - y1) * 0.5)
-    curve = f"M{x1:.1f},{y1:.1f} C{x1:.1f},{y1 + bend:.1f} {x2:.1f},{y2 - bend:.1f} {x2:.1f},{y2:.1f}"
+def _path(edge: Edge, way: Curve, explained: bool) -> str:
+    x1, y1, x2, y2, x3, y3, x4, y4 = way
     title = f"<title>{_text(edge.tooltip)}</title>" if explained else ""
-    path = f'<path class="e-{edge.kind}" d="{curve}">{title}</path>'
-    x, y = (x1 + x2) / 2 + 4, (y1 + y2) / 2
-    if edge.label:
-        path += f'<text class="d" x="{x:.1f}" y="{y + 3:.1f}" text-anchor="start">{_text(edge.label)}</text>'
+    path = f'<path class="e-{edge.kind}" d="M{x1:.1f},{y1:.1f} C{x2:.1f},{y2:.1f} {x3:.1f},{y3:.1f} {x4:.1f},{y4:.1f}">{title}</path>'
+    x, y = halfway(way)
+    if edge.label:  # of gradients to the right of the edge, of others to the left
+        x, anchor = (x + 4, "start") if edge.kind == "gradient" else (x - 4, "end")
+        path += f'<text class="d" x="{x:.1f}" y="{y + 3:.1f}" text-anchor="{anchor}">{_text(edge.label)}</text>'
     for text, color, drop in ((edge.value, VALUE, -2), (edge.slope, SLOPE, 11)):
         if text:
-            path += f'<text x="{x:.1f}" y="{y + drop:.1f}" text-anchor="start" fill="{color}">{_text(text)}</text>'
+            path += f'<text x="{x + 4:.1f}" y="{y + drop:.1f}" text-anchor="start" fill="{color}">{_text(text)}</text>'
     return path
 
 
