@@ -36,6 +36,7 @@ from .errors import (
     UninitializedError,
     UnknownNameError,
     VariableOrderWarning,
+    WatchError,
 )
 from .graph import Graph, Node, Tensor, colocate_with, control_dependencies, device, get_default_graph, scope
 from .graph.op import public
@@ -236,7 +237,7 @@ __all__ = [
     "FlowgraphError", "ArgumentError", "DataError", "DrawingError", "DtypeError", "ExecutionError", "FeedError", "FetchError",
     "FileFormatError", "GradientError", "GraphError", "LinAlgError", "MemoryLimitError", "MissingExtraError", "RunCancelledError",
     "RunTimeoutError", "SessionClosedError", "ShapeError", "UninitializedError", "UnknownNameError", "GraphGrowthWarning",
-    "VariableOrderWarning",
+    "VariableOrderWarning", "WatchError",
 ]  # fmt: skip
 
 

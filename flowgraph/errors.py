@@ -163,6 +163,10 @@ def _matrix(index: tuple[int, ...] | None) -> str:
     return "the matrix" if index is None else f"matrix {', '.join(map(str, index))} of the batch"
 
 
+class WatchError(FlowgraphError, RuntimeError):
+    """A run that made a value which a watch was set for (`Session.watch`); it has written no variable."""
+
+
 class RunCancelledError(FlowgraphError):
     """The run was cancelled before it finished."""
 

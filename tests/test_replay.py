@@ -15,8 +15,8 @@ import pytest
 import flowgraph as fg
 from flowgraph.cli import main
 from flowgraph.replay import Replay, load_record
-from flowgraph.replay.expressions import Expression
 from flowgraph.replay.terminal import COMMANDS, Terminal
+from flowgraph.session.expressions import Expression
 
 
 def training():

@@ -17,7 +17,7 @@ from ..graph.report import where
 from ..graph.spec import format_shape, format_spec, may_be_equal
 from ..runtime import Step, Turn, Walk, evaluated, started
 from ..runtime.observe import sources
-from .expressions import Expression
+from ..session.expressions import Expression
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from ..errors import ArgumentError, FlowgraphError
 from ..graph import Tensor
 from ..graph.report import where
 from ..graph.spec import format_spec
-from .expressions import Expression
+from ..session.expressions import Expression
 from .replay import Replay
 from .stepping import Breakpoint, Stepping, Value, members, title
 

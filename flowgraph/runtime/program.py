@@ -60,6 +60,7 @@ class Program:
         apart = [unit for unit in chunks_of(plan.units) if not isinstance(unit, Stretch)]
         self.holding = {id(unit): holding(unit, buffers, [Body(body, buffers) for body in unit.bodies]) for unit in apart if unit.bodies}
         self.tasks = [self._pieces(task.units) for task in plan.tasks]
+        self.extra = 0  # how many of the last fetches the caller has not asked for: they are watched
         self.generated: Generated | None = None
         self.stamped: Generated | None = None  # what runs that are traced call; set once, by `tracing`
         self._runs = 0

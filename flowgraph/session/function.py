@@ -59,10 +59,10 @@ class Function:
             for t, a in zip(self.inputs, arrays, strict=True)
         ]
         shapes = tuple([a.shape for a in fed])
-        program = self._programs.get(shapes) or self._program(shapes, fed)
+        program = (self._programs.get(shapes) if not session._watches else None) or self._program(shapes, fed)
         if session._closed:
             raise closed()
-        if program.is_warm and program not in self._tried:
+        if program.is_warm and program not in self._tried and not program.extra:
             self._tried.add(program)
             made = direct_call(program, session, session._lock, session._values, session._fed, handed_out, self._otherwise)
             if made is not None:
@@ -102,7 +102,8 @@ class Function:
         if fed:
             check_symbols(dict(zip(self.inputs, fed, strict=True)))
         program = self.session._program(self._outputs, dict(zip(self.inputs, shapes, strict=True)), self.memory_limit)
-        self._programs[shapes] = program
+        if not self.session._watches:
+            self._programs[shapes] = program
         return program
 
     def plan(self, *arrays: Any) -> Plan:

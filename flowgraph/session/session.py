@@ -39,14 +39,16 @@ from ..graph.spec import format_spec
 from ..jit import llvm
 from ..jit.kernels import compiled
 from ..ops.state import Initializer
-from ..runtime import Buffers, Pool, Program, Recording, Run, RunReport, TracedRun
+from ..runtime import Buffers, Pool, Program, Recording, Run, RunReport, TracedRun, Walk
 from ..runtime.timed import kernel_seconds
 from .function import Function
 from .future import RunFuture
 from .guards import BLAS, Growth, Turnstile
 from .recorder import Recorder
+from .steps import Steps
 from .values import as_fed, check_shape, check_symbols, closed, fitting, flatten, handed_out, is_plain, kept
 from .variables import Variables
+from .watch import Watch, watched
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -143,6 +145,7 @@ class Session:
         self._detour = False  # whether functions leave their calls to `_perform`: closed, traced, or recorded
         self._growth = Growth(self.graph)
         self._recorder: Recorder | None = None
+        self._watches: tuple[Watch, ...] = ()
         BLAS.hold()
         self._finalizer = weakref.finalize(self, _shut, list(self._pools.values()))
 
@@ -238,8 +241,76 @@ class Session:
         finally:
             with self._lock:
                 self._recorder = None
-                self._detour = self._closed or bool(self._traces)
+                self._detour = self._closed or bool(self._traces or self._watches)
             FUNCTIONS["save_record"](self, list(recorder.runs), path)
+
+    def steps(self, fetches: Any, feeds: Mapping[Tensor, Any] | None = None) -> Steps:
+        """The run of ``fetches`` from ``feeds``, node by node on this thread: each value can be looked at, or changed, before the next.
+
+        Gone through with ``for``; each item has ``node``, ``tensors``, ``values`` and ``change``. Behind the last, ``results`` has what was
+        fetched, and variables are written. Values are those of a run, bit by bit. Variables are read now; what other runs write to them
+        meanwhile is written over at the end.
+
+        raises  as ``run``, the error of a kernel where it is reached
+
+        >>> x = fg.placeholder("x", (2,), "float64")
+        >>> y = fg.sum(fg.sort(x))
+        >>> steps = session.steps(y, {x: [3.0, 1.0]})
+        >>> for step in steps:
+        ...     print(step.node.name, step.value)
+        ...     if step.node.name == "sort":
+        ...         step.change([10.0, 20.0])
+        sort [1. 3.]
+        sum 30.0
+        >>> steps.results
+        np.float64(30.0)
+        """
+        names, flat = flatten(fetches, self.graph)
+        program, arrays = self._prepared(flat, feeds)
+        plan, values = program.plan, program.template.copy()
+        for (_, slot), array in zip(plan.feeds, arrays, strict=True):
+            values[slot] = array
+        self._given(plan, values)
+
+        def ended(walk: Walk) -> Any:
+            results = [handed_out(values[slot], True) if slot >= 0 else None for slot in plan.fetches]
+            if program.extra:
+                self._look(program, results)
+            written = [(node, fitting(node, kept(np.array(values[slot])))) for node, slot in plan.updates]
+            if written:
+                self._updates.enter(lambda: self._write(written), wait=True)
+                self._updates.leave()
+            return names(results[: len(results) - program.extra])
+
+        return Steps(Walk(plan, values, self._buffers), ended)
+
+    def watch(self, tensor: Tensor, test: str | Callable[[Any], Any]) -> Watch:
+        """Looks at the value of ``tensor`` behind each run that computes it, until the watch is removed, or its ``with`` block ends.
+
+        test    a condition of ``x``, the value, such as ``"any(isnan(x))"``, or a function of it. Where the condition holds, or the
+                function gives True, the run raises `flowgraph.WatchError` and writes no variable
+        raises  ArgumentError for a tensor of another graph, or what is no condition
+
+        Runs that compute the tensor have it as one result more, with a plan made for that, so that the last digits of sums in compiled
+        loops may differ; other runs are as they were.
+
+        >>> x = fg.placeholder("x", (2,), "float64")
+        >>> root = fg.sqrt(x)
+        >>> with session.watch(root, "any(isnan(x))"), session.watch(root, print):
+        ...     total = session.run(fg.sum(root), {x: [4.0, 9.0]})
+        [2. 3.]
+        """
+        made = Watch(self, tensor, test)
+        with self._lock:
+            if self._closed:
+                raise closed()
+            self._watches, self._detour = (*self._watches, made), True
+        return made
+
+    def _unwatch(self, watch: Watch) -> None:
+        with self._lock:
+            self._watches = tuple([each for each in self._watches if each is not watch])
+            self._detour = self._closed or bool(self._traces or self._watches) or self._recorder is not None
 
     def plan(self, fetches: Any, feeds: Mapping[Tensor, Any] | None = None) -> Plan:
         """What ``run`` would execute; printing it shows tasks, kernels and memory. ``feeds`` may hold shapes in place of values."""
@@ -264,7 +335,7 @@ class Session:
         with self._lock:
             others = tuple(each for each in self._traces if each is not trace)
             self._traces = (*others, trace) if is_on else others
-            self._detour = self._closed or bool(self._traces) or self._recorder is not None
+            self._detour = self._closed or bool(self._traces or self._watches) or self._recorder is not None
 
     def explain(self, fetches: Any, feeds: Mapping[Tensor, Any] | None = None) -> Explanation:
         """What becomes of a request: the nodes that it needs, what each pass changes, and the plan. See `fg.explain`."""
@@ -346,7 +417,10 @@ class Session:
         return self._program(flat, {t: a.shape for t, a in arrays.items()}, self.memory_limit), list(arrays.values())
 
     def _program(self, flat: Sequence[Tensor | Node], shapes: Mapping[Tensor, Shape], limit: int | None) -> Program:
-        key = (tuple(map(id, flat)), tuple((id(t), s) for t, s in shapes.items()), limit)
+        watches = self._watches and watched(self._watches, flat, shapes)
+        if watches:
+            flat = [*flat, *watches]
+        key = (tuple(map(id, flat)), tuple((id(t), s) for t, s in shapes.items()), limit, len(watches))
         with self._lock:
             if self._closed:
                 raise closed()
@@ -368,6 +442,7 @@ class Session:
                 calibration=self.calibration,
             )
             program = Program(plan, self._buffers)
+            program.extra = len(watches)
         with self._lock:
             self._programs[key] = program
             while len(self._programs) > PLANS_KEPT:
@@ -410,12 +485,9 @@ class Session:
                 with self._lock:
                     if self._closed:
                         raise closed()
-                    if plan.run_key >= 0:
-                        values[plan.run_key] = np.array([self.seed, self._runs_started, 0], np.uint64)
-                    self._runs_started += 1
-                    self._read_variables(plan, values)
+                    number = self._begin(plan, values)
                     self._active.add(run)
-                    recorder, number = self._recorder, self._runs_started - 1
+                    recorder = self._recorder
                 if recorder is not None:
                     recorder.begins(run, self.seed, number)
                 if not background:
@@ -441,6 +513,27 @@ class Session:
         for trace in traces:
             trace.add(recording)
         return TracedRun(program, values, finish, recording)
+
+    def _given(self, plan: Plan, values: list[Any]) -> None:
+        """Fills in what a run is given besides its feeds: the variables as they are now, and its key."""
+        with self._lock:
+            if self._closed:
+                raise closed()
+            self._begin(plan, values)
+
+    def _begin(self, plan: Plan, values: list[Any]) -> int:
+        """The same, and the number of the run; the lock is held."""
+        number = self._runs_started
+        if plan.run_key >= 0:
+            values[plan.run_key] = np.array([self.seed, number, 0], np.uint64)
+        self._runs_started += 1
+        self._read_variables(plan, values)
+        return number
+
+    def _write(self, written: Sequence[tuple[Node, Any]]) -> None:
+        with self._lock:
+            for node, value in written:
+                self._values[node.id] = value
 
     def _read_variables(self, plan: Plan, values: list[Any]) -> None:
         for node, slot in plan.variables:
@@ -474,6 +567,8 @@ class Session:
             if error is None:
                 values = run.values
                 results = [self._result(plan, slot, values[slot]) if slot >= 0 else None for slot in plan.fetches]
+                if run.program.extra:
+                    self._look(run.program, results)
                 written = [(node, fitting(node, kept(values[slot]))) for node, slot in plan.updates]
                 with self._lock:
                     replaced = [self._values.get(node.id) for node, _ in written]
@@ -495,7 +590,15 @@ class Session:
         if error is not None:
             future.set_exception(error)
         else:
-            future.set_result(results)
+            future.set_result(results[: len(results) - run.program.extra] if run.program.extra else results)
+
+    def _look(self, program: Program, results: list[Any]) -> None:
+        """Shows to the watches what they asked for, which are the last results."""
+        tensors = program.plan.request.fetches[-program.extra :]
+        for tensor, value in zip(tensors, results[-program.extra :], strict=True):
+            for watch in self._watches:
+                if watch.tensor is tensor:
+                    watch.look(value)
 
     def _recycle(self, arrays: list[Any], updates: Sequence[tuple[Node, int]]) -> None:
         """Gives arrays that the variables of ``updates`` have held to their devices' pools, where the next step finds them for new values.
