@@ -29,6 +29,8 @@ from .errors import (
     LinAlgError,
     MemoryLimitError,
     MissingExtraError,
+    NumericsError,
+    NumericsWarning,
     RunCancelledError,
     RunTimeoutError,
     SessionClosedError,
@@ -235,9 +237,9 @@ __all__ = [
     "data", "fft", "init", "io", "linalg", "metrics", "nn", "optim", "random", "replay", "special", "viz",
     # errors
     "FlowgraphError", "ArgumentError", "DataError", "DrawingError", "DtypeError", "ExecutionError", "FeedError", "FetchError",
-    "FileFormatError", "GradientError", "GraphError", "LinAlgError", "MemoryLimitError", "MissingExtraError", "RunCancelledError",
-    "RunTimeoutError", "SessionClosedError", "ShapeError", "UninitializedError", "UnknownNameError", "GraphGrowthWarning",
-    "VariableOrderWarning", "WatchError",
+    "FileFormatError", "GradientError", "GraphError", "LinAlgError", "MemoryLimitError", "MissingExtraError", "NumericsError",
+    "RunCancelledError", "RunTimeoutError", "SessionClosedError", "ShapeError", "UninitializedError", "UnknownNameError",
+    "WatchError", "GraphGrowthWarning", "NumericsWarning", "VariableOrderWarning",
 ]  # fmt: skip
 
 

@@ -139,6 +139,10 @@ class MemoryLimitError(FlowgraphError, MemoryError):
     """A run that would take more memory than its limit, whatever the order; it has not begun."""
 
 
+class NumericsError(ExecutionError, FloatingPointError):
+    """A run whose result is infinite or no number, with the node that made it so; see ``check_numerics`` of `flowgraph.Session`."""
+
+
 class LinAlgError(ExecutionError, np.linalg.LinAlgError):
     """A matrix without what was asked of it: singular, not positive definite, or an iteration that found no end. NumPy's error as well.
 
@@ -201,6 +205,10 @@ class MissingExtraError(FlowgraphError, ImportError):
 
 class GraphGrowthWarning(UserWarning):
     """The graph grows with every run, as when nodes are built inside a training loop."""
+
+
+class NumericsWarning(RuntimeWarning):
+    """A training has gone wrong: a run that writes variables gave a number that is infinite or none, as a loss of NaN."""
 
 
 class VariableOrderWarning(UserWarning):

@@ -30,6 +30,8 @@ def rebuilt(outputs: Sequence[Tensor], known: Mapping[Tensor, Tensor], *, whole:
         forward = here.forward if node.forward is None else made.get(node.forward, here.forward)
         context = here.replace(scope=node.scope, device=node.device, colocated=node.colocated, forward=forward, origin=node)
         copy = replay(node, [found[tensor] if tensor in found else as_tensor(tensor) for tensor in node.inputs], context, made)
+        if node.forward is not None and forward is here.forward:  # of a gradient alone: its lines are those that were differentiated
+            copy._code, copy._offset = node.forward._code, node.forward._offset
         made[node] = copy
         found.update({theirs: ours for theirs, ours in zip(node.outputs, copy.outputs, strict=True) if theirs not in found})
     return [found[out] if out in found or whole else as_tensor(out) for out in outputs], found

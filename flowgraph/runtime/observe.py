@@ -29,7 +29,7 @@ from ..compile.fuse import FusedNode
 from ..compile.lower import _add_up, _as_given
 from ..graph import Node, Tensor
 from .memory import Buffers
-from .program import explained, holding, slicing
+from .program import explained, holding, read, slicing
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,7 @@ class Step:
     made    (tensor, slot): what is there in full behind this step. A node in slices may take several steps
     values  those of ``made``, once it has run
     path    the loops and branches that it is in, outermost first
+    read    for one who is called behind it, what the node has for its inputs: see `program.read`
     """
 
     number: int
@@ -64,6 +65,12 @@ class Step:
     made: list[tuple[Tensor, int]] = field(default_factory=list)
     values: list[Any] = field(default_factory=list)
     path: tuple[Turn, ...] = ()
+    read: list[Any] = field(default_factory=list)
+
+    @property
+    def main(self) -> Unit:
+        """The unit that reads what the node does; others make its arrays, or take its results apart."""
+        return max(self.units, key=lambda unit: len(unit.inputs))
 
 
 Seen = Callable[[Step], None]
@@ -138,7 +145,9 @@ class Walk:
             if self.keep:
                 self.known[tensor] = value
         if self.seen is not None:
+            step.read = read(step.main, self.values.__getitem__)
             self.seen(step)
+            step.read = []
         if not self.keep:
             step.values = []
             for unit in step.units:

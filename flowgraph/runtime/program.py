@@ -304,15 +304,18 @@ def explained(error: Exception, unit: Unit, value: Callable[[int], Any]) -> Flow
     """
     if isinstance(error, FlowgraphError) and error.node is not None:
         return error  # of a node in a sub-graph of this one
-    node = unit.node
-    told = set(node.op.shape_inputs)
-    slots = unit.inputs[1:] if unit.bodies else unit.inputs
-    arrays_left = iter([value(slot) for slot in slots])
-    arrays = [tensor if i in told else next(arrays_left, tensor) for i, tensor in enumerate(node.inputs)]
     raised = error if isinstance(error, FlowgraphError) else _as_ours(error)
     if isinstance(raised, LinAlgError) and unit.mode == "part" and unit.cut[0]:
         raised.count_from(unit.read[0])
-    return explain_node(raised, node, arrays, unit.device)
+    return explain_node(raised, unit.node, read(unit, value), unit.device)
+
+
+def read(unit: Unit, value: Callable[[int], Any]) -> list[Any]:
+    """What the node of a unit has for its inputs, in their order: an array, or the tensor itself where only its shape counts."""
+    told = set(unit.node.op.shape_inputs)
+    slots = unit.inputs[1:] if unit.bodies else unit.inputs
+    arrays_left = iter([value(slot) for slot in slots])
+    return [tensor if i in told else next(arrays_left, tensor) for i, tensor in enumerate(unit.node.inputs)]
 
 
 def _as_ours(error: Exception) -> ExecutionError:

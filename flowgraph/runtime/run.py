@@ -48,6 +48,7 @@ class Run:
         self.stop: BaseException | None = None  # set once: why the run must end; read between units
         self.error: BaseException | None = None
         self.has_begun = False
+        self.check: Any = None  # what the session looks at when it is over
         self.peak_bytes = 0
         self._live = 0
         self._counted: set[int] = set()  # buffers that `_live` counts already

@@ -15,6 +15,7 @@ from ..errors import ArgumentError
 from ..graph import Node, Shape, Tensor
 from ..graph.arguments import counted
 from ..runtime import Program, direct_call
+from ..runtime.numerics import are_finite
 from .values import check_symbols, closed, flatten, handed_out
 
 if TYPE_CHECKING:
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 class Function:
     """A compiled function of arrays; made by ``session.function``. Many threads may call it at once."""
 
-    def __init__(self, session: Session, inputs: Sequence[Tensor], outputs: Any, memory_limit: int | None) -> None:
-        self.session, self.memory_limit = session, memory_limit
+    def __init__(self, session: Session, inputs: Sequence[Tensor], outputs: Any, memory_limit: int | None, check: bool | None) -> None:
+        self.session, self.memory_limit, self.check = session, memory_limit, check
         self.inputs = tuple(inputs) if isinstance(inputs, list | tuple) else (inputs,)
         for tensor in self.inputs:
             if not isinstance(tensor, Tensor):
@@ -66,10 +67,22 @@ class Function:
             self._tried.add(program)
             made = direct_call(program, session, session._lock, session._values, session._fed, handed_out, self._otherwise)
             if made is not None:
-                self._direct = made
+                self._direct = made = self._checked(made) if self.check else made
                 if timeout is None:
                     return made(*fed)
-        return session._perform(program, fed, timeout)
+        return session._perform(program, fed, timeout, self.check)
+
+    def _checked(self, direct: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
+        """``direct`` with a look at its results: where one is not finite, it is computed once more by a run, which tells of it."""
+
+        def call(*arrays: Any) -> list[Any]:
+            results = direct(*arrays)
+            if are_finite(results):
+                return results
+            fed = [self.session._fed(t, a) for t, a in zip(self.inputs, arrays, strict=True)]
+            return self.session._perform(self._program(tuple(a.shape for a in fed), fed), fed, None, self.check)
+
+        return call
 
     def _wrong_number(self, arrays: Sequence[Any]) -> TypeError:
         names = ", ".join(tensor.name for tensor in self.inputs)

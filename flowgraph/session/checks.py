@@ -1,0 +1,93 @@
+"""Checks of a run's results: NaN and infinities are found in them, and traced back to the node that made them, without a cost to the run.
+
+A run holds its inputs (references, no copies) and tests its results. Where one is not finite, it is repeated from these inputs node by
+node, with the same draws, before any variable is written.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from ..compile import Plan
+from ..errors import ArgumentError, NumericsError, NumericsWarning
+from ..runtime import Buffers, Run
+from ..runtime.numerics import Search, are_finite, explained, is_finite, is_float, statistics
+from ..runtime.observe import started
+
+
+def as_check(value: Any, default: bool | None, what: str) -> bool | None:
+    """``value`` as what ``check_numerics`` may be; None: ``default``."""
+    if value is not None and not isinstance(value, bool):
+        raise ArgumentError(f"{what}: check_numerics is True, False or None, got {value!r:.60}")
+    return default if value is None else value
+
+
+class Check:
+    """What is looked at at the end of a run, and what it was given.
+
+    is_strict  whether every result and every new value of a variable must be finite; else only the numbers among the results of a run
+               that writes variables are looked at, and a warning is given
+    """
+
+    def __init__(self, plan: Plan, values: list[Any], is_strict: bool) -> None:
+        self.plan, self.is_strict = plan, is_strict
+        slots = [slot for _, slot in plan.feeds] + [slot for _, slot in plan.variables] + [plan.run_key] * (plan.run_key >= 0)
+        self._held = [(slot, values[slot]) for slot in slots]
+
+    def error(self, run: Run, buffers: Buffers) -> NumericsError | None:
+        """What is wrong with the results of a run; None where nothing is. What was held is let go of."""
+        held, self._held = self._held, []
+        values, plan = run.values, self.plan
+        if self.is_strict:
+            slots = [slot for slot in plan.fetches if slot >= 0] + [slot for _, slot in plan.updates]
+        else:
+            slots = [slot for slot in plan.fetches if slot >= 0 and not values[slot].ndim]
+        if are_finite([values[slot] for slot in slots if is_float(values[slot])]):
+            return None
+        with np.errstate(all="ignore"):
+            bad = {slot: "" for slot in slots if is_float(values[slot]) and not is_finite(values[slot])}
+            for node, slot in plan.updates:
+                if slot in bad:
+                    bad[slot] = f"variable {node.name} would hold {statistics(values[slot])}"
+            return self._searched(bad, run, buffers, held)
+
+    def _searched(self, bad: dict[int, str], run: Run, buffers: Buffers, held: list[tuple[int, Any]]) -> NumericsError:
+        """What made the results in the slots ``bad``, of which each has what is to be said of it, or no text."""
+        plan = self.plan
+        calls = next((unit.node for unit in _units(plan) if unit.node.op.name == "py_call"), None)
+        if calls is not None:
+            what = "; ".join(text or statistics(run.values[slot]) for slot, text in bad.items())
+            why = f"which node has made it is not searched for: the run would call {calls.name} again, which may have effects"
+            return NumericsError(f"a result is not finite: {what}", help=why)
+        values = started(plan, buffers)
+        for slot, value in held:
+            values[slot] = value
+        search = Search(plan, values, buffers, run)
+        tensors = {slot: tensor for step in search.walk.steps for tensor, slot in step.made}
+        tensors |= {slot: tensor for tensor, slot in plan.feeds} | {slot: node.outputs[0] for node, slot in plan.variables}
+        said = {
+            slot: text or f"{tensors[slot].name}: {statistics(run.values[slot])}" for slot, text in bad.items() if text or slot in tensors
+        }
+        culprit = search.find([tensors[slot] for slot in bad if slot in tensors])
+        if culprit is None:
+            return NumericsError(f"a result is not finite: {'; '.join(said.values()) or 'it is a constant'}")
+        return explained(culprit, "\n".join(list(said.values())[:4]))
+
+
+def _units(plan: Plan) -> Iterator[Any]:
+    for unit in plan.units:
+        yield unit
+        for body in unit.bodies:
+            yield from _units(body)
+
+
+def warn(error: NumericsError) -> None:
+    """Gives a warning at the line to blame."""
+    place = error.location
+    text = f"{error}\n  Said once. Session(check_numerics=True) makes it an error, before anything is written; False looks at nothing"
+    file, line = (place.file, place.line) if place is not None else ("flowgraph", 0)
+    warnings.warn_explicit(text, NumericsWarning, file, line)
