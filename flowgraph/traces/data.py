@@ -27,7 +27,7 @@ class Kernel:
     made      bytes of memory that it adds; ``scratch``: bytes that it needs besides while it runs
     reads     slots; ``output``: the slot that it fills, ``buffer``: that which it writes a slice into, or -1; ``writes``: further ones
     frees     slots that are emptied behind it
-    members   (name, op, share of the work, line) of the nodes that a compiled loop stands for
+    members   (name, op, share of the work, line, what is written there) of the nodes that a compiled loop stands for
     bodies    for a node that holds sub-graphs: the numbers of their plans
     """
 
@@ -102,6 +102,33 @@ class PlanData:
             for slot in {kernel.buffer if kernel.buffer >= 0 else kernel.output, *kernel.writes}:
                 made.setdefault(slot, []).append(index)
         return made
+
+    @cached_property
+    def kinds(self) -> list[str]:
+        """Kernel -> "forward", "gradient", "update" (what only new values of variables are made of) or "copy", as in drawings."""
+        readers: dict[int, list[int]] = {}
+        for index, befores in enumerate(self.befores):
+            for before in befores:
+                readers.setdefault(before, []).append(index)
+        kinds = [""] * len(self.kernels)
+        for index in range(len(self.kernels) - 1, -1, -1):
+            kernel = self.kernels[index]
+            made = {kernel.output, kernel.buffer, *kernel.writes}
+            leads = [kinds[reader] == "update" for reader in readers.get(index, ())]
+            is_update = all(leads) and made.isdisjoint(self.fetches) and (bool(leads) or not made.isdisjoint(self.updates))
+            kinds[index] = "copy" if kernel.op == "copy" else "gradient" if kernel.forward else "update" if is_update else "forward"
+        return kinds
+
+    def nbytes(self, kernel: int) -> int:
+        """Bytes that a kernel makes: of a slice, its part of the buffer."""
+        found = self.kernels[kernel]
+        if found.buffer < 0:
+            return found.made
+        return self._buffers.get(found.buffer, 0) // max(1, len(self.makers[found.buffer]))
+
+    @cached_property
+    def _buffers(self) -> dict[int, int]:
+        return {slot: nbytes for task in self.tasks for slot, nbytes in task.prepares}
 
     @cached_property
     def task_of(self) -> list[int]:

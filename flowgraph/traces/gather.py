@@ -78,7 +78,7 @@ class Gathered:
     def _kernel(self, unit: Unit, specs: _Specs) -> Kernel:
         node = unit.node
         location, forward = node.location, node.forward
-        work = Work() if isinstance(unit.kernel, itemgetter) else specs.work(unit)
+        work = specs.work(unit)
         return Kernel(
             str(unit),
             node.name,
@@ -149,6 +149,8 @@ class _Specs:
         nodes = [member for node in plan.nodes for member in (node.op.members if isinstance(node, FusedNode) else (node,))]
         fed = {tensor: shape for (tensor, _), shape in zip(plan.feeds, plan.shapes, strict=True)}
         self.specs = specialise(needed_nodes(nodes, fed), fed) if nodes else {}
+        slices = [unit for unit in plan.units if unit.mode == "partial"]
+        self._partial = {unit.buffer: len([other for other in slices if other.buffer == unit.buffer]) for unit in slices}
 
     def of_node(self, node: Node) -> Work:
         """Operations and bytes of a node that runs whole."""
@@ -163,6 +165,11 @@ class _Specs:
     def work(self, unit: Unit) -> Work:
         """Operations and bytes of a kernel, which may be a slice of its node."""
         node = unit.node
+        if isinstance(unit.kernel, itemgetter):
+            return Work()
+        parts = self._partial.get(unit.inputs[0], 0) if len(unit.inputs) == 1 and unit.mode != "partial" else 0
+        if parts and unit.spec is not None and unit.spec.is_known:  # the sum of what the slices of the node have made
+            return Work(unit.spec.size * parts, unit.spec.nbytes * (parts + 1))
         if isinstance(node, FusedNode):
             done = [self.of_node(member) for member in node.op.members]
             moved = sum(self._nbytes(tensor) for tensor in {*_read(node.op), *(made.tensor for made in node.op.results)})
@@ -192,7 +199,8 @@ class _Specs:
         costs = [self._cost(member) for member in node.op.members]
         total = math.fsum(costs) or 1.0
         return [
-            [member.name, member.op.name, cost / total, str(member.location)] for member, cost in zip(node.op.members, costs, strict=True)
+            [member.name, member.op.name, cost / total, str(member.location), member.location.text]
+            for member, cost in zip(node.op.members, costs, strict=True)
         ]
 
     def _cost(self, node: Node) -> float:

@@ -5,17 +5,23 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
-from ..errors import ArgumentError
-from ..graph import Node
+from ..errors import ArgumentError, UnknownNameError
+from ..graph import Node, Tensor
 from ..graph.arguments import counted
 from ..runtime import Recording
+from .ceilings import ceilings as measured
 from .chrome import read, written
 from .data import PlanData, RunData
 from .gather import Gathered, members_of
+from .lifetimes import curve, of_run
+from .predict import Prediction, predict
+from .summary import Summary, bytes_told, summary
+from .waits import Account, Waits
+from .why import Why, matching, why
 
 
 class Trace:
@@ -97,6 +103,89 @@ class Trace:
         kernels, tasks = sum(len(run.spans) for run in runs), sum(len(run.tasks) for run in runs)
         return f"<Trace of {counted(len(runs), 'run')}: {counted(kernels, 'kernel')} in {counted(tasks, 'task')}>"
 
+    # --- questions
+
+    def summary(self, by: str = "op", *, ceilings: bool = True) -> Summary:
+        """What took the time, how fast it was, and what bounds the run; print it.
+
+        by        "op", "scope", "line" or "node"
+        ceilings  whether to compare with what this machine can do: measured once, in about a second, and kept
+
+        >>> x = fg.placeholder("x", (300, 300), "float64")
+        >>> with session.trace() as t:
+        ...     y = session.run(x @ x @ x, {x: np.ones((300, 300))})
+        >>> t.summary(ceilings=False)["matmul"].flops
+        108000000.0
+        """
+        return summary(self._some_runs(), self.plans, self.alike(), by, measured() if ceilings else None)
+
+    @overload
+    def why(self, name: str | Node | Tensor, run: int | None = None) -> Why: ...
+    @overload
+    def why(self, name: None = None, run: int | None = None) -> Account: ...
+    def why(self, name: Any = None, run: int | None = None) -> Why | Account:
+        """What a node waited for, step by step from the begin of the run on; without a name, where all the threads' time went. Print it.
+
+        name    of a node, or the end of it, as long as it is one of the run
+        run     the number of a run; by itself the usual one
+        raises  UnknownNameError for a name that is none
+
+        >>> x = fg.placeholder("x", (), "float64")
+        >>> y = fg.tanh(fg.exp(x))
+        >>> with session.trace() as t:
+        ...     value = session.run(y, {x: 0.0})
+        >>> [step.kernel for step in t.why("tanh").steps]
+        ['exp', 'tanh']
+        """
+        if name is None:
+            return Waits(self._some_runs() if run is None else [self.run(run)]).account()
+        if not isinstance(name, str):
+            name = name.name if isinstance(name, Node) else name.node.name if isinstance(name, Tensor) else repr(name)
+        chosen = self.run(run)
+        if run is None and not _has(chosen, name):
+            chosen = next((each for each in self.runs if _has(each, name)), chosen)
+        return why(chosen, self.runs, name)
+
+    def predict(
+        self,
+        threads: Any = None,
+        *,
+        devices: Any = None,
+        link: Any = "memory",
+        faster: Mapping[str, float] | None = None,
+        priority: Any = None,
+    ) -> Prediction:
+        """How long the usual run would take elsewhere, by the recorded costs and the scheduler's own rules; print it, or draw it.
+
+        threads   a number, or a list of them; by itself 1, 2, 4, 8 and 16
+        devices   to place the tasks on: how many, their names, or how much faster each is than the recorded one
+        link      bytes a second between devices, as a number, as text ("12 GB/s"), or a kind: memory, pcie3, pcie4, pcie5, nvlink
+        faster    op, node, scope or line -> how many times as fast it is
+        priority  which of the tasks that are ready goes first: "path" (longest remaining path, by the recorded times), "order",
+                  "shortest", "longest", "memory", or a function of a task; by itself what the plan says
+
+        >>> x = fg.placeholder("x", (), "float64")
+        >>> with session.trace() as t:
+        ...     value = session.run(fg.exp(x), {x: 0.0})
+        >>> [forecast.label for forecast in t.predict(threads=[1, 2]).forecasts]
+        ['1', '2']
+        """
+        self._some_runs()
+        return predict(self.alike(), self.plans, threads, devices, link, faster, priority)
+
+    def _some_runs(self) -> list[RunData]:
+        self.run()  # raises where there is none
+        return [run for run in self.runs if not run.error] or self.runs
+
+    def __str__(self) -> str:
+        if not self.runs:
+            return repr(self)
+        runs = self._some_runs()
+        whole = summary(runs, self.plans, self.alike(), "op", None)
+        peak = max(nbytes for _, nbytes in curve(of_run(self.run())) or [(0.0, 0)])
+        failed = [f"run {run.number} ended with {run.error}" for run in self.runs if run.error]
+        return "\n".join([str(whole), "", str(whole.account), bytes_told(peak, self.run().plan.peak_bytes), *failed])
+
     # --- files
 
     def save(self, file: str | os.PathLike[str]) -> Path:
@@ -113,8 +202,9 @@ class Trace:
     def load(cls, file: str | os.PathLike[str]) -> Trace:
         """The trace in a file that `save` wrote. raises FileFormatError for any other file.
 
+        >>> x = fg.placeholder("x", (), "float64")
         >>> with session.trace() as t:
-        ...     y = session.run(fg.exp([1.0, 2.0]))
+        ...     y = session.run(fg.exp(x), {x: 1.0})
         >>> fg.Trace.load(t.save("run.json"))
         <Trace of 1 run: 1 kernel in 1 task>
         """
@@ -127,6 +217,13 @@ class Trace:
     def nodes(self, plan: PlanData) -> list[Sequence[Node]]:
         """For each kernel of a plan the nodes of the graph that it computes. Not of a trace that was loaded: that has no graph."""
         return members_of(self._gathered.nodes[plan.number]) if self._gathered.nodes else []
+
+
+def _has(run: RunData, name: str) -> bool:
+    try:
+        return bool(matching(run, name))
+    except UnknownNameError:
+        return False
 
 
 def _path(file: Any) -> Path:

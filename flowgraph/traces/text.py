@@ -1,0 +1,68 @@
+"""How numbers and tables of a trace read."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+
+def time(seconds: float) -> str:
+    """Three digits, in the unit that fits.
+
+    >>> time(0.0012345), time(2.5e-05), time(3.0), time(-2e-06), time(0.0)
+    ('1.23 ms', '25 us', '3 s', '-2 us', '0 us')
+    """
+    size = abs(seconds)
+    if size >= 1:
+        return f"{seconds:.3g} s"
+    if size >= 0.9995e-3:
+        return f"{seconds * 1e3:.3g} ms"
+    return f"{seconds * 1e6:.3g} us"
+
+
+def rate(per_second: float, unit: str) -> str:
+    """A number a second.
+
+    >>> rate(3.21e10, "flop"), rate(0, "B")
+    ('32.1 Gflop/s', '')
+    """
+    if not per_second:
+        return ""
+    for size, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if per_second >= size:
+            return f"{per_second / size:.3g} {prefix}{unit}/s"
+    return f"{per_second:.3g} {unit}/s"
+
+
+def percent(part: float) -> str:
+    """A part of 1.
+
+    >>> percent(0.314), percent(0.0012)
+    ('31 %', '0.1 %')
+    """
+    return f"{part * 100:.0f} %" if part >= 0.0995 or not part else f"{part * 100:.1f} %"
+
+
+def table(rows: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> list[str]:
+    """Lines with the columns below each other, those in ``left`` at their left ends; columns that are empty are left out.
+
+    >>> for line in table([["node", "time"], ["matmul", "3 ms"], ["sum", "10 us"]]):
+    ...     print(line)
+    node     time
+    matmul   3 ms
+    sum     10 us
+    """
+    kept = [place for place in range(max(map(len, rows), default=0)) if any(row[place] for row in rows[1:] or rows)]
+    widths = {place: max(len(row[place]) for row in rows) for place in kept}
+    return [
+        "  ".join(f"{row[place]:<{widths[place]}}" if place in left else f"{row[place]:>{widths[place]}}" for place in kept).rstrip()
+        for row in rows
+    ]
+
+
+def shortened(text: str, most: int) -> str:
+    """The end of a long name, which tells most.
+
+    >>> shortened("model/layer_1/dense/matmul", 16)
+    '.../dense/matmul'
+    """
+    return text if len(text) <= most else f"...{text[-(most - 3) :]}"

@@ -1,0 +1,204 @@
+"""Why: what a kernel waited for, from the begin of the run on: its inputs, what these waited for, threads; and its own work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ..errors import UnknownNameError
+from ..graph.arguments import counted
+from . import text
+from .data import RunData, TaskRun
+from .waits import KINDS, Waits
+
+STEPS_SHOWN = 14
+
+
+@dataclass
+class Step:
+    """A kernel on the way: what was waited for before it, and its own time.
+
+    waits  kind (see `waits.KINDS`) -> seconds between the end of the step before and the begin of this one
+    own    the same for the time from begin to end
+    reads  whether it reads what the step before made; otherwise it stood behind it in the same task, or in the order of the run
+    """
+
+    kernel: str
+    node: str
+    where: str
+    worker: str
+    begin: float
+    end: float
+    waits: dict[str, float]
+    own: dict[str, float]
+    reads: bool
+
+    @property
+    def seconds(self) -> float:
+        """From the end of the step before to its own end."""
+        return sum(self.waits.values()) + sum(self.own.values())
+
+
+@dataclass
+class Why:
+    """What `Trace.why` gives. Printing it tells.
+
+    name   what was asked for
+    steps  from the first kernel of the run to that which was asked for: each could begin once the one before had ended
+    parts  how many kernels (slices, say) the node has in the run; the steps lead to the one that ended last
+    """
+
+    name: str
+    run: RunData
+    parts: int
+    steps: list[Step]
+    totals: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for step in self.steps:
+            for found in (step.waits, step.own):
+                for kind, seconds in found.items():
+                    self.totals[kind] = self.totals.get(kind, 0.0) + seconds
+
+    def __str__(self) -> str:
+        last = self.steps[-1]
+        run = self.run
+        share = (last.end - run.begun) / run.seconds if run.seconds else 0.0
+        head = f"{last.kernel}, made at {last.where}, was done {text.time(last.end - run.begun)} after the begin of run {run.number}"
+        lines = [f"{head} ({text.percent(share)} of it)"]
+        if self.parts > 1:
+            lines.append(f"it is the last one done of {counted(self.parts, 'kernel')} of {last.node}")
+        rows = [
+            [
+                text.time(seconds),
+                KINDS[kind] if kind not in ("kernel", "copy") or len(self.steps) == 1 else f"{KINDS[kind]}, those before it too",
+            ]
+            for kind, seconds in sorted(self.totals.items(), key=lambda pair: -pair[1])
+            if seconds > 0
+        ]
+        lines += [f"  {line}" for line in text.table(rows, (1,))]
+        lines.append("in steps, the last one first:")
+        shown = self.steps[::-1][:STEPS_SHOWN]
+        rows = [["begins", "waited", "took", "kernel", ""]]
+        for step in shown:
+            waited = {kind: seconds for kind, seconds in step.waits.items() if seconds > 0}
+            reasons = [kind for kind in waited if waited[kind] >= max(2e-6, 0.1 * step.seconds)]
+            off = step.own.get("lock", 0.0) + step.own.get("system", 0.0)
+            notes = [", ".join(_SHORT[kind] for kind in reasons)] if reasons else []
+            notes += [f"{text.time(off)} off the processor"] if off > 0.1 * (step.end - step.begin) else []
+            notes += ["" if step.reads or step is self.steps[0] else "same thread as what stands below"]
+            rows.append(
+                [
+                    text.time(step.begin - run.begun),
+                    text.time(sum(waited.values())) if sum(waited.values()) >= 1e-6 else "",
+                    text.time(step.end - step.begin),
+                    f"{text.shortened(step.kernel, 48)}  {step.where}",
+                    "; ".join(note for note in notes if note),
+                ]
+            )
+        lines += [f"  {line}" for line in text.table(rows, (3, 4))]
+        if len(self.steps) > len(shown):
+            rest = self.steps[: -len(shown)]
+            lines.append(f"  and {counted(len(rest), 'step')} before, {text.time(sum(step.seconds for step in rest))}")
+        return "\n".join(lines)
+
+
+_SHORT = {"gate": "for room in memory", "worker": "for a free thread", "hand-over": "to be handed over", "engine": "between kernels"}
+_SHORT |= {"input": "for its turn"}
+
+
+def why(run: RunData, runs: Sequence[RunData], name: str) -> Why:
+    """See `Trace.why`. ``runs`` are all that shared the threads."""
+    kernels = matching(run, name)
+    ran = [index for index in kernels if index in run.spans]
+    if not ran:
+        raise UnknownNameError(f"{name} did not run: run {run.number} ended before it", help=run.error or None)
+    last = max(ran, key=lambda index: run.spans[index][1])
+    return Why(name, run, len(kernels), _Chain(run, Waits(runs)).to(last))
+
+
+def matching(run: RunData, name: str) -> list[int]:
+    """The kernels of a node: by its name, by the end of it, or as a member of a compiled loop. raises UnknownNameError."""
+    kernels = run.plan.kernels
+    exact = [index for index, kernel in enumerate(kernels) if name in (kernel.node, kernel.name)]
+    inside = [index for index, kernel in enumerate(kernels) if any(name == member for member, *_ in kernel.members)]
+    ending = [index for index, kernel in enumerate(kernels) if kernel.node.endswith(f"/{name}")]
+    found = exact or inside or ending
+    if not found:
+        raise UnknownNameError.of(
+            "kernel of the run", name, [name for kernel in kernels for name in (kernel.node, *_names(kernel.members))]
+        )
+    return found
+
+
+def _names(members: Sequence[Sequence[object]]) -> list[str]:
+    return [str(member[0]) for member in members]
+
+
+class _Chain:
+    """The steps that led to a kernel: from each back to what ended last of all that it had to wait for."""
+
+    def __init__(self, run: RunData, waits: Waits) -> None:
+        self.run, self.waits = run, waits
+
+    def to(self, kernel: int) -> list[Step]:
+        steps: list[Step] = []
+        place: int | None = kernel
+        while place is not None:
+            before = self._before(place)
+            steps.append(self._step(place, before))
+            place = before
+        return steps[::-1]
+
+    def _before(self, kernel: int) -> int | None:
+        """The kernel that ended last of those that this one had to wait for."""
+        run, plan = self.run, self.run.plan
+        task = plan.tasks[plan.task_of[kernel]]
+        if kernel > task.first:
+            return kernel - 1
+        if run.threads:
+            makers = [other for other in task.after if other in run.by_task]
+            last = max(makers, key=lambda other: run.by_task[other].end, default=None)
+        else:
+            last = task.index - 1 if task.index else None
+        if last is None or last not in run.by_task:
+            return None
+        entry = plan.tasks[last]
+        wanted = {slot for each in plan.kernels[task.first : task.last] for slot in each.reads}
+        made = [index for index in range(entry.first, entry.last) if index in run.spans and self._makes(index) & wanted]
+        return max(made, default=entry.last - 1 if entry.last - 1 in run.spans else None)
+
+    def _makes(self, kernel: int) -> set[int]:
+        found = self.run.plan.kernels[kernel]
+        return {found.output, found.buffer, *found.writes} - {-1}
+
+    def _step(self, kernel: int, before: int | None) -> Step:
+        run, plan = self.run, self.run.plan
+        found, task = plan.kernels[kernel], run.by_task[plan.task_of[kernel]]
+        begin, end = run.spans[kernel]
+        waits: dict[str, float] = {}
+        if before is not None and plan.task_of[before] == task.task:
+            waits["engine"] = begin - run.spans[before][1]
+        else:
+            since = run.begun if before is None else run.spans[before][1]
+            if run.threads:
+                waits.update(self.waits.before(run, task))
+            waits["engine"] = max(0.0, begin - since - sum(waits.values()))
+        return Step(
+            found.name,
+            found.node,
+            found.where,
+            task.worker,
+            begin,
+            end,
+            waits,
+            self._own(task, found.op == "copy", end - begin),
+            before is not None and not self._makes(before).isdisjoint(found.reads),
+        )
+
+    def _own(self, task: TaskRun, is_copy: bool, seconds: float) -> dict[str, float]:
+        """A kernel's own time; of what its task stood off the processor, its share."""
+        lasted = task.end - task.start
+        part = seconds / lasted if lasted else 0.0
+        off = {kind: value * part for kind, value in self.waits.off(task).items()}
+        return {"copy" if is_copy else "kernel": max(0.0, seconds - sum(off.values())), **off}
