@@ -74,15 +74,18 @@ def main(steps: int, seed: int, out: Path) -> float:
 
         step = session.function([real], [telling_apart, passing, told_apart, *train])
         some = np.random.default_rng(seed).standard_normal((2000, NOISE), np.float32)
-        epochs, history = steps // (len(train_set[0]) // BATCH) + 1, []
+        epochs, history, shown = steps // (len(train_set[0]) // BATCH) + 1, [], {}
         with fg.data.batches(train_set[:1], BATCH, seed=seed, epochs=epochs, drop_last=True) as batches:
-            for number, (batch,) in zip(range(steps), batches):
+            for number, (batch,) in zip(fg.viz.progress(range(steps), "training"), batches):
                 if number % max(steps // 8, 1) == 0:
-                    value = session.run(score, {images: session.run(samples, {noise: some})})
+                    drawings = session.run(samples, {noise: some})
+                    value = session.run(score, {images: drawings})
                     print(f"step {number}: score {value:.2f}")
+                    shown[f"step {number}\nscore {value:.1f}"] = drawings[:16]
                 history.append([float(v) for v in step(batch)[:3]])
         drawings = session.run(samples, {noise: some})
         value, found = session.run([score, fg.argmax(logits, axis=1)], {images: drawings})
+        shown[f"step {steps}\nscore {value:.1f}"] = drawings[:16]
         for_discriminator, for_generator, apart = np.mean(history[-500:], axis=0)
         print(f"losses {for_discriminator:.3f} and {for_generator:.3f}; {apart:.1%} told apart, while learning")
         shares = np.bincount(found, minlength=10) / len(found)
@@ -93,7 +96,11 @@ def main(steps: int, seed: int, out: Path) -> float:
     except ImportError:
         return float(value)
     out.mkdir(parents=True, exist_ok=True)
-    print("drawn:", fg.viz.images(drawings[:60].reshape(-1, 8, 8), out / "samples.png"))
+    # A column for each piece of noise, a row for each moment.
+    sheet = fg.viz.images(np.concatenate(list(shown.values())).reshape(-1, 8, 8), out / "samples.png", rows=list(shown))
+    losses = np.transpose(history)[:2]
+    curves = fg.viz.curves(dict(zip(["discriminator", "generator"], losses)), out / "losses.png", ylabel="loss")
+    print("drawn:", sheet, curves)
     return float(value)
 
 

@@ -62,14 +62,12 @@ def train(epochs: int, limit: int | None, out: Path, seed: int, validate: bool, 
         step = session.function([images, classes], [loss, hits, update])
         losses: list[float] = []
         start = time.perf_counter()
-        with (
-            fg.data.batches((x, labels), BATCH, seed=seed, epochs=epochs, drop_last=True) as batches,
-            progress(steps) as show,
-        ):
-            for batch, batch_labels in batches:
+        with fg.data.batches((x, labels), BATCH, seed=seed, epochs=epochs, drop_last=True) as batches:
+            bar = fg.viz.progress(batches, "training", unit="images")
+            for batch, batch_labels in bar:
                 value, accuracy, _ = step(batch, batch_labels)
                 losses.append(float(value))
-                show(float(value), float(accuracy))
+                bar.show(loss=value, accuracy=f"{accuracy:.1%}")
         seconds = time.perf_counter() - start
         print(f"trained in {seconds:.1f} s, {len(losses) * BATCH / seconds:.0f} images a second, on {session.threads} threads")
 
@@ -82,7 +80,7 @@ def train(epochs: int, limit: int | None, out: Path, seed: int, validate: bool, 
         fg.io.save_weights(session, out / "lenet.safetensors", only=weights)
         fg.viz.filters(session.variables["conv1/w"], out / "filters.png")
     pictures = ["lenet.safetensors", "filters.png", "training.png", "confusion.png", "graph.svg", "forward.svg"]
-    fg.viz.curves({"loss": losses}, out / "training.png", ylabel="cross-entropy", title="LeNet on MNIST")
+    fg.viz.curves({"loss": losses}, out / "training.png", log=True, ylabel="cross-entropy", title="LeNet on MNIST")
     fg.viz.confusion(test_labels, answers, out / "confusion.png")
     fg.draw(graph, out / "graph.svg", depth=1)
     fg.draw(logits, out / "forward.svg")
@@ -107,30 +105,6 @@ def classify(weights: Path, files: list[Path]) -> list[int]:
     for file, row in zip(files, values, strict=True):
         print(f"  {file.name}: {row.argmax()} ({row.max():.1%})")
     return [int(row.argmax()) for row in values]
-
-
-class progress:
-    """A progress bar: loss, accuracy of the batch, images a second, time left."""
-
-    def __init__(self, steps: int) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-        self.start, self.count = time.perf_counter(), 0
-        text = TextColumn("loss {task.fields[loss]:.3f}  accuracy {task.fields[accuracy]:.1%}  {task.fields[speed]:.0f} images/s")
-        self.bar = Progress(TextColumn("training"), BarColumn(), text, TimeRemainingColumn())
-        self.task = self.bar.add_task("training", total=steps, loss=0.0, accuracy=0.0, speed=0.0)
-
-    def __enter__(self) -> "progress":
-        self.bar.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.bar.stop()
-
-    def __call__(self, loss: float, accuracy: float) -> None:
-        self.count += 1
-        speed = self.count * BATCH / (time.perf_counter() - self.start)
-        self.bar.update(self.task, advance=1, loss=loss, accuracy=accuracy, speed=speed)
 
 
 def main() -> None:

@@ -53,25 +53,13 @@ def main(epochs: int, out: Path) -> int:
     margin = (signs * (inputs @ weights)).min() / np.linalg.norm(weights)
     bound = (np.linalg.norm(inputs, axis=1).max() / margin) ** 2
     print(f"{corrections} corrections in all; no order of the examples would have needed more than {bound:.0f}")
-    draw(flowers, signs, weights, out)
-    return corrections
-
-
-def draw(flowers: np.ndarray, signs: np.ndarray, w: np.ndarray, out: Path) -> None:
-    """Both kinds, and the line on which the perceptron cannot decide."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5, 4), layout="constrained")
-    axis = figure.subplots()
-    for sign, name, marker in ((-1, "setosa", "o"), (1, "versicolor", "^")):
-        axis.plot(*flowers[signs == sign].T, marker, label=name)
-    ends = np.array([flowers[:, 0].min(), flowers[:, 0].max()])
-    axis.plot(ends, -(w[0] * ends + w[2]) / w[1], color="0.3")
-    axis.set(xlabel="sepal length (cm)", ylabel="petal length (cm)")
-    axis.legend()
     out.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out / "line.png", dpi=130)
-    print("drawn:", out / "line.png")
+    names, features = ["setosa", "versicolor"], ("sepal length (cm)", "petal length (cm)")
+    picture = fg.viz.decision_boundary(
+        lambda points: points @ weights[:2] + weights[2], flowers, signs, out / "line.png", names=names, features=features
+    )
+    print("drawn:", picture)
+    return corrections
 
 
 if __name__ == "__main__":

@@ -97,11 +97,11 @@ def test_curves_of_a_folder_are_those_that_were_recorded(tmp_path):
 
 def test_long_curves_are_drawn_as_a_mean_that_says_of_how_many_steps():
     plot = fg.viz.curves({"loss": np.arange(100.0)})
-    ((label, points),) = lines(plot)["loss"].items()
+    ((label, points),) = lines(plot)[""].items()
     assert label == "loss (mean of 2)"
-    assert points[:2] == [[2, 0.5], [3, 1.5]]
+    assert points[:3] == [[1, 0], [2, 0.5], [3, 1.5]]
     assert [line.get_alpha() for line in plot.figure.axes[0].lines] == [0.25, None]
-    assert lines(fg.viz.curves({"loss": np.arange(100.0)}, smooth=1))["loss"].keys() == {"loss"}
+    assert lines(fg.viz.curves({"loss": np.arange(100.0)}, smooth=1))[""].keys() == {"loss"}
 
 
 def counts(plot: Any) -> dict[tuple[int, int], str]:

@@ -110,7 +110,7 @@ def batches(
 class Batches(Iterator[Any]):
     """The iterator that ``batches`` returns: one consumer, closable, resumable, with a length unless it is endless.
 
-    per_epoch  how many batches an epoch has
+    per_epoch  how many batches an epoch has; ``size``: the rows of a batch
     state      where it stands, as plain data; set it to go on from there, as ``fg.io.Checkpoints`` does
 
     >>> with fg.data.batches(np.arange(10), 4, epochs=3) as numbers:
@@ -129,7 +129,7 @@ class Batches(Iterator[Any]):
     # The threads hold the source and the channel and never this object: so this object is freed when the consumer drops
     # it, and its finalizer tells the threads to end.
     def __init__(self, source: _Source, prefetch: int, threads: int) -> None:
-        self.per_epoch = source.per_epoch
+        self.per_epoch, self.size = source.per_epoch, source.size
         self._epochs = source.epochs
         self._settings = source.settings()
         self._source: _Source | None = source

@@ -6,5 +6,9 @@ from .images import filters, images
 from .inside import activations, saliency
 from .plot import Plot
 from .plots import confusion, curves, decision_boundary
+from .progress import Progress, progress
 
-__all__ = ["Heat", "activations", "confusion", "curves", "decision_boundary", "draw", "filters", "images", "Plot", "saliency"]
+__all__ = [
+    "draw", "Heat", "progress", "Progress",
+    "activations", "confusion", "curves", "decision_boundary", "filters", "images", "Plot", "saliency",
+]  # fmt: skip

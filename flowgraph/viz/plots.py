@@ -58,13 +58,14 @@ def curves(
     for axis, (name, series) in zip(axes.flat, panels.items()):
         for i, (label, (steps, values)) in enumerate(series.items()):
             _line(axis, f"C{i % 10}", label, steps, values, smooth)
+        only = next(iter(series)) if len(series) == 1 else ""
         axis.set_xlabel(xlabel)
-        axis.set_ylabel(ylabel)
+        axis.set_ylabel(ylabel or only)
         axis.set_title(name)
         axis.grid(alpha=0.3)
         if log:
             axis.set_yscale("log")
-        if list(series) not in ([""], [name]):
+        if len(series) > 1 or any("mean of" in line.get_label() for line in axis.lines):
             axis.legend(frameon=False)
     if title:
         plot.figure.suptitle(title)
@@ -93,8 +94,7 @@ def _panels(histories: Any, names: Sequence[str] | None) -> dict[str, dict[str, 
             for name, history in each.items():
                 chosen.setdefault(str(name), {})["" if len(runs) == 1 else str(run)] = _steps(str(name), history)
     else:
-        label = str(next(iter(runs))) if len(runs) == 1 else ""
-        chosen[label] = {str(name): _steps(str(name), history) for name, history in runs.items()}
+        chosen[""] = {str(name): _steps(str(name), history) for name, history in runs.items()}
     if names is not None:
         known = list(chosen) if all(is_runs) else list(runs)
         unknown = [name for name in names if name not in known]
@@ -103,8 +103,7 @@ def _panels(histories: Any, names: Sequence[str] | None) -> dict[str, dict[str, 
         if all(is_runs):
             chosen = {name: chosen[name] for name in names}
         else:
-            ((label, series),) = chosen.items()
-            chosen = {label: {name: series[name] for name in names}}
+            chosen = {"": {name: chosen[""][name] for name in names}}
     if not any(chosen.values()):
         raise ArgumentError("curves: there are no numbers to draw")
     return chosen
@@ -128,7 +127,8 @@ def _line(axis: Any, color: str, label: str, steps: Any, values: Any, smooth: in
     if smooth > 1 and len(values) > smooth:
         axis.plot(steps, values, color=color, alpha=0.25, linewidth=0.8)
         label = f"{label} (mean of {smooth})".lstrip()
-        steps, values = steps[smooth - 1 :], np.convolve(values, np.ones(smooth) / smooth, "valid")
+        counts = np.minimum(np.arange(1, len(values) + 1), smooth)  # at the beginning of those that there are
+        values = np.convolve(values, np.ones(smooth))[: len(values)] / counts
     axis.plot(steps, values, color=color, label=label, linewidth=1.3, marker="o" if len(values) < 20 else None, markersize=3)
 
 
@@ -248,22 +248,23 @@ def decision_boundary(
     sides = [np.linspace(a, b, FINE) for a, b in zip(low - room, high + room)]
     grid = np.stack(np.meshgrid(*sides), axis=-1).reshape(-1, 2)
     grid = grid.astype(points.dtype if points.dtype.kind == "f" else np.float64)
-    regions, sureness, count = _decided(call(predict, "decision_boundary: predict", "an array (n, 2)", grid), len(grid), threshold)
-    count = max(count, int(classes.max()) + 1)
+    margins = _margins(call(predict, "decision_boundary: predict", "an array (n, 2)", grid), len(grid), threshold)
+    count = max(margins.shape[1], int(classes.max()) + 1)
     if names is not None and len(names) < count:
         raise ArgumentError(f"decision_boundary: {len(names)} names for {count} classes")
 
     plot = Plot(5.5, 4.5)
     ((axis,),) = plot.axes()
     palette = plot.colors(count)
-    strength = 0.12 + 0.33 * sureness[:, None]
-    shown = (1 - strength) + strength * palette[regions]
+    sure = margins.max(axis=1)
+    strength = 0.12 + 0.33 * (sure / (sure + (np.median(sure) or 1.0)))[:, None]
+    shown = (1 - strength) + strength * palette[margins.argmax(axis=1)]
     extent = (sides[0][0], sides[0][-1], sides[1][0], sides[1][-1])
     axis.imshow(shown.reshape(FINE, FINE, 3), origin="lower", extent=extent, aspect="auto", interpolation="bilinear")
+    for margin in margins.T:
+        if margin.min() < 0 < margin.max():
+            axis.contour(*sides, margin.reshape(FINE, FINE), levels=[0.0], colors="0.3", linewidths=0.8)
     for i in range(count):
-        inside = regions.reshape(FINE, FINE) == i
-        if inside.any() and not inside.all():
-            axis.contour(*sides, inside, levels=[0.5], colors="0.3", linewidths=0.8)
         style = {"color": palette[i], "markersize": 5, "markeredgecolor": "white", "markeredgewidth": 0.5}
         axis.plot(*points[classes == i].T, "os^DvP*X"[i % 8], label=str(names[i] if names else i), **style)
     axis.set(xlabel=features[0], ylabel=features[1])
@@ -286,8 +287,8 @@ def _classes(y: Any, examples: int) -> np.ndarray[Any, Any]:
     return classes
 
 
-def _decided(found: Any, count: int, threshold: float) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], int]:
-    """The class of each point, from 0 to 1 how sure it is, and how many classes there are."""
+def _margins(found: Any, count: int, threshold: float) -> np.ndarray[Any, Any]:
+    """For each point and class by how much its score is above the largest of the others: (points, classes)."""
     scores = as_numbers(found, "decision_boundary: what predict gives")
     if scores.ndim == 2 and scores.shape[1] == 1:
         scores = scores[:, 0]
@@ -297,14 +298,10 @@ def _decided(found: Any, count: int, threshold: float) -> tuple[np.ndarray[Any, 
         regions = scores.astype(np.int64)
         if regions.min() < 0:
             regions = (regions > 0).astype(np.int64)
-        return regions, np.full(count, 0.6), int(regions.max()) + 1
+        return np.where(regions[:, None] == np.arange(max(int(regions.max()) + 1, 2)), 1.0, -1.0)
     scores = np.nan_to_num(scores.astype(np.float64))
     if scores.ndim == 1:
-        margin = scores - threshold
-        return (margin > 0).astype(np.int64), _scaled(np.abs(margin)), 2
-    ordered = np.sort(scores, axis=1)
-    return scores.argmax(axis=1), _scaled(ordered[:, -1] - ordered[:, -2]), scores.shape[1]
-
-
-def _scaled(margin: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    return margin / (margin + (np.median(margin) or 1.0))
+        return np.stack([threshold - scores, scores - threshold], axis=1)
+    order = np.sort(scores, axis=1)
+    margins: np.ndarray[Any, Any] = scores - np.where(scores == order[:, -1:], order[:, -2:-1], order[:, -1:])
+    return margins
