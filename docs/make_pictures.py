@@ -79,6 +79,58 @@ def lenet_plan() -> Plan:
         return session.plan([loss, update], {graph["images"]: (128, 1, 28, 28), graph["classes"]: (128,)})
 
 
+# --- the page on training
+
+
+@cache
+def digits() -> tuple[fg.Session, list[fg.Tensor], list[float], fg.Tensor, tuple[Any, Any]]:
+    """The network of that page after its 15 epochs: session, what is shown of its layers, losses, classes, test images."""
+    data = fg.data.load("digits")
+    train, test = fg.data.split(((data.x / 16).reshape(-1, 1, 8, 8), data.y), 0.2)
+    with fg.Graph() as graph:
+        x, y = fg.placeholder("x", ("batch", 1, 8, 8)), fg.placeholder("y", ("batch",), "int32")
+        parts: list[Any] = [fg.nn.Conv2d(1, 16, 3, padding="same", bias=None), fg.nn.BatchNorm(16), fg.nn.relu, fg.nn.max_pool2d]
+        net = fg.nn.Sequential(*parts, fg.nn.flatten, fg.nn.Dropout(0.2), fg.nn.Linear(256, 10))
+        loss = fg.mean(fg.nn.softmax_cross_entropy(net(x, training=True), y))
+        update = fg.group([fg.optim.AdamW(0.005, weight_decay=0.01).minimize(loss), *net.updates])
+        shown = [x, net[:3](x, training=False), net[:4](x, training=False), net(x, training=False)]
+        classes = fg.argmax(shown[-1], axis=1)
+    session = fg.Session(graph, seed=3)
+    step = session.function([x, y], [loss, update])
+    transform = fg.data.random_shift(1)
+    batches = fg.data.batches(train, 64, epochs=15, seed=1, drop_last=True, transform=transform, prefetch=0)
+    losses = [float(step(*batch)[0]) for batch in batches]
+    return session, shown, losses, classes, test
+
+
+def training_curves(path: Path) -> None:
+    """Its loss."""
+    fg.viz.curves({"loss": digits()[2]}, path, log=True)
+
+
+def training_confusion(path: Path) -> None:
+    """Which digits it takes for which."""
+    session, (x, *_), _, classes, test = digits()
+    fg.viz.confusion(test[1], session.run(classes, {x: test[0]}), path)
+
+
+def training_filters(path: Path) -> None:
+    """The filters of its convolution."""
+    fg.viz.filters(digits()[0].variables["conv/w"], path)
+
+
+def training_activations(path: Path) -> None:
+    """What its layers make of a digit."""
+    session, shown, _, _, test = digits()
+    fg.viz.activations(session, shown, {shown[0]: test[0][:64]}, path)
+
+
+def training_saliency(path: Path) -> None:
+    """Which pixels its scores depend on."""
+    session, (x, *_, logits), _, _, test = digits()
+    fg.viz.saliency(session, logits, x, {x: test[0][:8]}, path)
+
+
 # --- the engine
 
 
@@ -288,6 +340,11 @@ PICTURES: dict[str, Callable[[Path], object]] = {
     "branch.svg": branch,
     "loop.svg": loop,
     "schedule.svg": schedule,
+    "training_curves.svg": training_curves,
+    "training_confusion.svg": training_confusion,
+    "training_filters.png": training_filters,
+    "training_activations.png": training_activations,
+    "training_saliency.png": training_saliency,
 }
 
 

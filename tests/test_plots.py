@@ -104,6 +104,14 @@ def test_long_curves_are_drawn_as_a_mean_that_says_of_how_many_steps():
     assert lines(fg.viz.curves({"loss": np.arange(100.0)}, smooth=1))[""].keys() == {"loss"}
 
 
+def test_a_logarithmic_scale_has_plain_numbers():
+    plot = fg.viz.curves({"loss": [3.0, 0.3]}, log=True)
+    plot._repr_png_()
+    axis = plot.figure.axes[0]
+    labels = [label.get_text() for label in axis.get_yticklabels() + axis.get_yticklabels(minor=True)]
+    assert {"1", "0.5", "2"} <= set(labels) <= {"", "0.1", "0.2", "0.5", "1", "2", "5", "10"}
+
+
 def counts(plot: Any) -> dict[tuple[int, int], str]:
     """What is written at each row and column."""
     return {(round(text.get_position()[1]), round(text.get_position()[0])): text.get_text() for text in plot.figure.axes[0].texts}

@@ -58,13 +58,13 @@ def curves(
     for axis, (name, series) in zip(axes.flat, panels.items()):
         for i, (label, (steps, values)) in enumerate(series.items()):
             _line(axis, f"C{i % 10}", label, steps, values, smooth)
-        only = next(iter(series)) if len(series) == 1 else ""
+        only = next(iter(series)) if not name and len(series) == 1 else ""
         axis.set_xlabel(xlabel)
         axis.set_ylabel(ylabel or only)
         axis.set_title(name)
         axis.grid(alpha=0.3)
         if log:
-            axis.set_yscale("log")
+            _logarithmic(axis)
         if len(series) > 1 or any("mean of" in line.get_label() for line in axis.lines):
             axis.legend(frameon=False)
     if title:
@@ -130,6 +130,19 @@ def _line(axis: Any, color: str, label: str, steps: Any, values: Any, smooth: in
         counts = np.minimum(np.arange(1, len(values) + 1), smooth)  # at the beginning of those that there are
         values = np.convolve(values, np.ones(smooth))[: len(values)] / counts
     axis.plot(steps, values, color=color, label=label, linewidth=1.3, marker="o" if len(values) < 20 else None, markersize=3)
+
+
+def _logarithmic(axis: Any) -> None:
+    """A logarithmic scale with plain numbers beside it: 0.5, and not 5 x 10 to the power of -1."""
+    axis.set_yscale("log")
+    low, high = axis.get_ylim()
+    shown = (1, 2, 5) if high < 100 * low else (1,)
+
+    def text(value: float, _: int) -> str:
+        return f"{value:g}" if value > 0 and round(value / 10 ** math.floor(math.log10(value))) in shown else ""
+
+    axis.yaxis.set_major_formatter(text)
+    axis.yaxis.set_minor_formatter(text)
 
 
 def confusion(true: Any, predicted: Any = None, file: File = None, *, names: Sequence[str] | None = None) -> Any:
