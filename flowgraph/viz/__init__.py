@@ -1,6 +1,7 @@
 """Pictures: graphs by Graphviz, plots by matplotlib (extra ``plot``); and the progress of a loop."""
 
 from .draw import draw
+from .figures import heat_of
 from .heat import Heat
 from .images import filters, images
 from .inside import activations, saliency
@@ -9,6 +10,6 @@ from .plots import confusion, curves, decision_boundary
 from .progress import Progress, progress
 
 __all__ = [
-    "draw", "Heat", "progress", "Progress",
+    "draw", "Heat", "heat_of", "progress", "Progress",
     "activations", "confusion", "curves", "decision_boundary", "filters", "images", "Plot", "saliency",
 ]  # fmt: skip

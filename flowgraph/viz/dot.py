@@ -15,9 +15,12 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from .heat import ink
 from .picture import UPDATE, Box, Edge, Home, Picture, cut, scope_name
 from .style import GREY, LINES, SCOPE, SCOPE_BORDER, SCOPES, SLOPE, VALUE, clean, legend, look_of
 
+CELL = 3  # points of a cell of a little picture
+ACROSS = 12  # boxes with values on their edges that are drawn from left to right
 ABREAST = 8  # parts that nothing joins stand side by side; more are packed into a square
 STEPS = 24  # of the colours in the legend of a heat map
 STACKED = 8  # boxes of a scope that others are held above or below
@@ -27,13 +30,14 @@ FORMS = {"placeholder": "ellipse", "variable": "cylinder", "constant": "box", "e
 
 def source(picture: Picture) -> str:
     """The DOT text of ``picture``."""
-    lesson = bool(picture.values or picture.slopes)
+    lesson = picture.is_lesson
+    across = lesson and len(picture.boxes) <= ACROSS
     size = 14 if lesson else 11
     packed = ' pack=16, packmode="graph",' if _components(picture) > ABREAST else ""
     gaps = "ranksep=0.6, nodesep=0.4" if lesson else "ranksep=0.35, nodesep=0.22"
     lines = [
         "digraph flowgraph {",
-        f'  graph [rankdir={"LR" if lesson else "BT"}, fontname="Arial", fontsize=11, {gaps}, '
+        f'  graph [rankdir={"LR" if across else "BT"}, fontname="Arial", fontsize=11, {gaps}, '
         f'labelloc=b, labeljust=l, tooltip=" ",{packed} label={_legend(picture)}];',
         f'  node [shape=box, style="rounded,filled", fontname="Arial", fontsize={size}, height=0.3, margin="0.1,0.05"];',
         f'  edge [fontname="Arial", fontsize={size + 1 if lesson else 9}, fontcolor="{GREY}", arrowsize=0.6];',
@@ -87,7 +91,9 @@ def _edge(edge: Edge, picture: Picture) -> str:
     ends = picture.boxes[edge.start], picture.boxes[edge.end]
     start, end, color = edge.start, edge.end, LINES[edge.kind]
     options = [f'color="{color}"', f"tooltip={_quoted(edge.tooltip)}"]
-    if edge.value or edge.slope:
+    if edge.grids:
+        options.append(f"label=<{_cells(edge)}>")
+    elif edge.value or edge.slope:
         rows = [(edge.value, VALUE), (edge.slope, SLOPE)]
         markup = "<BR/>".join(f'<FONT COLOR="{color}"> {_markup(text)} </FONT>' for text, color in rows if text)
         options.append(f"label=<{markup}>")
@@ -107,6 +113,30 @@ def _edge(edge: Edge, picture: Picture) -> str:
     elif ends[0].home[:1] != ends[1].home[:1] and edge.kind in ("update", "control"):
         options.append("constraint=false")
     return f"  {start} -> {end} [{', '.join(options)}];"
+
+
+def _cells(edge: Edge) -> str:
+    """The value as a table, or as little pictures side by side, with what stands for it in words below."""
+    tables = ""
+    for grid in edge.grids:
+        size = f'WIDTH="{CELL}" HEIGHT="{CELL}" FIXEDSIZE="TRUE"' if grid.texts is None else ""
+        rows = ""
+        for i, colors in enumerate(grid.colors):
+            cells = ""
+            for j, color in enumerate(colors):
+                text = "" if grid.texts is None else f'<FONT POINT-SIZE="9" COLOR="{ink(color)}">{_markup(grid.texts[i][j])}</FONT>'
+                cells += f'<TD BGCOLOR="{color}" {size}>{text}</TD>'
+            rows += f"<TR>{cells}</TR>"
+        form = 'CELLPADDING="2" CELLBORDER="1"'
+        if grid.texts is None:  # of its own size, however wide the words below are
+            width, height = CELL * len(grid.colors[0]) + 2, CELL * len(grid.colors) + 2
+            form = f'CELLPADDING="0" CELLBORDER="0" FIXEDSIZE="TRUE" WIDTH="{width}" HEIGHT="{height}"'
+        tables += f'<TD><TABLE BORDER="1" CELLSPACING="0" COLOR="{SCOPE_BORDER}" {form}>{rows}</TABLE></TD>'
+    words = [(edge.value, VALUE)] if edge.grids[0].texts is None else []
+    words += [(edge.slope, SLOPE)] if edge.slope else []
+    lines = [f'<FONT POINT-SIZE="9" COLOR="{color}">{_markup(text)}</FONT>' for text, color in words]
+    below = "".join(f'<TR><TD COLSPAN="{len(edge.grids)}">{line}</TD></TR>' for line in lines)
+    return f'<TABLE BORDER="0" CELLBORDER="0" CELLSPACING="2" CELLPADDING="0"><TR>{tables}</TR>{below}</TABLE>'
 
 
 def _stacking(picture: Picture) -> list[str]:

@@ -12,12 +12,15 @@ from ..compile.needed import needed_nodes
 from ..errors import ArgumentError
 from ..graph import Graph, Node, Tensor
 from ..graph.op import public
+from ..session import Session
+from ..traces import Trace
 from . import dot, page
 from .graph_picture import GraphPicture
 from .heat import Heat
 from .overlay import Overlay
 from .picture import BOXES, Picture
 from .plan_picture import PlanPicture
+from .values import values_of
 from .ways import drawn
 
 FORMATS = ("svg", "png", "pdf", "dot", "html")
@@ -29,9 +32,10 @@ def draw(
     *,
     format: str | None = None,
     depth: int | None = None,
-    values: Mapping[Tensor, Any] | None = None,
+    values: Mapping[Tensor, Any] | Session | None = None,
+    feeds: Mapping[Tensor, Any] | None = None,
     gradients: Mapping[Tensor, Any] | None = None,
-    heat: Heat | Mapping[Any, float] | None = None,
+    heat: Heat | Trace | Mapping[Any, float] | None = None,
     notes: Mapping[Node | Tensor, str] | None = None,
     marked: Node | Tensor | Collection[Node | Tensor] | None = None,
 ) -> Any:
@@ -42,8 +46,10 @@ def draw(
                close scopes in; of an `Explanation` with a slider over the passes of the compiler
     depth      scopes nested deeper are drawn as one box each; None: as deep as about 300 boxes allow. The scopes of a plan are
                its tasks
-    values     numbers to write on the edges, by tensor; ``gradients``: numbers to write below them
-    heat       numbers to colour boxes by: a `Heat`, which has a unit and a title as well, or a dict by node
+    values     what to write on the edges of a small graph, by tensor: numbers, small arrays as tables, larger ones as little pictures (of a
+               batch the first); or a session, which computes them from ``feeds``. ``gradients``: numbers to write below them, by tensor
+    heat       numbers to colour boxes by: a `Heat`, which has a unit and a title as well; a trace, for the time in kernels, of whose other
+               figures `flowgraph.viz.heat_of` makes heat; or a dict by node
     notes      a line to write into boxes, by node
     marked     a node or several, whose boxes get a thick red border
     returns    the path; without a file the text, or the bytes of a png or pdf
@@ -62,7 +68,9 @@ def draw(
         raise ArgumentError(f"draw: the path of a file is expected, got {file!r:.80}", help='draw(graph, "graph.svg")')
     path = None if file is None else Path(file)
     kind = _format(path, format)
-    for name, table in (("values", values), ("gradients", gradients)):
+    if feeds is not None and not isinstance(values, Session):
+        raise ArgumentError("draw: feeds are for a session that computes the values", help="draw(y, values=session, feeds={x: 1.0})")
+    for name, table in (("values", None if isinstance(values, Session) else values), ("gradients", gradients)):
         if table is not None and not isinstance(table, Mapping):
             raise ArgumentError(f"draw: {name} are a dict by tensor, got {table!r:.60}", help=f"{name}={{tensor: number}}")
         for key in table or ():
@@ -79,6 +87,8 @@ def draw(
             notes = {**became, **(notes or {})}
         what = what.nodes[0].graph if stages else list(what.nodes)
     nodes = [] if isinstance(what, Plan) else _nodes(what)
+    if isinstance(values, Session):
+        values = values_of(values, nodes, feeds)
 
     def picture(depth: int | None, most: int | None, labelled: bool = True) -> Picture:
         overlay = Overlay(heat, notes, marked)

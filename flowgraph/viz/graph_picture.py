@@ -17,6 +17,7 @@ from .folding import Group, fitting, folded
 from .overlay import Overlay
 from .picture import BOXES, Box, Edge, Home, Picture, cut, listing, number_text, scope_name, short
 from .places import Places, subgraphs
+from .values import grids
 
 LABELLED = 80  # up to so many boxes edges show shapes: from about 100 labels on, Graphviz fails
 CROWD = 8  # boxes that one waits for by control alone
@@ -156,16 +157,21 @@ class GraphPicture(Picture):
     def _write_numbers(self) -> None:
         """Values and slopes on the edges of their tensors; a tensor that nothing reads gets an edge that ends nowhere."""
         open_ends = dict.fromkeys([*self.values, *self.slopes])
+        shown: dict[Tensor, None] = {}
         for edge in self.edges:
             tensor = edge.only
             if edge.kind == "data" and tensor is not None and tensor in open_ends:
                 edge.value, edge.slope = self._numbers(tensor)
+                if tensor not in shown and tensor in self.values:  # once, where several read it
+                    edge.grids = grids(self.values[tensor])
+                shown[tensor] = None
         for tensor in open_ends:
             start = self.box_of.get(tensor.node)
             if start is not None and not any(tensor in edge.tensors for edge in self.edges if edge.kind == "data"):
                 key = f"end{len(self.boxes)}"
                 self.boxes[key] = Box(key, "end", "", "", "", self.boxes[start].home)
-                self.edges.append(Edge(start, key, "data", {tensor: None}, "", *self._numbers(tensor)))
+                cells = grids(self.values[tensor]) if tensor in self.values else []
+                self.edges.append(Edge(start, key, "data", {tensor: None}, "", *self._numbers(tensor), cells))
 
     def _numbers(self, tensor: Tensor) -> tuple[str, str]:
         return tuple(number_text(table[tensor]) if tensor in table else "" for table in (self.values, self.slopes))  # type: ignore[return-value]

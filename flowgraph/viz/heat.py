@@ -28,7 +28,9 @@ class Heat:
     title      what they are, for the legend
     log        whether colours follow the logarithm, as the sizes of gradients want it
     even       for differences: the number that is neither more nor less, which is white, with less in blue and more in red
-    fold       "sum" or "max" (by size): what a box that stands for several nodes shows; by itself the sum of seconds, bytes and flops
+    fold       "sum", "max" (by size) or "mean": what a box that stands for several nodes shows; by itself the sum of seconds, bytes and
+               flops, and the largest of others
+    weights    of each number in a mean, by node
     raises     ArgumentError for something else than real numbers by node
 
     >>> with fg.Graph() as graph:
@@ -44,6 +46,7 @@ class Heat:
     log: bool = False
     even: float | None = None
     fold: str = ""
+    weights: Mapping[Any, float] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.values, Mapping):
@@ -53,8 +56,8 @@ class Heat:
                 raise ArgumentError(f"heat: numbers by node are expected, got {key!r:.60} as a key", help="heat={node: seconds}")
             if not _is_real(value):
                 raise ArgumentError(f"heat: the number of {key} is not a real number, but {value!r:.60}")
-        if self.fold not in ("", "sum", "max"):
-            raise ArgumentError(f"heat: fold is 'sum' or 'max', got {self.fold!r:.60}")
+        if self.fold not in ("", "sum", "max", "mean"):
+            raise ArgumentError(f"heat: fold is 'sum', 'max' or 'mean', got {self.fold!r:.60}")
 
     def __sub__(self, other: Heat) -> Heat:
         """How much more than ``other`` this is, node by node: for two runs of one graph."""
@@ -63,25 +66,31 @@ class Heat:
         mine, others = self.by_node(), other.by_node()
         nodes = dict.fromkeys([*mine, *others])
         values = {node: mine.get(node, 0.0) - others.get(node, 0.0) for node in nodes}
-        return Heat(values, self.unit, f"{self.title}, difference", even=0.0, fold=self.fold)
+        return Heat(values, self.unit, f"{self.title}, difference", even=0.0, fold=self.fold, weights=self.weights)
 
     def by_node(self) -> dict[Node | Unit, float]:
         """The numbers by node: those of a node's tensors are taken together."""
         result: dict[Node | Unit, float] = {}
         for key, value in self.values.items():
             node = key.node if isinstance(key, Tensor) else key
-            result[node] = self.together([result[node], float(value)]) if node in result else float(value)
+            result[node] = self.together([result[node], float(value)], [1.0, 1.0]) if node in result else float(value)
         return result
 
     @property
     def folding(self) -> str:
-        """How numbers are taken together: "sum" or "max"."""
+        """How numbers are taken together: "sum", "max" or "mean"."""
         return self.fold or ("sum" if self.unit in SUMMED else "max")
 
-    def together(self, values: Sequence[float]) -> float:
+    def weight(self, node: Any) -> float:
+        """Of its number in a mean."""
+        return 1.0 if self.weights is None else float(self.weights.get(node, 0.0))
+
+    def together(self, values: Sequence[float], weights: Sequence[float]) -> float:
         """What stands for several of them."""
         if self.folding == "sum":
             return math.fsum(values)
+        if self.folding == "mean":
+            return math.fsum(value * weight for value, weight in zip(values, weights)) / (math.fsum(weights) or 1.0)
         return max(values, key=lambda value: -math.inf if math.isnan(value) else abs(value - (self.even or 0.0)))
 
     def text(self, value: float) -> str:

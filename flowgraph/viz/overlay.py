@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..compile import Unit
 from ..errors import ArgumentError
 from ..graph import Node, Tensor
+from ..traces import Trace
+from .figures import heat_of
 from .heat import Heat, Scale
 
 if TYPE_CHECKING:
@@ -23,7 +26,7 @@ class Overlay:
     """
 
     def __init__(self, heat: Any = None, notes: Any = None, marked: Any = None) -> None:
-        self.heat = heat if heat is None or isinstance(heat, Heat) else Heat(heat)
+        self.heat = heat if heat is None or isinstance(heat, Heat) else heat_of(heat) if isinstance(heat, Trace) else Heat(heat)
         self.numbers = {} if self.heat is None else self.heat.by_node()
         self.notes = _notes(notes)
         self.marked = _marked(marked)
@@ -35,9 +38,12 @@ class Overlay:
         if self._plain:
             return
         if self.heat is not None:
-            values = [self.numbers[node] for node in nodes if node in self.numbers]
-            if values:
-                box.heat = self.heat.together(values)
+            known = [node for node in nodes if node in self.numbers]
+            counted = [node for node in known if isinstance(node, Unit)] or known
+            if counted:
+                weights = [self.heat.weight(node) for node in counted]
+                box.heat = self.heat.together([self.numbers[node] for node in counted], weights)
+                box.weight = math.fsum(weights)
                 text = self.heat.text(box.heat)
                 box.detail = ", ".join(filter(None, [box.detail if box.members > 1 else "", text]))
                 box.tooltip += f"\n{self.heat.title}: {text}"

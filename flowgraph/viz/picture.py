@@ -11,6 +11,7 @@ import numpy as np
 from ..graph import Location, Tensor
 from ..graph.spec import format_shape, format_spec
 from .overlay import Overlay
+from .values import Grid
 
 BOXES = 300  # what a page can show; where no depth is asked for, a drawing is folded until it has no more
 TITLE = 60  # characters of a name; a tooltip has all of them
@@ -31,7 +32,8 @@ class Box:
              "end", a bare end of an edge
     members  nodes that it stands for: several where it is a folded scope or a run of nodes
     line     the user's line that made it, where one box stands for one node
-    heat     its number, or None; ``note``: a line to write below all else; ``marked``: whether it has a thick border
+    heat     its number, or None, and its ``weight`` in a mean
+    note     a line to write below all else; ``marked``: whether it has a thick border
     """
 
     key: str
@@ -43,6 +45,7 @@ class Box:
     members: int = 1
     line: Location | None = None
     heat: float | None = None
+    weight: float = 1.0
     note: str = ""
     marked: bool = False
 
@@ -53,6 +56,7 @@ class Edge:
 
     kind     "data"; "gradient": between two nodes of a gradient; "reads": a gradient reads a forward value; "update"; "control"
     label    shape and dtype, or empty; ``value`` and ``slope``: numbers to write beside it, or empty
+    grids    the value as a table or as little pictures
     """
 
     start: str
@@ -62,6 +66,7 @@ class Edge:
     label: str = ""
     value: str = ""
     slope: str = ""
+    grids: list[Grid] = field(default_factory=list)
 
     @property
     def only(self) -> Tensor | None:
@@ -93,6 +98,11 @@ class Picture:
         self.depth, self.exact, self.dtype = 0, True, ""
         self.values, self.slopes = values or {}, slopes or {}
         self.overlay = overlay or Overlay()
+
+    @property
+    def is_lesson(self) -> bool:
+        """Whether it is about the values on its edges, so that it is drawn larger, and with all of its labels."""
+        return bool(self.values or self.slopes)
 
     def leave_out_implied(self) -> None:
         """Where runs of nodes are folded and almost all depend on all: drops what a longer way implies as well."""

@@ -55,7 +55,9 @@ def _data(picture: Picture, stages: Sequence[Stage]) -> dict[str, Any]:
         look = look_of(box, picture)
         fill, ink = (look.fill, look.ink) if picture.overlay.scale else ("", "")
         heat = box.heat if box.heat is not None and math.isfinite(box.heat) else None
-        rows.append([box.title, box.detail, box.kind, scopes.of[box.key], box.tooltip, line, heat, fill, ink, cut(box.note), box.marked])
+        rows.append(
+            [box.title, box.detail, box.kind, scopes.of[box.key], box.tooltip, line, heat, box.weight, fill, ink, cut(box.note), box.marked]
+        )
     edges = [
         [place[edge.start], place[edge.end], edge.kind, edge.tooltip] for edge in picture.edges if edge.start in place and edge.end in place
     ]

@@ -134,11 +134,16 @@ function redraw() {
   mark();
 }
 
-/** The number of a closed scope: the sum, or the largest, of those within. */
+/** The number of a closed scope: the sum, the largest or the mean of those within. */
 function heatUp(scope) {
-  const values = members(scope).map((box) => box.heat).filter((value) => value !== null);
-  if (!values.length) return;
-  const value = data.heat.fold === "sum" ? values.reduce((sum, each) => sum + each, 0) : values.reduce((a, b) => (Math.abs(b) > Math.abs(a) ? b : a));
+  const inside = members(scope).filter((box) => box.heat !== null);
+  if (!inside.length) return;
+  const sum = (number) => inside.reduce((total, box) => total + number(box), 0);
+  const value = {
+    sum: () => sum((box) => box.heat),
+    max: () => inside.reduce((most, box) => (Math.abs(box.heat) > Math.abs(most) ? box.heat : most), 0),
+    mean: () => sum((box) => box.heat * box.weight) / (sum((box) => box.weight) || 1),
+  }[data.heat.fold]();
   const { low, high, log, colors } = data.heat;
   const place = (number) => (log ? Math.log(Math.max(number, low)) : number);
   const part = high > low ? Math.min(1, Math.max(0, (place(value) - place(low)) / (place(high) - place(low)))) : 1;

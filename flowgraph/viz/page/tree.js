@@ -23,8 +23,8 @@ function wide(text, size) {
 const scopes = data.scopes.map(([name, parent, kind], i) => ({ id: `s${i}`, title: name, kind, parent, children: [], open: false, count: 0 }));
 const root = scopes[0];
 const boxes = data.boxes.map((row, i) => {
-  const [title, detail, kind, scope, text, line, heat, fill, ink, note, marked] = row;
-  return { id: `b${i}`, title, detail, kind, parent: scopes[scope], text, line, heat, fill, ink, note, marked, number: i };
+  const [title, detail, kind, scope, text, line, heat, weight, fill, ink, note, marked] = row;
+  return { id: `b${i}`, title, detail, kind, parent: scopes[scope], text, line, heat, weight, fill, ink, note, marked, number: i };
 });
 const items = new Map([...scopes, ...boxes].map((item) => [item.id, item]));
 for (const scope of scopes) scope.parent = scope === root ? null : scopes[scope.parent];
