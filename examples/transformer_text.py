@@ -29,16 +29,14 @@ class Writer(fg.nn.Layer):
         super().__init__(name)
         with self.scope():
             self.embedding = fg.nn.Embedding(characters, size, weights=lambda shape: fg.init.normal(shape, std=size**-0.5))
-            self.blocks = [fg.nn.TransformerBlock(size, heads=len(SLOPES)) for _ in range(blocks)]
+            self.blocks = fg.nn.Sequential(*[fg.nn.TransformerBlock(size, heads=len(SLOPES)) for _ in range(blocks)])
             self.norm = fg.nn.LayerNorm(size)
             self.output = fg.nn.Linear(size, characters, weights=fg.init.glorot_uniform)
 
     def apply(self, x: fg.Tensor) -> fg.Tensor:
         places = np.arange(CONTEXT)
         biases = SLOPES[:, None, None] * (places - places[:, None]).astype(np.float32)  # (heads, from where, where to)
-        h = self.embedding(x)
-        for block in self.blocks:
-            h = block(h, mask=biases[None], causal=True)
+        h = self.blocks(self.embedding(x), mask=biases[None], causal=True)
         return self.output(self.norm(h))
 
 

@@ -109,6 +109,42 @@ def test_sequentials_nest(graph):
     assert names(net.variables) == ["a/w", "a/b", "b/w", "b/b"]
 
 
+class Shifted(fg.nn.Layer):
+    def apply(self, x, *, shift=0, training=None):
+        return x + shift
+
+
+class Whatever(fg.nn.Layer):
+    def apply(self, x, **options):
+        return x + sum(options.values())
+
+
+def test_sequential_hands_a_keyword_to_the_layers_that_take_it_by_name(graph):
+    inner = fg.nn.Sequential(Shifted("a"), fg.nn.relu, fg.nn.Linear(2, 2, weights=lambda shape: np.eye(2)))
+    net = fg.nn.Sequential(inner, fg.nn.Dropout(0.5), Shifted("b"), lambda x: x * 10)
+    x = np.array([[-1.0, 2.0]])
+    np.testing.assert_array_equal(values(net(x, training=False)), [[0, 20]])
+    np.testing.assert_array_equal(values(net(x, training=False, shift=3)), [[(2 + 3) * 10, (5 + 3) * 10]])
+    both = fg.nn.Sequential(Shifted("c"), Whatever("d"))
+    np.testing.assert_array_equal(values(both(fg.constant(x), shift=1, other=5)), [[-1 + 1 + 6, 2 + 1 + 6]])
+
+
+def test_sequential_makes_transformer_blocks_causal(graph):
+    blocks = [fg.nn.TransformerBlock(8, 2) for _ in range(2)]
+    x = np.random.default_rng(0).standard_normal((1, 5, 8)).astype(np.float32)
+    stacked, one_by_one = fg.nn.Sequential(*blocks)(x, causal=True), blocks[1](blocks[0](x, causal=True), causal=True)
+    got, want, without = values([stacked, one_by_one, fg.nn.Sequential(*blocks)(x)])
+    np.testing.assert_array_equal(got, want)
+    assert np.abs(got - without).max() > 1e-3
+
+
+def test_sequential_refuses_a_keyword_that_no_layer_takes(graph):
+    net = fg.nn.Sequential(fg.nn.Linear(8, 8), fg.nn.TransformerBlock(8, 2))
+    with pytest.raises(fg.ArgumentError, match="Sequential: none of its layers takes 'casual'") as caught:
+        net(np.ones((2, 8), np.float32), casual=True)
+    assert caught.value.help == "they take causal, mask, training"
+
+
 def test_the_simplified_lenet_has_the_known_number_of_parameters(graph):
     net = fg.nn.Sequential(
         *(fg.nn.Conv2d(1, 20, 5), fg.nn.relu, fg.nn.max_pool2d),

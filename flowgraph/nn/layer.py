@@ -69,10 +69,12 @@ class Layer:
     ['residual/linear/w', 'residual/linear/b']
     """
 
-    _takes_training: ClassVar[bool] = False
+    _options: ClassVar[frozenset[str]] = frozenset()  # what ``apply`` takes by name beside its first input; "**" where it takes any
 
     def __init_subclass__(cls) -> None:
-        cls._takes_training = "training" in inspect.signature(cls.apply).parameters
+        _, *parameters = inspect.signature(cls.apply).parameters.values()
+        found = {each.name for each in parameters[1:] if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)}
+        cls._options = frozenset(found | ({"**"} if any(each.kind == each.VAR_KEYWORD for each in parameters) else set()))
 
     def __init__(self, name: str, dtype: Any = None) -> None:
         self.name = _claimed(name)
@@ -86,7 +88,7 @@ class Layer:
         training  whether this call is part of training: a bool, or a boolean tensor, such as a placeholder, that says it in each run.
                   Layers for which it makes no difference need not be told
         """
-        if self._takes_training:
+        if "training" in self._options:
             options["training"] = training
         elif training is not None:
             is_training(training, self)

@@ -18,7 +18,8 @@ from .layer import Layer
 class Sequential(Layer):
     """Functions of a tensor, one after another: layers, ``fg.nn.relu``, any function of your own.
 
-    Layers are told whether a call is part of training. A Sequential has no scope of its own: the layers were made before it.
+    A keyword argument of a call, such as ``training`` or ``causal``, goes to all layers whose ``apply`` takes one of that name; a function
+    of tensors gets none. A Sequential has no scope of its own: the layers were made before it.
 
     >>> net = fg.nn.Sequential(fg.nn.Linear(784, 625), fg.nn.relu, fg.nn.Dropout(0.5), fg.nn.Linear(625, 10))
     >>> net(fg.placeholder("x", (None, 784)), training=False)
@@ -27,6 +28,12 @@ class Sequential(Layer):
     ['linear/w', 'linear/b', 'linear_1/w', 'linear_1/b']
     >>> net[:2]
     <Sequential: <Linear linear: linear/w (784, 625), linear/b (625,)>, relu>
+
+    A stack of transformer blocks that look back only:
+
+    >>> blocks = fg.nn.Sequential(*[fg.nn.TransformerBlock(32, 4) for _ in range(2)])
+    >>> blocks(fg.placeholder("h", ("batch", "time", 32)), causal=True, training=False)
+    <Tensor block_1/add_1: (batch, time, 32) float32>
     """
 
     def __init__(self, *functions: Callable[..., Tensor]) -> None:
@@ -45,9 +52,19 @@ class Sequential(Layer):
         """No scope of its own."""
         yield
 
-    def apply(self, x: Any, *, training: bool | Tensor | None) -> Any:
+    def apply(self, x: Any, *, training: bool | Tensor | None, **options: Any) -> Any:
+        known = _options_of(self)
+        for name in options:
+            if name not in known and "**" not in known:
+                help = f"they take {', '.join(sorted(known))}" if known else None
+                raise ArgumentError(f"Sequential: none of its layers takes {name!r}", help=help)
         for function in self.functions:
-            x = function(x, training=training) if isinstance(function, Layer) else function(x)
+            if isinstance(function, Layer):
+                taken = _options_of(function)
+                given = {name: value for name, value in options.items() if name in taken or "**" in taken}
+                x = function(x, training=training, **given)
+            else:
+                x = function(x)
         return x
 
     def __iter__(self) -> Iterator[Callable[..., Tensor]]:
@@ -62,6 +79,13 @@ class Sequential(Layer):
 
     def __repr__(self) -> str:
         return f"<Sequential: {', '.join(getattr(function, '__name__', repr(function)) for function in self.functions)}>"
+
+
+def _options_of(layer: Layer) -> frozenset[str]:
+    """The keyword arguments that a layer takes; those of a Sequential are what its layers take."""
+    if not isinstance(layer, Sequential):
+        return layer._options
+    return frozenset(name for each in layer.functions if isinstance(each, Layer) for name in _options_of(each))
 
 
 def flatten(x: Any) -> Tensor:
