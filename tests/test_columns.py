@@ -141,24 +141,86 @@ def test_a_chain_of_nodes_that_nobody_needs_is_left_out_of_a_large_graph():
 
 
 @pytest.mark.parametrize("size", [10, 4000])
-def test_a_graph_of_many_nodes_is_searched_for_loops_only_if_it_has_large_arrays(size, monkeypatch):
+def test_a_graph_of_many_nodes_is_searched_for_regions_only_if_it_has_large_arrays(size, monkeypatch):
     pytest.importorskip("llvmlite")
     with fg.Graph() as graph:
         x = y = fg.placeholder("x", ("n",), "float32")
         for _ in range(20):
             y = fg.exp(y)
     searched = []
-    made = regions.Regions
-
-    def watched(*arguments):
-        searched.append(arguments)
-        return made(*arguments)
-
     monkeypatch.setattr(fuse, "MANY_NODES", 10)
-    monkeypatch.setattr(fuse, "Regions", watched)
+    monkeypatch.setattr(regions.Regions, "grow", lambda self, apart: searched.append(self))
     with fg.Session(graph, threads=1) as session:
         session.plan(y, {x: (size,)})
     assert bool(searched) == (size > 1024)
+
+
+@contextmanager
+def all_trees_worth_a_loop():
+    """Within it every graph counts as large, and small arrays become loops however few they are."""
+    pytest.importorskip("llvmlite")
+    with all_graphs_large(5), pytest.MonkeyPatch.context() as patch:
+        for name, value in {"MANY_NODES": 1, "WORTH_SECONDS": 0, "WORTH_TOGETHER": 0}.items():
+            patch.setattr(fuse, name, value)
+        yield
+
+
+def loops_of(plan):
+    return [unit.node for unit in plan.units if isinstance(unit.node, fuse.FusedNode)]
+
+
+@given(st.integers(0, 2**32))
+@settings(max_examples=60, deadline=None)
+def test_trees_of_small_arrays_have_the_values_of_their_nodes(seed):
+    graph, fetches, feeds = some_graph(seed)
+    values = {tensor: np.random.default_rng(seed + i).standard_normal(3) for i, tensor in enumerate(feeds)}
+    with fg.Session(graph, threads=1, jit=False) as session:
+        expected = session.run(fetches, values)
+    with all_trees_worth_a_loop(), fg.Session(graph, threads=1) as session:
+        for _ in range(3):
+            for have, want in zip(session.run(fetches, values), expected, strict=True):
+                np.testing.assert_allclose(have, want, rtol=1e-12)
+
+
+def test_a_chain_whose_pattern_repeats_is_loops_that_share_their_machine_code():
+    pytest.importorskip("llvmlite")
+    with fg.Graph() as graph:
+        x, a, b = (fg.placeholder(name, (16,), "float32") for name in "xab")
+        y = x
+        for k in range(1000):
+            y = fg.maximum(y, b) if k % 3 else y + a
+    rows = np.random.default_rng(0).uniform(-1, 1, (3, 16)).astype("f4")
+    feeds = dict(zip((x, a, b), rows, strict=True))
+    with fg.Session(graph, threads=1, jit=False) as session:
+        expected = session.run(y, feeds)
+    with fg.Session(graph, threads=1) as session:
+        loops = loops_of(session.plan(y, dict.fromkeys(feeds, (16,))))
+        assert [len(node.op.members) for node in loops] == [180] * 5 + [100]
+        assert len({id(node.op.loop) for node in loops}) == 2
+        assert session.run(y, feeds).tobytes() == expected.tobytes()
+
+
+def test_what_two_nodes_read_ends_a_tree():
+    with fg.Graph() as graph:
+        x = fg.placeholder("x", (3,), "float32")
+        shared = fg.exp(-x)
+        y = (shared + 1) * (shared * 2 + x)
+    with all_trees_worth_a_loop(), fg.Session(graph, threads=1) as session:
+        loops = loops_of(session.plan(y, {x: (3,)}))
+    assert [[node.op.name for node in loop.op.members] for loop in loops] == [["negative", "exp"], ["add", "multiply", "add", "multiply"]]
+
+
+def test_a_small_array_that_leads_to_a_large_one_alone_is_part_of_its_loop(monkeypatch):
+    pytest.importorskip("llvmlite")
+    with fg.Graph() as graph:
+        x = fg.placeholder("x", (64, 256), "float32")
+        centred = x - fg.mean(x, axis=1, keepdims=True)
+        scale = 1 / fg.sqrt(fg.mean(fg.square(centred), axis=1, keepdims=True) + 1e-5)
+        y = centred * scale
+    monkeypatch.setattr(fuse, "MANY_NODES", 1)
+    with fg.Session(graph, threads=1) as session:
+        (loop,) = loops_of(session.plan(y, {x: (64, 256)}))
+    assert len(loop.op.members) == 8
 
 
 def test_a_few_nodes_of_a_large_graph_are_planned_without_a_look_at_the_others():

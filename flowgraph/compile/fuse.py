@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from ..graph import Node, Op, Spec, Tensor, Work
 from ..graph.op import Slicing
@@ -16,18 +17,24 @@ from ..jit.loops import Loop, Operand, Result, Window
 from ..jit.values import Unfusable, Value, in_order
 from .cost import BYTES_PER_SECOND, CALL_SECONDS, estimated_seconds
 from .epilogue import Joined, joined
-from .regions import MANY_NODES, REPEATS, VIEWS, Region, Regions, find, has_large_arrays, only_ones
+from .regions import PARTS, REPEATS, VIEWS, Region, Regions, find, only_ones
 from .simplify import Simplified
+from .trees import MANY_NODES, SmallNodes, Tree, Trees
 from .windows import through, whole
 
 # A region is made one loop where that is expected to save so much in a run: to compile it takes some 10 ms.
 WORTH_SECONDS = 10e-6
+# And for trees where those that the loop serves save so much together: large graphs have many of which no two are alike.
+WORTH_TOGETHER = 5 * WORTH_SECONDS
+# And where all of them save so much of what the calls for all nodes take.
+WORTH_SHARE = 0.05
 # Seconds for a primitive of one element, and bytes a second of a compiled loop.
 PRIMITIVE_SECONDS = 0.02e-9
 # For each result but one: the array to be filled is taken before. (In the units of a call, which for small arrays is a quarter of that.)
 RESULT_SECONDS = 2e-6
 LOOP_BYTES_PER_SECOND = 12e9
 Compiled = Callable[[Any], Callable[..., Any]]  # of a loop or a convolution
+T = TypeVar("T")
 
 
 def fuse(
@@ -44,18 +51,37 @@ def fuse(
     compiled  makes a loop, or a convolution with a loop behind it, a function of arrays
     is_body   whether they are those of a sub-graph, where no kernel is cut
     """
-    if len(nodes) > MANY_NODES and not has_large_arrays(nodes, simplified):
+    given = (simplified, fed, is_body)
+    loops: list[FusedNode] = []
+    apart: bytes | None = None
+    if len(nodes) > MANY_NODES:
+        regions = Regions(nodes, *given)
+        small = SmallNodes(regions, fetched, WORTH_SECONDS)
+        if small.may_pay:
+            nodes = _with_trees(nodes, Fuser(regions, compiled), Trees(small, regions), loops)
+        apart = small.is_apart
+    if apart is None or not small.are_all_apart:
+        regions = Regions(nodes, *given)
+        regions.grow(apart)
+        fuser = Fuser(regions, compiled)
+        fuser.settle(fetched)
+        if fuser.made:
+            loops += fuser.made.values()
+            nodes = Order(fuser, fetched).nodes()
+    if not loops:
         return list(nodes), []
-    regions = Regions(nodes, simplified, fed, is_body)
-    if not regions.region_of:
-        return list(nodes), []
-    fuser = Fuser(regions, fetched, compiled)
-    fuser.settle()
-    if not fuser.made:
-        return list(nodes), []
-    count = sum(len(region.members) for region in regions.all())
-    note = f"fuse: {count} nodes become {len(fuser.made)} compiled loop{'s' * (len(fuser.made) > 1)}"
-    return Order(fuser, fetched).nodes(), [note]
+    count = sum(len(loop.op.members) - (loop.op.conv is not None) for loop in loops)
+    return list(nodes), [f"fuse: {count} nodes become {len(loops)} compiled loop{'s' * (len(loops) > 1)}"]
+
+
+def _with_trees(nodes: Sequence[Node], fuser: Fuser, trees: Trees, loops: list[FusedNode]) -> Sequence[Node]:
+    """``nodes`` with a loop in the place of the last node of each tree that pays. Adds these to ``loops``."""
+    made = fuser.of_trees(trees)
+    if not made:
+        return nodes
+    loops += made.values()
+    gone = {member for loop in loops for member in loop.op.members}.difference(made)
+    return [made.get(node, node) for node in nodes if node not in gone]
 
 
 class Fused(Op):
@@ -88,6 +114,12 @@ class Fused(Op):
         self.in_place = described.works_in_place
         names = list(dict.fromkeys(node.op.name for node in self.members))
         self.name = "_".join(names[:4]) + (f"_and_{len(names) - 4}_more" if len(names) > 4 else "")
+
+    def again(self, members: Sequence[Node], sources: Sequence[Source], results: Sequence[Made]) -> Fused:
+        """The op of other nodes, for which the same loop serves."""
+        fused = copy(self)
+        fused.members, fused.sources, fused.results = tuple(members), tuple(sources), tuple(results)
+        return fused
 
     @property
     def parameters(self) -> list[str]:
@@ -170,12 +202,12 @@ class Made:
 class Fuser:
     """Makes fused nodes of regions. ``made``: region -> its node; the other regions fall apart."""
 
-    def __init__(self, regions: Regions, fetched: Collection[Tensor | Node], compiled: Compiled) -> None:
+    def __init__(self, regions: Regions, compiled: Compiled) -> None:
         self.regions, self.compiled = regions, compiled
         self.found, self.fed, self.spec, self.resolved = regions.found, regions.fed, regions.spec, regions.resolved
         self.made: dict[Region, FusedNode] = {}
         self.views: set[Node] = set()  # members that are run by themselves, too, as others read them
-        self.readers = self._all_readers(fetched)
+        self.readers: dict[Tensor, set[Region | None]] = {}
 
     def _all_readers(self, fetched: Collection[Tensor | Node]) -> dict[Tensor, set[Region | None]]:
         """For each tensor the regions that read it; None stands for a node outside, or the caller."""
@@ -194,21 +226,67 @@ class Fuser:
                 readers.setdefault(self.resolved(tensor), set()).add(None)
         return readers
 
-    def settle(self) -> None:
+    def settle(self, fetched: Collection[Tensor | Node]) -> None:
         """Decides which regions become loops, and makes these; the others fall apart."""
+        self.readers = self._all_readers(fetched)
         for region in self.regions.all():
-            try:
-                node = self._fused(region)
-            except Unfusable:
-                node = None
-            except RuntimeError as error:
-                node = None
-                reason = str(error).splitlines()[0]
-                warnings.warn(f"a loop could not be compiled, and NumPy's kernels serve instead: {reason}", RuntimeWarning, stacklevel=2)
+            node = self._attempt(self._fused, region)
             if node is None:
                 self.regions.drop(region)
             else:
                 self.made[region] = node
+
+    def of_trees(self, trees: Trees) -> dict[Node, FusedNode]:
+        """Loops of the trees that pay, by the last node of each. Those that compute the same share one."""
+        made: dict[Node, FusedNode] = {}
+        groups = list(trees.alike(WORTH_SECONDS, WORTH_TOGETHER))
+        if sum([trees.saved(tree) for group in groups for tree, _ in group]) < WORTH_SHARE * CALL_SECONDS * len(self.regions.nodes):
+            return made
+        for group in groups:
+            first = self._attempt(self._op_of_tree, *group[0])
+            if first is None:
+                continue
+            for tree, streams in group:
+                nodes = tree.nodes
+                op = first.again(nodes, [self._beside(tensor, len(tree.shape)) for tensor in streams], [self._element(nodes[-1])])
+                made[nodes[-1]] = _node(op, nodes[-1].id, streams, None)
+        return made
+
+    def _op_of_tree(self, tree: Tree, streams: Sequence[Tensor]) -> Fused:
+        nodes, sources = tree.nodes, [self._beside(tensor, len(tree.shape)) for tensor in streams]
+        region = Region(tree.shape, 0, members=nodes, kinds={node.outputs[0]: "element" for node in nodes})
+        numbers = {tensor: number for number, tensor in enumerate(streams)}
+        inputs = {(node, position): self.resolved(tensor) for node in nodes for position, tensor in enumerate(node.inputs)}
+        reads = {place: numbers[tensor] for place, tensor in inputs.items() if tensor in numbers}
+        results = [self._element(nodes[-1])]
+        loop = self._loop(region, nodes, results, sources, reads)
+        return Fused(region, loop, None, sources, results, _seconds(region, loop, sources, results), self.compiled)
+
+    def _element(self, node: Node) -> Made:
+        """The result of a node that has an entry for each element."""
+        spec = self.spec(node.outputs[0])
+        return Made(node.outputs[0], Spec(spec.shape, spec.dtype), frozenset(), False)
+
+    def _beside(self, tensor: Tensor, rank: int) -> Source:
+        """An array whose axes are the last of the domain's."""
+        spec = self.spec(tensor)
+        axes = tuple([axis if size != 1 else None for axis, size in enumerate(spec.shape, rank - len(spec.shape))])
+        return Source(tensor, Spec(spec.shape, spec.dtype), axes, rank == 2 and self._is_strided(tensor, axes))
+
+    def _is_strided(self, tensor: Tensor, axes: tuple[int | None, ...]) -> bool:
+        """Whether it may be a part of the columns of a larger array."""
+        return axes == (0, 1) and tensor.node.op.name in PARTS and tensor not in self.fed
+
+    def _attempt(self, make: Callable[..., T | None], *given: Any) -> T | None:
+        """What ``make`` makes; None where no loop can be made, or compiled."""
+        try:
+            return make(*given)
+        except Unfusable:
+            return None
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            warnings.warn(f"a loop could not be compiled, and NumPy's kernels serve instead: {reason}", RuntimeWarning, stacklevel=2)
+            return None
 
     def _fused(self, region: Region) -> FusedNode | None:
         plain = sum(estimated_seconds(node, [self.spec(t) for t in node.inputs]) for node in region.members)
@@ -224,32 +302,19 @@ class Fuser:
         if not results:
             return None
         results.sort(key=lambda made: (not made.is_total, not made.is_row))
-        loop, sources = self._loop(region, members, results)
-        nbytes = sum({source.tensor: source.spec.nbytes for source in sources}.values()) + sum(made.spec.nbytes for made in results)
-        primitives = len(in_order([result.value for result in loop.results]))
-        seconds = (
-            CALL_SECONDS
-            + RESULT_SECONDS * (len(results) - 1)
-            + math.prod(region.shape) * primitives * PRIMITIVE_SECONDS
-            + nbytes / LOOP_BYTES_PER_SECOND
-        )
+        sources, reads = self._sources(region, members)
+        loop = self._loop(region, members, results, sources, reads)
+        seconds = _seconds(region, loop, sources, results)
         if plain - seconds < WORTH_SECONDS:
             return None
         conv = joined(region, loop, sources, results, self.spec, lambda tensor: self._is_lone(tensor, region))
-        label = results[-1].tensor.node
-        node = FusedNode()
-        node.id, node.graph, node.attrs = next(m.id for m in reversed(region.members) if m not in self.views), label.graph, {}
-        node.op = Fused(region, loop, conv, sources, results, seconds, self.compiled)
-        node.outputs = (results[-1].tensor,)
+        op = Fused(region, loop, conv, sources, results, seconds, self.compiled)
         if conv is None:
-            node.inputs = tuple([source.tensor for source in sources])
+            inputs = [source.tensor for source in sources]
         else:
-            node.inputs = (*map(self.resolved, conv.node.inputs), *[source.tensor for source in conv.sources])
-        node._context, node._label, node._code, node._offset = label._context, label._label, label._code, label._offset
-        request = region.request or (None if conv is None else conv.node._context.device)
-        if request != label._context.device:
-            node._context = label._context.replace(device=request)
-        return node
+            inputs = [*map(self.resolved, conv.node.inputs), *[source.tensor for source in conv.sources]]
+        number = next(member.id for member in reversed(region.members) if member not in self.views)
+        return _node(op, number, inputs, region.request or (None if conv is None else conv.node._context.device))
 
     def _is_read_outside(self, node: Node, region: Region) -> bool:
         return any(find(reader) is not region for reader in self.readers.get(node.outputs[0], ()))
@@ -272,10 +337,19 @@ class Fuser:
 
     # --- the loop
 
-    def _loop(self, region: Region, members: Sequence[Node], made: Sequence[Made]) -> tuple[Loop, list[Source]]:
-        """The region's loop, over as few dimensions as its operands allow, and what it reads."""
+    def _loop(
+        self,
+        region: Region,
+        members: Sequence[Node],
+        made: Sequence[Made],
+        sources: Sequence[Source],
+        reads: Mapping[tuple[Node, int], int],
+    ) -> Loop:
+        """The region's loop, over as few dimensions as its operands allow.
+
+        sources, reads  see `_sources`
+        """
         rank = len(region.shape)
-        sources, reads = self._sources(region, members)
         flags = [tuple([axis in source.axes for axis in range(rank)]) for source in sources]
         totals = [tuple([axis in result.summed for axis in range(rank)]) for result in made if result.is_total]
         groups = _groups(region, [*flags, *totals], any(source.strided or source.window for source in sources))
@@ -292,7 +366,7 @@ class Fuser:
             if value.is_row and not (result.is_row or (result.is_total and summed[-1])):
                 raise Unfusable("what is the same all along a row is computed once for it, not for each element")
             results.append(Result(value, summed, self._divisor(result)))
-        return Loop(dims, _counted(region, dims, sources, made), operands, tuple(results)), sources
+        return Loop(dims, _counted(region, dims, sources, made), operands, tuple(results))
 
     def _divisor(self, made: Made) -> int:
         """What the sum is divided by where it stands for a mean."""
@@ -390,8 +464,7 @@ class Fuser:
                 where = [next(left) if size != 1 else None for size in shape]
             tensor = source
         spec = self.spec(tensor)
-        strided = len(spec.shape) == 2 and tensor.node.op.name in ("getitem", "split", "concat_part") and tensor not in self.fed
-        return Source(tensor, Spec(spec.shape, spec.dtype), tuple(where), strided and rank == 2 and tuple(where) == (0, 1))
+        return Source(tensor, Spec(spec.shape, spec.dtype), tuple(where), rank == 2 and self._is_strided(tensor, tuple(where)))
 
     def _windowed(self, source: Source, region: Region) -> Source:
         """The array behind slices and rims, and where of it the region reads; ``source`` itself where it has all elements side by side."""
@@ -412,6 +485,26 @@ class Fuser:
             return source
         spec = self.spec(tensor)
         return Source(tensor, Spec(spec.shape, spec.dtype), tuple(range(len(domain))), False, window)
+
+
+def _node(op: Fused, number: int, inputs: Sequence[Tensor], request: str | None) -> FusedNode:
+    """The node of a loop: by name, line and context that of its last result; ``number`` is its id."""
+    label = op.results[-1].tensor.node
+    node = FusedNode()
+    node.op, node.id, node.graph, node.attrs = op, number, label.graph, {}
+    node.inputs, node.outputs = tuple(inputs), (op.results[-1].tensor,)
+    node._context, node._label, node._code, node._offset = label._context, label._label, label._code, label._offset
+    if request != label._context.device:
+        node._context = label._context.replace(device=request)
+    return node
+
+
+def _seconds(region: Region, loop: Loop, sources: Sequence[Source], results: Sequence[Made]) -> float:
+    """What the loop is expected to take."""
+    nbytes = sum({source.tensor: source.spec.nbytes for source in sources}.values()) + sum(made.spec.nbytes for made in results)
+    primitives = len(in_order([result.value for result in loop.results]))
+    arithmetic = math.prod(region.shape) * primitives * PRIMITIVE_SECONDS
+    return CALL_SECONDS + RESULT_SECONDS * (len(results) - 1) + arithmetic + nbytes / LOOP_BYTES_PER_SECOND
 
 
 def _groups(region: Region, flags: Sequence[tuple[bool, ...]], apart: bool) -> list[list[int]]:

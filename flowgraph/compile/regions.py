@@ -14,9 +14,9 @@ And where none of them asks for another device than the others: a loop runs on o
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 from ..graph import Node, Tensor
@@ -24,15 +24,9 @@ from ..graph.spec import is_known
 from ..jit.functions import Scalars
 from ..jit.loops import Window
 from ..jit.values import BOOL, SUPPORTED, Unfusable, Value
-from .columns import columns_of
 from .simplify import Simplified
 from .windows import LARGEST, placed
 
-# In larger graphs, arrays below this size are not looked at: to plan would cost more than loops could save.
-MANY_NODES, SMALL_SIZE = 20_000, 1024
-# From this number of nodes on, small arrays are put together only where one has a single reader, as in a chain: only there a loop saves
-# much, as each result of its own costs as much as a small kernel does.
-MANY_SMALL = 500
 # LLVM takes more than linear time for a block; a longer stretch becomes several loops.
 MEMBERS = 200
 # Whole arrays that one loop reads: with more, neither the registers nor the processor's looking ahead suffice.
@@ -42,6 +36,8 @@ SEARCHED = 100
 # Views that only put in or take out axes of size 1 (where they do), and those that repeat along such axes.
 VIEWS = frozenset({"expand_dims", "squeeze", "getitem", "reshape", "reshape_like"})
 REPEATS = frozenset({"broadcast_like", "broadcast_to"})
+# Ops whose result may be a part of the columns of a larger array.
+PARTS = frozenset({"getitem", "split", "concat_part"})
 # Ops that put one of their inputs, by its position, where an index says.
 PLACING = {"scatter": 0, "add_at": 1}
 # A sum is added up in scratch memory: so many entries at most.
@@ -103,20 +99,23 @@ class Regions:
         self.readers: dict[Tensor, Region] = {}  # the first region that reads a tensor of its own shape
         self.twins: dict[Node, Node] = {}  # a node that is not run -> the one that gives its outputs as well
         for node in nodes:
-            twin = node.attrs.get("extends")
-            while twin is not None:
-                self.twins[twin] = node
-                twin = twin.attrs.get("extends")
-        self.ordered = {before for node in nodes for before in node._context.control}
-        self.smallest = SMALL_SIZE if len(nodes) > MANY_NODES else 1
-        self.reads: Counter[Tensor] | None = None  # how often a tensor is read, where that decides
-        self.small: dict[Any, bool] = {}  # shapes, and whether they are small
-        if len(nodes) > MANY_SMALL:
-            self.reads = Counter([self.resolved(tensor) for node in nodes for tensor in node.inputs])
+            if node.op.bodies:
+                twin = node.attrs.get("extends")
+                while twin is not None:
+                    self.twins[twin] = node
+                    twin = twin.attrs.get("extends")
+            elif node.outputs and node.outputs[0].node is not node:  # a loop made before
+                self.twins[node.outputs[0].node] = node
+        self.ordered = {before for context in set(map(attrgetter("_context"), nodes)) for before in context.control}
 
-        for node in nodes:
+    def grow(self, apart: bytes | None = None) -> None:
+        """Finds the regions.
+
+        apart  for each id of a node whether it is in none; None where all may be
+        """
+        for node in self.nodes:
             inputs = [self.resolved(tensor) for tensor in node.inputs]
-            if self._is_lonely(node, inputs) or not self._may_join(node) or not self._join(node, inputs):
+            if (apart is not None and apart[node.id]) or not self.may_join(node) or not self._join(node, inputs):
                 self.before[node] = self._marks_before(node, inputs)
 
     # --- the graph as simplified
@@ -204,7 +203,7 @@ class Regions:
             self._leads(one, other.around | (other.direct & ~one.bits)) or self._leads(other, one.around | (one.direct & ~other.bits))
         )
 
-    def _may_join(self, node: Node) -> bool:
+    def may_join(self, node: Node) -> bool:
         if len(node.outputs) != 1 or node in self.ordered or node._context.control:
             return False
         out = node.outputs[0]
@@ -218,61 +217,45 @@ class Regions:
             return False
         return is_known(spec.shape) and spec.dtype in SUPPORTED and all(is_known(self.spec(t).shape) for t in node.inputs)
 
-    def _is_small(self, tensor: Tensor) -> bool:
-        shape = self.spec(tensor).shape
-        small = self.small.get(shape)
-        if small is None:
-            small = self.small[shape] = is_known(shape) and math.prod(shape) < SMALL_SIZE
-        return small
-
-    def _is_lonely(self, node: Node, inputs: Sequence[Tensor]) -> bool:
-        """Whether a node of small arrays is on no chain: most nodes of large graphs are soon done with."""
-        reads = self.reads
-        if reads is None or len(node.outputs) != 1 or reads[node.outputs[0]] == 1 or not self._is_small(node.outputs[0]):
-            return False
-        return all(reads[tensor] != 1 for tensor in inputs)
-
     def _join(self, node: Node, inputs: Sequence[Tensor]) -> bool:
         """Puts ``node`` into a region of its inputs, or one of its own; whether it could."""
         read = self.read(node, inputs)
-        near = list({id(r): r for t in read if (r := self.region(self.maker(t))) is not None}.values())
-        beside = [r for t in read if (r := find(self.readers.get(t))) is not None and r not in near]
-        if self.reads is not None and self._is_small(node.outputs[0]):
-            near = list({id(r): r for t in read if self.reads[t] == 1 and (r := self.region(self.maker(t))) is not None}.values())
-            beside = []
-            if not near and self.reads[node.outputs[0]] != 1:
-                return False
-        for region in sorted(near, key=lambda region: -len(region.members)) + beside:
-            if region.into is None and len(region.members) < MEMBERS and self._joins(node, inputs, region, near):
-                return True
-        return self._start(node, inputs)
+        near = list(dict.fromkeys(region for t in read if (region := self.region(self.maker(t))) is not None))
+        beside = [region for t in read if (region := find(self.readers.get(t))) is not None and region not in near]
+        largest_first = sorted(near, key=lambda region: -len(region.members))
+        return any(self._joins(node, inputs, region, near) for region in largest_first + beside) or self._start(node, inputs)
 
     def _joins(self, node: Node, inputs: Sequence[Tensor], region: Region, near: Sequence[Region]) -> bool:
         """Puts ``node`` into ``region``, and with it what can be of the regions that it reads."""
-        wish, kind = node._context.device, self._kind(node, inputs, region)
-        if not agree(wish, region.request) or kind is None:
+        if region.into is not None or len(region.members) >= MEMBERS or not agree(node._context.device, region.request):
             return False
-        taken = [other for other in near if other is not region and agree(wish, other.request) and self._may_merge(region, other)]
+        kind = self._kind(node, inputs, region)
+        if kind is None:
+            return False
+        taken = [other for other in near if other is not region and agree(node._context.device, other.request)]
+        taken = [other for other in taken if self._may_merge(region, other)]
         read = self.read(node, inputs)
-        outside = [self._mark(self.maker(t)) for t in read if (r := self.region(self.maker(t))) is not region and r not in taken]
+        outside = self._marks(read, [region, *taken])
         if any(self._leads(region, mark) for mark in outside):
             return False
         for other in taken:
             # (With the first taken in, others may come to lie on both sides.)
-            if not self._may_merge(region, other) or any(self._leads(other, mark) for mark in outside):
-                if self._leads(region, other.bits):
-                    return False
-                continue
-            self._merge(other, region)
-            kind = self._kind(node, inputs, region)
+            if self._may_merge(region, other) and not any(self._leads(other, mark) for mark in outside):
+                self._merge(other, region)
+            elif self._leads(region, other.bits):
+                return False
         whole = {t for t in read if t not in region.kinds and self.spec(t).shape == region.shape}
-        if len(region.streams | whole) > STREAMS:
+        if len(region.streams | whole) > STREAMS or any(self._leads(region, mark) for mark in self._marks(read, [region])):
             return False
-        outside = [self._mark(self.maker(t)) for t in read if self.region(self.maker(t)) is not region]
-        if kind is None or any(self._leads(region, mark) for mark in outside):
+        kind = self._kind(node, inputs, region)  # among all that it has taken in
+        if kind is None:
             return False
         self._add(node, inputs, region, kind)
         return True
+
+    def _marks(self, read: Sequence[Tensor], inside: Sequence[Region]) -> list[int]:
+        """What lies before each tensor that no region ``inside`` makes."""
+        return [self._mark(maker) for maker in map(self.maker, read) if self.region(maker) not in inside]
 
     def _start(self, node: Node, inputs: Sequence[Tensor]) -> bool:
         out = self.spec(node.outputs[0])
@@ -286,7 +269,7 @@ class Regions:
             shape = self.spec(inputs[0]).shape if node.op.along_row else out.shape
         else:
             return False
-        if math.prod(shape) < self.smallest or not shape:
+        if not shape or 0 in shape:
             return False
         region = Region(tuple(shape), 1 << len(self.by_bit), begun=self.steps)
         kind = self._kind(node, inputs, region)
@@ -356,11 +339,11 @@ class Regions:
         if out.shape == region.shape:
             full = len(region.shape)
             fits = all(kind != "row" or len(self.spec(t).shape) == full for t, kind in zip(inputs, kinds, strict=True))
-            return "element" if fits and self._emits(node, inputs) else None
+            return "element" if fits and self.emits(node, inputs) else None
         if region.is_row_shape(out.shape) and all(
             kind is None or self.spec(t).shape == out.shape for t, kind in zip(inputs, kinds, strict=True)
         ):
-            return "row" if "element" not in kinds and self._emits(node, inputs) else None
+            return "row" if "element" not in kinds and self.emits(node, inputs) else None
         return None
 
     def _kind_of_sum(self, node: Node, inputs: Sequence[Tensor], region: Region, kind: str | None) -> str | None:
@@ -370,18 +353,16 @@ class Regions:
         axes, fold = self.summed(node, x.shape), node.op.fold or "sum"
         if not axes:
             return None
+        adds_rows = 0 in axes and fold in ("sum", "mean")
         if kind == "row":
-            return "total" if 0 in axes and fold in ("sum", "mean") and len(x.shape) <= len(region.shape) else None
+            return "total" if adds_rows and len(x.shape) <= len(region.shape) else None
         if x.shape != region.shape or (kind is None and region.members):
             return None
         rank = len(region.shape)
-        if axes == tuple(range(rank - len(axes), rank)) and 0 not in axes:
+        if 0 not in axes and axes == tuple(range(rank - len(axes), rank)):
             return "row" if self._row_is(region, len(axes)) else None
-        return (
-            "total"
-            if 0 in axes and fold in ("sum", "mean") and math.prod(d for a, d in enumerate(x.shape) if a not in axes) <= LARGEST_TOTAL
-            else None
-        )
+        entries = math.prod(size for axis, size in enumerate(x.shape) if axis not in axes)
+        return "total" if adds_rows and entries <= LARGEST_TOTAL else None
 
     def _kind_of_view(self, node: Node, inputs: Sequence[Tensor], region: Region, kind: str | None) -> str | None:
         shape, out = self.spec(inputs[0]).shape, self.spec(node.outputs[0]).shape
@@ -419,7 +400,7 @@ class Regions:
         extra = len(shape) - len(target)
         return (*range(extra), *(extra + a for a, d in enumerate(target) if d == 1 and shape[extra + a] != 1))
 
-    def _emits(self, node: Node, inputs: Sequence[Tensor]) -> bool:
+    def emits(self, node: Node, inputs: Sequence[Tensor]) -> bool:
         """Whether the op's ``scalar`` knows these dtypes, and the numbers among its inputs."""
         numbers = [value if (value := self.found.values.get(t)) is not None and value.size == 1 else None for t in inputs]
         key = (node.op, *[self.spec(t).dtype if n is None else (n.dtype, n.tobytes()) for t, n in zip(inputs, numbers)])
@@ -444,13 +425,6 @@ class Regions:
 def agree(one: str | None, other: str | None) -> bool:
     """Whether one device can serve both requests."""
     return one is None or other is None or one == other
-
-
-def has_large_arrays(nodes: Sequence[Node], simplified: Simplified) -> bool:
-    """Whether any array of the graph is large enough for a loop in a graph of many nodes: most shapes of one are equal."""
-    shapes = {shape for shape, _ in list(columns_of(nodes[0].graph).shapes)}
-    shapes.update(spec.shape for spec in simplified.specs.values())
-    return any(is_known(shape) and math.prod(shape) >= SMALL_SIZE for shape in shapes)
 
 
 def only_ones(node: Node, shape: Sequence[int], out: Sequence[int]) -> bool:

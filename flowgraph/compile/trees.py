@@ -1,0 +1,266 @@
+"""Trees: small arrays in a large graph become one loop where each result but the last has a single reader, as in a chain.
+
+A call of a kernel takes longer than its arithmetic on a small array, and so does handing out a result. So a loop pays where many nodes
+become one that has one result. Such nodes are a tree. No path leads out of it and back, so none has to be looked for, and the loop can
+stand where its last node does. Which nodes may be part of a tree that pays is found from columns; few graphs have many.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from operator import attrgetter, itemgetter
+from typing import Any, TypeVar
+
+import numpy as np
+
+from ..graph import Node, Spec, Tensor
+from ..graph.op import Op
+from ..graph.spec import is_known
+from .columns import Columns, Numbers, columns_of, distinct
+from .cost import CALL_SECONDS, estimated_seconds
+from .kinds import frozen
+from .regions import PARTS, PLACING, REPEATS, STREAMS, VIEWS, Regions
+
+T = TypeVar("T")
+
+# Graphs of more nodes are large; in those, arrays of fewer elements are small, and only trees are made of them.
+MANY_NODES, SMALL_SIZE = 500, 1024
+# Nodes of a tree. Most short periods divide it: a chain whose pattern repeats becomes loops that are the same, and one is compiled.
+MEMBERS = 180
+
+
+class SmallNodes:
+    """The nodes of a large graph that no region has: those of small arrays, where none is linked to one of a large array.
+
+    Two nodes are linked where the one alone reads what the other makes.
+
+    is_apart   for each id of a node whether it is one of them, or could be in no loop; ``are_all_apart``: whether all are
+    may_pay    those that may be in a tree that saves ``worth`` seconds, in their order
+    kinds      for each of these a number, equal for nodes of equal op and equal inputs' specs; -1 where there is more to know of it
+    is_single  for each id whether one node alone reads the output, and no fetch
+    """
+
+    def __init__(self, regions: Regions, fetched: Collection[Tensor | Node], worth: float) -> None:
+        graph = regions.nodes[0].graph
+        columns = columns_of(graph)
+        is_run = _are_run(regions, columns.count)
+        specs, codes = _specs(regions, columns)
+        readers, makers = _edges(regions, columns, is_run)
+        reads = np.bincount(makers, minlength=columns.count)
+        for item in fetched:
+            for tensor in (item,) if isinstance(item, Tensor) else item.outputs:
+                reads[regions.resolved(tensor).node.id] += 1
+        self.is_single = (reads == 1).tobytes()
+
+        table = list(columns.table)
+        may_join = np.array([_may_join(op) for op in table])[columns.ops] & is_run
+        may_join[[node.id for node in regions.ordered]] = False
+        makes_small = np.array([*map(_is_small, specs), False])[codes]  # (the last for nodes without output, whose code is -1)
+        is_large = ~makes_small
+        is_large[readers[is_large[makers]]] = True
+        is_link = (reads[makers] == 1) & may_join[makers] & may_join[readers]
+        top = _tops(readers[is_link], makers[is_link], columns.count)
+        leads_to_large = np.zeros(columns.count, bool)
+        leads_to_large[top[may_join & is_large]] = True
+        is_apart = ~may_join | ~leads_to_large[top]
+        self.is_apart, self.are_all_apart = is_apart.tobytes(), bool(is_apart.all())
+
+        is_element = np.array([op.scalar is not None and not op.along_row for op in table])[columns.ops]
+        found = np.flatnonzero(is_element & may_join & is_apart)
+        examples, numbers = distinct(columns.ops[found].astype(np.int64) * len(specs) + codes[found])
+        kinds = [graph.nodes[found[i]] for i in examples.tolist()]
+        seconds = np.array([estimated_seconds(node, list(map(regions.spec, node.inputs))) for node in kinds])[numbers]
+        pays = np.bincount(top[found], seconds, minlength=columns.count) - CALL_SECONDS >= worth
+        paying = found[pays[top[found]]]
+        self.may_pay = [graph.nodes[i] for i in paying.tolist()]
+        self.kinds = _kinds(regions, columns, codes, paying).tolist()
+
+
+def _are_run(regions: Regions, count: int) -> Numbers:
+    """For each id whether the plan runs the node."""
+    found, nodes = regions.found, regions.nodes
+    is_run = np.zeros(count, bool)
+    is_run[np.fromiter(map(attrgetter("id"), nodes), np.int64, len(nodes))] = True
+    given = [tensor.node for tensor in (*found.same, *found.values)] + [t.node for t in regions.fed if len(t.node.outputs) == 1]
+    is_run[[node.id for node in given if node.id < count]] = False
+    return is_run
+
+
+def _specs(regions: Regions, columns: Columns) -> tuple[list[Any], Numbers]:
+    """Specs, and for each id the number of that of the node's first output, -1 for none."""
+    numbers, codes = dict(columns.shapes), columns.specs.astype(np.int64)
+    for tensor, spec in regions.found.specs.items():
+        if tensor.index == 0 and tensor.node.id < len(codes):
+            codes[tensor.node.id] = numbers.setdefault((spec.shape, spec.dtype), len(numbers))
+    return [Spec(*key) for key in numbers], codes
+
+
+def _kinds(regions: Regions, columns: Columns, codes: Numbers, ids: Numbers) -> Numbers:
+    """See `SmallNodes.kinds`."""
+    starts, two = columns.starts[ids], columns.counts[ids] == 2
+    makers = columns.makers[np.array([starts, np.where(two, starts + 1, starts)])]
+    is_value = np.zeros(columns.count, bool)
+    is_value[[tensor.node.id for tensor in (*regions.found.values, *regions.found.same)]] = True
+    first, second = codes[makers]
+    count = codes.max() + 2
+    numbers = (columns.ops[ids].astype(np.int64) * count + first) * count + np.where(two, second + 1, 0)
+    return np.where(columns.is_bare[ids] & ~is_value[makers].any(axis=0), numbers, -1)
+
+
+def _edges(regions: Regions, columns: Columns, is_run: Numbers) -> tuple[Numbers, Numbers]:
+    """Readers and makers for the edges between nodes as simplified; one where a node reads another twice."""
+    same = regions.found.same
+    stands_in = np.arange(columns.count)
+    stands_in[[tensor.node.id for tensor in same]] = [tensor.node.id for tensor in same.values()]
+    readers, makers = columns.readers, stands_in[columns.makers]
+    counts = is_run[readers]
+    counts[1:] &= (readers[1:] != readers[:-1]) | (makers[1:] != makers[:-1])
+    return readers[counts], makers[counts]
+
+
+def _tops(readers: Numbers, makers: Numbers, count: int) -> Numbers:
+    """For each id where the path ends that leads on from each of ``makers`` to its one reader."""
+    top = np.arange(count)
+    top[makers] = readers
+    while not np.array_equal(top, further := top[top]):
+        top = further
+    return top
+
+
+def _may_join(op: Op) -> bool:
+    """Whether nodes of ``op`` may be part of a loop."""
+    return bool(op.scalar is not None or op.fold is not None or op.name in (*PLACING, *VIEWS, *REPEATS, "sum_like"))
+
+
+def _is_small(spec: Any) -> bool:
+    return is_known(spec.shape) and math.prod(spec.shape) < SMALL_SIZE
+
+
+class Tree:
+    """Nodes of which each but the last, the top, is read by one other of them, and by nothing else.
+
+    shape    of what each makes
+    members  in any order; ``nodes``: in that of the graph
+    streams  what they read besides
+    """
+
+    __slots__ = ("members", "shape", "streams")
+
+    def __init__(self, shape: Any, node: Node, streams: set[Tensor]) -> None:
+        self.shape, self.members, self.streams = shape, [node], streams
+
+    @property
+    def nodes(self) -> list[Node]:
+        return sorted(self.members, key=attrgetter("id"))
+
+    def takes(self, node: Node, streams: set[Tensor], others: Sequence[Tree] = ()) -> bool:
+        """Takes in a node that reads ``streams`` besides, and ``others``, where the tree does not become too large."""
+        streams = self.streams.union(streams, *[other.streams for other in others])
+        if len(streams) > STREAMS or len(self.members) + sum([len(other.members) for other in others]) >= MEMBERS:
+            return False
+        for other in others:
+            self.members += other.members
+            other.members = []
+        self.members.append(node)
+        self.streams = streams
+        return True
+
+
+class Trees:
+    """The trees of the nodes that may be in one that pays: ``all``."""
+
+    def __init__(self, small: SmallNodes, regions: Regions) -> None:
+        self._regions = regions
+        self._kinds: dict[Any, int] = {}  # what is known of a node and its inputs -> its number, -1 where it is in no tree
+        self._kind: dict[Node, int] = {}
+        self._facts: list[tuple[float, Any]] = []  # by the number of a kind: seconds, and the shape of what its nodes make
+        self.all: list[Tree] = []
+        tops: dict[Tensor, Tree] = {}  # the trees whose top has a single reader, by what it makes
+        same, values, is_single = regions.found.same, regions.found.values, small.is_single
+        for node, key in zip(small.may_pay, small.kinds, strict=True):
+            inputs: Sequence[Tensor] = [same.get(tensor, tensor) for tensor in node.inputs] if same else node.inputs
+            kind = self._kind[node] = self._kind_of(node, inputs, key)
+            if kind < 0:
+                continue
+            streams = {t for t in inputs if t not in values or values[t].size != 1} if values else set(inputs)
+            shape = self._facts[kind][1]
+            below = [t for t in streams if t in tops and tops[t].shape == shape]
+            tree = self._grown(node, streams, below, tops) if below else None
+            if tree is None:
+                tree = Tree(shape, node, streams)
+                self.all.append(tree)
+            if is_single[node.id]:
+                tops[node.outputs[0]] = tree
+        self.all = [tree for tree in self.all if tree.members]
+
+    def _grown(self, node: Node, streams: set[Tensor], below: list[Tensor], tops: dict[Tensor, Tree]) -> Tree | None:
+        """A tree with its top among ``below``, and the node in it, with the other trees if possible; None where none can take it in."""
+        below.sort(key=lambda top: (-len(tops[top].members), top.node.id))
+        first, *others = [tops[top] for top in below]
+        if others and first.takes(node, streams.difference(below), others):
+            return first
+        return next((tops[top] for top in below if tops[top].takes(node, streams.difference((top,)))), None)
+
+    def _kind_of(self, node: Node, inputs: Sequence[Tensor], key: Any) -> int:
+        """A number that nodes have in common that compute the same of inputs of the same specs; -1 for one that can be in no tree."""
+        if key < 0:
+            key = self._key(node, inputs)
+        kind = self._kinds.get(key)
+        if kind is None:
+            regions = self._regions
+            fits = len(node.outputs) == 1 and regions.may_join(node) and not node._context.device and regions.emits(node, inputs)
+            kind = self._kinds[key] = len(self._facts) if fits else -1
+            if fits:
+                seconds = estimated_seconds(node, [regions.spec(t) for t in node.inputs])
+                self._facts.append((seconds, regions.spec(node.outputs[0]).shape))
+        return kind
+
+    def _key(self, node: Node, inputs: Sequence[Tensor]) -> Any:
+        context, values, spec = node._context, self._regions.found.values, self._regions.spec
+        attributes = frozen(node.attrs)
+        numbers = [values[t].tobytes() if t in values and values[t].size == 1 else None for t in inputs]
+        specs = [(spec(t).shape, spec(t).dtype) for t in inputs]
+        return node.op, node if attributes is None else attributes, bool(context.control), context.device, *specs, *numbers
+
+    def alike(self, worth: float, together: float) -> Iterator[list[tuple[Tree, list[Tensor]]]]:
+        """Trees whose loops are the same, each with its streams in the order in which they are first read.
+
+        worth     seconds that each saves at least, as one call takes its place; ``together``: that all of them save
+        """
+        worth_it = [tree for tree in self.all if self.saved(tree) >= worth]
+        for similar in _by(worth_it, self._pattern):  # (which is soon told, and of most trees there is one)
+            if sum([self.saved(tree) for tree in similar]) >= together:
+                for group in _by([(tree, *self._structure(tree)) for tree in similar], itemgetter(2)):
+                    if sum([self.saved(tree) for tree, *_ in group]) >= together:
+                        yield [(tree, streams) for tree, streams, _ in group]
+
+    def saved(self, tree: Tree) -> float:
+        """Seconds of its nodes' calls, but for the one that takes their place."""
+        return sum([self._facts[self._kind[node]][0] for node in tree.members]) - CALL_SECONDS
+
+    def _pattern(self, tree: Tree) -> Any:
+        """Equal for trees of equal structure, if they have the same shape."""
+        return tree.shape, *[self._kind[node] for node in tree.nodes]
+
+    def _structure(self, tree: Tree) -> tuple[list[Tensor], Any]:
+        """The tree's streams in the order in which they are first read, and which of them and of its nodes each node reads."""
+        places: dict[Tensor, int] = {}
+        streams: dict[Tensor, int] = {}
+        reads: list[Any] = []
+        for place, node in enumerate(tree.nodes):
+            for tensor in map(self._regions.resolved, node.inputs):
+                if tensor in places:
+                    reads.append(places[tensor])
+                elif tensor in tree.streams:
+                    reads.append(-1 - streams.setdefault(tensor, len(streams)))
+            places[node.outputs[0]] = place
+        return list(streams), (*reads, *[tensor.node.op.name in PARTS for tensor in streams])
+
+
+def _by(items: Sequence[T], key: Callable[[T], Any]) -> Iterable[list[T]]:
+    """The items in groups of equal keys."""
+    groups: dict[Any, list[T]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return groups.values()
