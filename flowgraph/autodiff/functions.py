@@ -26,7 +26,8 @@ from ..ops.reduce import size
 from ..ops.shape import moveaxis, reshape, reshape_like, zeros_like
 from ..ops.state import identity
 from .forward import push_forward
-from .gradients import Unconnected, gradients, no_path
+from .gradients import Unconnected, gradients
+from .paths import no_path
 from .rebuild import rebuilt
 from .vmap import vmap
 

@@ -26,6 +26,7 @@ from ..ops.indexing import accumulated
 from ..ops.shape import ones_like, zeros_like
 from ..ops.state import identity
 from .beside import beside
+from .paths import no_path
 from .rebuild import rebuilt
 from .recompute import Kept, Recompute, chosen
 
@@ -277,48 +278,3 @@ def _connected(result: Tensor | None, ys: Sequence[Tensor], x: Tensor, stops: Se
                 return identity.lift((x.dtype.type(0),))[0]
             return zeros_like(x)
     raise no_path(ys, x, stops)
-
-
-def no_path(ys: Sequence[Tensor], x: Tensor, stops: Sequence[Tensor] = (), name: str | None = None) -> GradientError:
-    """Says why no gradient reaches ``x``, called ``name``: the op where the path stops, or that there is no path at all."""
-    name = name or x.name
-    names = ", ".join(y.name for y in ys)
-    graph = x.graph
-    nodes = ancestors([y.node for y in ys], set(stops))
-    below = {x}
-    for node_id in nodes:
-        node = graph.nodes[node_id]
-        if any(tensor in below for tensor in node.inputs):
-            below.update(node.outputs)
-    if not any(y in below for y in ys):
-        return GradientError(
-            f"{names} does not depend on {name}",
-            rows=[
-                (name, f"made at {where(x.node.location)}"),
-                *((y.name, f"made at {where(y.node.location)}") for y in ys),
-            ],
-            help='leave it out, or choose unconnected="zero"',
-        )
-    blocking = [
-        node
-        for node_id in nodes
-        if isinstance((node := graph.nodes[node_id]).op.vjp, NoGradient) and any(tensor in below for tensor in node.inputs)
-    ]
-    casts = [
-        node
-        for node_id in nodes
-        if (node := graph.nodes[node_id]).op.name == "astype" and node.outputs[0] in below and node.outputs[0].dtype.kind not in "fcV"
-    ]
-    rows = [
-        (
-            node.name,
-            f"made at {where(node.location)}\n{node.op.vjp.reason if isinstance(node.op.vjp, NoGradient) else 'no float'}",
-        )
-        for node in (blocking or casts)[:4]
-    ]
-    stop = (blocking or casts or [x.node])[0]
-    return GradientError(
-        f"the path from {names} to {name} stops at {stop.name}",
-        rows=rows,
-        help="a path with a gradient must lead to it",
-    )

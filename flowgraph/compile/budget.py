@@ -10,7 +10,7 @@ from heapq import heapify, heappop, heappush
 from itertools import count
 
 from ..errors import MemoryLimitError
-from ..graph.report import where
+from ..graph.report import blamed_line, where
 from ..graph.spec import format_spec
 from .lower import Lowering
 from .memory import Memory, transient_bytes
@@ -162,6 +162,7 @@ def check_limit(plan: Plan, limit: int) -> None:
         f"the run would take {format_bytes(plan.peak_bytes)}, in the best order that was found, and the limit is {format_bytes(limit)}",
         rows=rows,
         help='feed a smaller batch, or compute values again for the gradient instead of keeping them: fg.gradients(..., recompute="sqrt")',
+        blamed=blamed_line(largest[0][1].node) if largest else None,
     )
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from ..devices import Calibration, Device
 from ..errors import ArgumentError
 from ..graph import Node, SubGraph, Tensor
-from ..graph.report import where
+from ..graph.report import blamed_line, where
 from ..graph.spec import is_known
 from .copies import CopyNode
 from .forecast import Forecast, Forecaster, Option, Rule, Step, nbytes_of, node_seconds
@@ -293,6 +293,7 @@ def check_request(node: Node, request: str | None, names: Sequence[str], *, in_b
             f"{node.name} asks for {request} within a loop or branch that runs on {names[0]}",
             rows=rows,
             help=f'it runs on one device with all of its body: build it whole with fg.device("{request}"), or ask for nothing within',
+            blamed=blamed_line(node),
         )
     has = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
     ask = "it" if len(names) == 1 else "one of them"
@@ -300,6 +301,7 @@ def check_request(node: Node, request: str | None, names: Sequence[str], *, in_b
         f"{node.name} asks for {request}, which this session does not have",
         rows=rows,
         help=f"the session computes on {has}; ask for {ask}, or leave the request out",
+        blamed=blamed_line(node),
     )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import ArgumentError
 from ..graph import Node, Spec
-from ..graph.report import where
+from ..graph.report import blamed_line, where
 from ..graph.spec import format_spec
 from .extract import Extract
 from .plan import Plan, Unit
@@ -99,7 +99,12 @@ class _Module:
     def _kernels(self, plan: Plan, names: dict[int, str], taken: set[str], pad: str) -> list[str]:
         if plan.run_key >= 0:
             node = next(node for node in plan.nodes if node.op.name == "run_key")
-            raise ArgumentError("export: the function draws random numbers", rows=[("made at", where(node.location))], help="feed them")
+            raise ArgumentError(
+                "export: the function draws random numbers",
+                rows=[("made at", where(node.location))],
+                help="feed them",
+                blamed=blamed_line(node),
+            )
         for node, slot in plan.variables:
             names[slot] = f"WEIGHTS[{node.name!r}]"
             self.arrays[node.name] = np.asarray(self.values[node.id])
@@ -197,6 +202,7 @@ class _Module:
             raise ArgumentError(
                 f"export: the attribute {key} of {node.name} cannot be written down: {error.message}",
                 rows=[("made at", where(node.location))],
+                blamed=blamed_line(node),
             ) from None
 
     def _fresh(self, taken: set[str], node: Node) -> str:

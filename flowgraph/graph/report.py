@@ -39,11 +39,12 @@ def explain(
         error.message = f"{op}: {error.message.removeprefix(other).removeprefix(f'{op}: ')}"
         error.args = (error.message,)
     rows = [("node", pointed(f"{name}, made at ", location))]
-    blamed = location
+    # A mistake in a gradient is one of what is differentiated, unless the user's own code builds the gradient.
+    is_own = node is None and error.call is not None and (error.call.name is None or error.call.is_operation)
+    error.blamed = error.blamed or (location if forward is None or is_own else blamed_line(forward))
     while forward is not None:  # (of a second derivative, first the node of the first)
         rows.append(("while", pointed(f"differentiating {forward.name}, made at ", forward.location)))
-        blamed, forward = forward.location, forward.forward
-    error.blamed = error.blamed or blamed
+        forward = forward.forward
     if device is not None:
         rows.append(("device", device))
     if called and error.call.inputs:
@@ -54,6 +55,13 @@ def explain(
         rows += some([input_row(label, x, *values[i : i + 1] if values is not None else ()) for i, (label, x) in enumerate(inputs)])
     error.rows = [*rows, *error.details]
     return error
+
+
+def blamed_line(node: Node) -> Location:
+    """The user's line to blame for a node: the one that made it, or for a node of a gradient the one that was differentiated."""
+    while node.forward is not None:
+        node = node.forward
+    return node.location
 
 
 def explain_node(error: FlowgraphError, node: Node, values: Sequence[Any], device: str | None = None) -> FlowgraphError:

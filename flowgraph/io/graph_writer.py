@@ -7,7 +7,7 @@ from typing import Any
 from ..errors import GraphError
 from ..graph import Node, SubGraph, Tensor
 from ..graph.context import Context
-from ..graph.report import where
+from ..graph.report import blamed_line, where
 from ..ops.state import Initializer
 from .attributes import Arrays, dtype_name, write_attribute
 
@@ -67,6 +67,7 @@ class Writer:
                 f"save_graph: {node.name} cannot be saved: its {key} is {what}",
                 rows=[("node", f"{node.name}, made at {where(node.location)}")],
                 help="a file holds data and no code: build that part in a program, and save its weights alone",
+                blamed=blamed_line(node),
             )
             error.node = node
             raise error from None

@@ -333,7 +333,7 @@ _HELP = {
 _HELP_IN_GRADIENT = {
     "sqrt": "the slope of sqrt at 0 is infinite: take fg.sqrt(x + 1e-12)",
     "log": "the slope of log at 0 is infinite: take fg.log(x + 1e-7)",
-    "pow": "the slope of a power below 1 is infinite at 0: add a small number to the base",
+    "pow": "a slope overflows, or is that of a power below 1 at 0: smaller steps, or a small number added to the base",
     "norm": "a norm has no slope at 0: take fg.sqrt(fg.sum(x * x) + 1e-12)",
     "abs": "abs of a complex number has no slope at 0: add a small number",
 }
