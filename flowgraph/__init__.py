@@ -272,8 +272,9 @@ def _draw(*args: Any, **options: Any) -> Any:
     return __getattr__("draw")(*args, **options)
 
 
-def _new_trace(session: Any) -> Any:
-    return __getattr__("Trace")(session)
+def _lazy(module: str, name: str) -> Any:
+    """A function of a module that is loaded when it is called."""
+    return lambda *args, **options: getattr(importlib.import_module(f"{__name__}.{module}"), name)(*args, **options)
 
 
 def _save_record(*args: Any) -> None:
@@ -282,4 +283,10 @@ def _save_record(*args: Any) -> None:
 
 public(_save_record, "save_record")  # what a session's recorder calls when its block ends
 public(_draw, "draw")  # what notebooks call to show a graph
-public(_new_trace, "new_trace")  # what a session calls to record one
+for _name, _module, _function in (
+    ("new_trace", "traces", "Trace"),  # what a session calls to record one, and what draws it
+    ("draw_gantt", "viz.gantt", "gantt"),
+    ("draw_memory", "viz.memory_picture", "draw_memory"),
+    ("draw_prediction", "viz.prediction", "draw_prediction"),
+):
+    public(_lazy(_module, _function), _name)

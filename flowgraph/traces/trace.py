@@ -12,12 +12,14 @@ from typing import Any, overload
 from ..errors import ArgumentError, UnknownNameError
 from ..graph import Node, Tensor
 from ..graph.arguments import counted
+from ..graph.node import FUNCTIONS
 from ..runtime import Recording
 from .ceilings import ceilings as measured
 from .chrome import read, written
 from .data import PlanData, RunData
 from .gather import Gathered, members_of
 from .lifetimes import curve, of_run
+from .memory import MemoryTimeline, timeline
 from .predict import Prediction, predict
 from .summary import Summary, bytes_told, summary
 from .waits import Account, Waits
@@ -172,6 +174,39 @@ class Trace:
         """
         self._some_runs()
         return predict(self.alike(), self.plans, threads, devices, link, faster, priority)
+
+    def gantt(self, file: str | os.PathLike[str] | None = None, *, run: int | None = None, format: str | None = None) -> Any:
+        """A picture of what ran when on which thread, with the memory below it, and what the end of the run waited for.
+
+        file     ends in .svg, .png, .pdf (by matplotlib), or .html: one page with all runs, to zoom and search
+        run      the number of a run; by itself the usual one
+        returns  the path; without a file the text, or the bytes of a png or pdf
+
+        >>> x = fg.placeholder("x", (), "float64")
+        >>> with session.trace() as t:
+        ...     value = session.run(fg.exp(x), {x: 0.0})
+        >>> t.gantt("run.svg")
+        PosixPath('run.svg')
+        """
+        return FUNCTIONS["draw_gantt"](self, file, run=run, format=format)
+
+    def memory(self, run: int | None = None) -> MemoryTimeline:
+        """What a run held in memory from when to when, what was there at the peak, and what for; print it, or draw it.
+
+        run  the number of a run; by itself the usual one
+
+        >>> x = fg.placeholder("x", (1000,), "float64")
+        >>> with session.trace() as t:
+        ...     value = session.run(fg.sort(fg.sort(x)), {x: np.ones(1000)})
+        >>> memory = t.memory()
+        >>> memory.peak, memory.at_peak[0].name
+        (16000, 'sort')
+        """
+        return timeline(self.run(run))
+
+    def _repr_svg_(self) -> str | None:
+        """What a notebook shows."""
+        return str(self.gantt()) if self.runs else None
 
     def _some_runs(self) -> list[RunData]:
         self.run()  # raises where there is none
