@@ -1,4 +1,6 @@
-"""The command line: ``flowgraph run FILE``, ``flowgraph draw FILE``, ``flowgraph replay FILE``, ``flowgraph info``."""
+"""The command line: ``flowgraph run FILE``, ``flowgraph draw FILE``, ``flowgraph replay FILE``,
+``flowgraph trace FILE``, ``flowgraph predict FILE``, ``flowgraph info``.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +21,7 @@ from .io import load_graph
 from .jit.llvm import cache_folder
 from .replay import Replay, terminal
 from .session import Session
+from .traces import commands as tracing
 from .viz.dot import program
 from .viz.draw import FORMATS, draw
 
@@ -55,8 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     replaying.add_argument(
         "--functions", metavar="FILE", type=Path, default=None, help="a Python file with the functions that the record needs by name"
     )
+    tracing.add_parsers(commands)
     commands.add_parser("info", help="versions, devices, BLAS and its threads, dot")
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(tracing.parted(arguments))
     try:
         if options.command == "run":
             _run(options.file, options.rest, "__main__")
@@ -64,6 +68,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(_draw(options.file, options.output, options.depth, options.only))
         elif options.command == "replay":
             _replay(options.file, options.run, options.commands, options.nodes, options.functions)
+        elif options.command == "trace":
+            tracing.trace(options, _run)
+        elif options.command == "predict":
+            tracing.predict(options, _run)
         else:
             print(info())
     except (FlowgraphError, OSError) as error:

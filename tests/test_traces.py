@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import flowgraph as fg
+from flowgraph.cli import main
 from flowgraph.runtime import Run, tracing
 from flowgraph.traces.data import packed
 from flowgraph.traces.lifetimes import curve, of_run
@@ -295,3 +296,78 @@ def test_a_trace_without_runs_says_what_to_do():
         t.run()
     with pytest.raises(fg.ArgumentError, match="nothing records in this one any more"):
         t.__enter__()
+
+
+def test_of_more_runs_than_are_kept_the_last_ones_are():
+    graph, x, total = wide(1, 10)
+    with fg.Session(graph, threads=1) as session, session.trace(keep=3) as t:
+        for _ in range(4):
+            session.run(total, {x: ROWS[:10, :10]})
+        assert len(t) == 3
+        session.run(total, {x: ROWS[:10, :10]})
+    assert [run.number for run in t.runs] == [2, 3, 4]
+    assert t.run(4) is t.runs[-1]
+    with pytest.raises(fg.ArgumentError, match="the number of a run is from 2 to 4, got 1"):
+        t.run(1)
+
+
+# --- the command line
+
+SCRIPT = """
+import sys
+import numpy as np
+import flowgraph as fg
+from flowgraph.cli import main
+
+x = fg.placeholder("x", (300, 300), "float64")
+with fg.scope("layer"):
+    y = fg.sum(fg.sort(x, axis=0) @ x)
+if __name__ == "__main__":
+    with fg.Session(threads=2) as session:
+        for _ in range(int(sys.argv[1])):
+            session.run(y, {x: np.ones((300, 300))})
+    assert len(sys.argv) < 3, "planted"
+"""
+
+
+@pytest.fixture
+def script(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "train.py").write_text(SCRIPT)
+    return "train.py"
+
+
+def test_the_command_traces_every_session_of_a_file(script, capsys):
+    assert main(["trace", script, "3"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("3 runs of ") and printed.endswith("train.trace.json\n")
+    assert main(["trace", "train.trace.json", "--by", "line"]) == 0
+    assert "train.py:9" in capsys.readouterr().out
+    assert main(["trace", "train.trace.json", "--why", "layer/matmul", "-o", "run.html", "-o", "run.svg"]) == 0
+    assert capsys.readouterr().out.startswith("layer/matmul")
+    assert main(["trace", "train.trace.json", "--memory"]) == 0
+    assert "read by layer/matmul" in capsys.readouterr().out
+    assert main(["predict", "train.trace.json", "--threads", "1,4", "--faster", "layer=2", "-o", "speed.svg"]) == 0
+    assert "with layer 2 times as fast" in capsys.readouterr().out
+
+
+def test_the_command_leaves_a_trace_of_a_file_that_fails(script, capsys):
+    with pytest.raises(AssertionError, match="planted"):
+        main(["trace", script, "--by", "node", "--", "2", "-o"])
+    assert "train.trace.json" in capsys.readouterr().out
+    assert len(fg.Trace.load("train.trace.json")) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trace", "train.py", "-o", "run.gif"], "trace: run.gif must end in one of .json"),
+        (["trace", "train.py", "0"], "trace: train.py ran nothing in a session"),
+        (["trace", "none.json"], "FileNotFoundError"),
+        (["predict", "train.py", "--threads", "x"], "--threads: a number is expected, got 'x'"),
+        (["predict", "train.py", "--faster", "layer"], "--faster: NAME=NUMBER is expected, got 'layer'"),
+    ],
+)
+def test_the_command_says_what_is_wrong_with_its_arguments(script, capsys, arguments, message):
+    assert main(arguments) == 1
+    assert message in capsys.readouterr().err

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter, thread_time
@@ -27,6 +28,9 @@ TURNS_KEPT = 20_000
 
 # Tasks that are expected to take less are not asked for their processor time: that takes the system 2 us, twice.
 WORTH_SECONDS = 50e-6
+
+# The trace in which every session that is opened from now on records, for the command line; None for none.
+TRACED: ContextVar[Any] = ContextVar("TRACED", default=None)
 
 _HEAD = re.compile(r"def (task_(\d+)|body|call)\(")
 

@@ -41,6 +41,7 @@ from ..jit.kernels import compiled
 from ..ops.state import Initializer
 from ..runtime import Buffers, Pool, Program, Recording, Run, RunReport, TracedRun, Walk
 from ..runtime.timed import kernel_seconds
+from ..runtime.tracing import TRACED
 from .checks import Check, as_check, warn
 from .function import Function
 from .future import RunFuture
@@ -154,6 +155,8 @@ class Session:
         self._growth = Growth(self.graph)
         self._recorder: Recorder | None = None
         self._watches: tuple[Watch, ...] = ()
+        if (trace := TRACED.get()) is not None:
+            self._tracing(trace, True)
         BLAS.hold()
         self._finalizer = weakref.finalize(self, _shut, list(self._pools.values()))
 
@@ -341,8 +344,10 @@ class Session:
         _, flat = flatten(fetches, self.graph)
         return self._program(flat, self._shapes(feeds), self.memory_limit).plan
 
-    def trace(self) -> Trace:
+    def trace(self, keep: int = 1000) -> Trace:
         """A record of the runs that begin within ``with session.trace() as t``, calls of functions among them: see `flowgraph.Trace`.
+
+        keep  how many runs to keep; of more, the last ones
 
         Runs cost a little more meanwhile, and give the same bits. Any number of threads may run, and several traces be recorded at once.
 
@@ -352,7 +357,7 @@ class Session:
         >>> [kernel.op for kernel in t.runs[0].plan.kernels]
         ['exp', 'add']
         """
-        return FUNCTIONS["new_trace"](self)  # type: ignore[no-any-return]
+        return FUNCTIONS["new_trace"](self, keep)  # type: ignore[no-any-return]
 
     def _tracing(self, trace: Trace, is_on: bool) -> None:
         """Begins or ends to record in ``trace``."""

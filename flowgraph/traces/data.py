@@ -18,7 +18,7 @@ class Kernel:
     """One kernel of a plan, as `flowgraph.compile.plan.Unit` is, for a reader.
 
     name      of its node, and for a slice its rows; ``node``: of its node alone
-    op        "result" for what only picks one of several results
+    op        "result" for what only picks one of several results, "buffer" for what only makes the memory of one
     where     the user's line, as ``train.py:12``; ``text``: what is written there; ``file``: the whole path
     forward   for a node of a gradient the name of the node that it belongs to, and ``forward_where`` that one's line
     makes     shape and dtype of what it makes
@@ -113,7 +113,7 @@ class PlanData:
         kinds = [""] * len(self.kernels)
         for index in range(len(self.kernels) - 1, -1, -1):
             kernel = self.kernels[index]
-            made = {kernel.output, kernel.buffer, *kernel.writes}
+            made = {kernel.output, kernel.buffer, *kernel.writes} - {-1}
             leads = [kinds[reader] == "update" for reader in readers.get(index, ())]
             is_update = all(leads) and made.isdisjoint(self.fetches) and (bool(leads) or not made.isdisjoint(self.updates))
             kinds[index] = "copy" if kernel.op == "copy" else "gradient" if kernel.forward else "update" if is_update else "forward"

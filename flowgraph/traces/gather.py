@@ -82,7 +82,7 @@ class Gathered:
         return Kernel(
             str(unit),
             node.name,
-            "result" if isinstance(unit.kernel, itemgetter) else node.op.name,
+            op_of(unit),
             node.scope,
             str(location),
             location.text,
@@ -142,6 +142,13 @@ class Gathered:
         return TaskRun(note.task, note.worker, device, 0.0, 0.0, note.start - zero, end - zero, cpu, marks, turns)
 
 
+def op_of(unit: Unit) -> str:
+    """The name of its op, but for what only picks one of several results, or makes the memory for one."""
+    if isinstance(unit.kernel, itemgetter):
+        return "result"
+    return "buffer" if unit.mode == "take" and not unit.inputs and unit.node.inputs else unit.node.op.name
+
+
 class _Specs:
     """The sizes of one plan, and what its kernels have to do."""
 
@@ -165,7 +172,7 @@ class _Specs:
     def work(self, unit: Unit) -> Work:
         """Operations and bytes of a kernel, which may be a slice of its node."""
         node = unit.node
-        if isinstance(unit.kernel, itemgetter):
+        if op_of(unit) != node.op.name:
             return Work()
         parts = self._partial.get(unit.inputs[0], 0) if len(unit.inputs) == 1 and unit.mode != "partial" else 0
         if parts and unit.spec is not None and unit.spec.is_known:  # the sum of what the slices of the node have made

@@ -12,6 +12,8 @@ def time(seconds: float) -> str:
     ('1.23 ms', '25 us', '3 s', '-2 us', '0 us')
     """
     size = abs(seconds)
+    if size < 5e-10:
+        return "0 us"
     if size >= 1:
         return f"{seconds:.3g} s"
     if size >= 0.9995e-3:

@@ -11,7 +11,7 @@ from typing import Any, overload
 
 from ..errors import ArgumentError, UnknownNameError
 from ..graph import Node, Tensor
-from ..graph.arguments import counted
+from ..graph.arguments import as_count, counted
 from ..graph.node import FUNCTIONS
 from ..runtime import Recording
 from .ceilings import ceilings as measured
@@ -25,10 +25,13 @@ from .summary import Summary, bytes_told, summary
 from .waits import Account, Waits
 from .why import Why, matching, why
 
+KEPT = 1000
+
 
 class Trace:
     """What the runs within ``with session.trace() as t`` did: every task and kernel, when it ran, on which thread, and why not sooner.
 
+    keep   how many runs are kept; of more, the last ones
     runs   those that are over, in the order in which they were asked for
     plans  what they ran, sub-graphs among them
 
@@ -39,8 +42,9 @@ class Trace:
     <Trace of 1 run: 2 kernels in 1 task>
     """
 
-    def __init__(self, session: Any = None) -> None:
-        self._session = session
+    def __init__(self, session: Any = None, keep: int = KEPT) -> None:
+        self._session, self.keep = session, as_count(keep, "Trace: keep", 1)
+        self._let_go = 0  # runs that are not kept any more
         self._zero = time.perf_counter()
         self._recordings: list[Recording] = []  # that are not among the runs yet
         self._gathered = Gathered()
@@ -62,13 +66,16 @@ class Trace:
         """Takes in a run that begins."""
         with self._lock:
             self._recordings.append(recording)
+            if len(self._recordings) + len(self._runs) > self.keep:
+                (self._runs or self._recordings).pop(0)
+                self._let_go += 1
 
     @property
     def runs(self) -> list[RunData]:
         """The runs that are over."""
         with self._lock:
             while self._recordings and self._recordings[0].over:
-                self._runs.append(self._gathered.run(self._recordings.pop(0), len(self._runs), self._zero))
+                self._runs.append(self._gathered.run(self._recordings.pop(0), self._let_go + len(self._runs), self._zero))
             return list(self._runs)
 
     @property
@@ -83,9 +90,10 @@ class Trace:
         if not runs:
             raise ArgumentError("Trace: no run is over", help="with session.trace() as t: session.run(...)")
         if number is not None:
-            if isinstance(number, bool) or not isinstance(number, int) or not -len(runs) <= number < len(runs):
-                raise ArgumentError(f"Trace: the number of a run is from 0 to {len(runs) - 1}, got {number!r:.60}")
-            return runs[number]
+            found = next((run for run in runs if run.number == number), None)
+            if found is None:
+                raise ArgumentError(f"Trace: the number of a run is from {runs[0].number} to {runs[-1].number}, got {number!r:.60}")
+            return found
         alike = self.alike()
         return sorted(alike, key=lambda run: run.seconds)[(len(alike) - 1) // 2]
 
