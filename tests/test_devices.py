@@ -2,6 +2,7 @@
 
 import re
 import runpy
+import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -37,11 +38,11 @@ def cupy(**runtime):
 
 
 def test_gpus_that_cupy_finds_are_listed(monkeypatch):
-    properties = {"name": b"NVIDIA Some", "totalGlobalMem": 2**33}
+    properties = {"name": b"NVIDIA Some", "totalGlobalMem": 2**33, "major": 9, "minor": 0}
     monkeypatch.setitem(sys.modules, "cupy", cupy(getDeviceCount=lambda: 2, getDeviceProperties=lambda index: properties))
     _, first, second = fg.devices()
     assert (first.name, second.name) == ("cuda:0", "cuda:1")
-    assert str(first).startswith("cuda:0: NVIDIA Some; 8.0 GiB; CuPy 13.0, CUDA 12.4; cannot be used: this version")
+    assert str(first) == "cuda:0: NVIDIA Some; 8.0 GiB; compute capability 9.0; CuPy 13.0, CUDA 12.4"
 
 
 def test_a_driver_that_fails_is_a_reason_and_no_error(monkeypatch):
@@ -52,6 +53,30 @@ def test_a_driver_that_fails_is_a_reason_and_no_error(monkeypatch):
     assert fg.devices()[1].missing == "CuPy 13.0 finds no GPU: cudaErrorInsufficientDriver: the driver is too old"
     monkeypatch.setitem(sys.modules, "cupy", cupy(getDeviceCount=lambda: 0))
     assert fg.devices()[1].missing == "CuPy 13.0 finds no GPU"
+
+
+def test_a_session_on_a_gpu_that_is_not_there_says_why(monkeypatch):
+    def refused(name):
+        with pytest.raises(fg.ArgumentError) as caught:
+            fg.Session(fg.Graph(), device=name)
+        return caught.value.message
+
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    assert refused("cuda:0") == 'cuda:0: CuPy is not installed: pip install "flowgraph[cuda12]" or "flowgraph[cuda13]"'
+    monkeypatch.setitem(sys.modules, "cupy", cupy(getDeviceCount=lambda: 1))
+    assert refused("cuda:1") == "cuda:1: this machine has 1 GPU"
+
+    def fails():
+        raise RuntimeError("the driver is too old")
+
+    monkeypatch.setitem(sys.modules, "cupy", cupy(getDeviceCount=fails))
+    assert refused("cuda:0") == "cuda:0: CuPy 13.0 finds no GPU: the driver is too old"
+
+
+def test_importing_flowgraph_imports_no_cupy():
+    code = "import sys, flowgraph as fg; fg.devices; fg.Session(fg.Graph()).close(); print('cupy' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "False\n"
 
 
 # --- sessions with several
@@ -74,7 +99,6 @@ def test_a_session_names_its_devices():
         ({"devices": ["cpu:0", "gpu"]}, "'gpu' is not a device"),
         ({"devices": ["cpu:0", 1]}, "1 is not a device"),
         ({"devices": ["cpu:0"], "device": "cpu:1"}, "Session: device 'cpu:1' is none of devices, cpu:0"),
-        ({"device": "cuda:0"}, "cuda:0: this version of flowgraph computes on the CPU only"),
     ],
 )
 def test_devices_that_make_no_session_are_refused(options, message):

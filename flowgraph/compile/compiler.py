@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from functools import partial
 from operator import attrgetter
+from types import MappingProxyType
 from typing import Any
 
 from ..devices import GIVEN, Calibration, Device
@@ -43,6 +44,8 @@ def compile_plan(
     others: Sequence[Device] = (),
     calibration: Calibration = GIVEN,
     placed: bool = True,
+    homes: Mapping[Tensor, str] = MappingProxyType({}),
+    device_arrays: bool = False,
 ) -> Plan:
     """The plan that computes ``fetches`` from ``feeds``, given the shapes of these.
 
@@ -54,6 +57,8 @@ def compile_plan(
     others   further devices; a body has the one alone
     calibration  how fast they are, where there are several
     placed   whether nodes are placed; if not, all run on the first device, whatever they ask for
+    homes    the devices of feeds that are not on the host
+    device_arrays  whether what is fetched stays on its device
     raises  FeedError for a placeholder that is needed and not fed; ShapeError where the shapes do not fit; MemoryLimitError; ArgumentError
             for a node that asks for a device that is not there
     """
@@ -65,6 +70,8 @@ def compile_plan(
         "others": others,
         "calibration": calibration,
         "placed": placed,
+        "homes": homes,
+        "device_arrays": device_arrays,
     }
     compiling = partial(_compile, fetches, feeds, device, **options)
     request = Request(tuple(fetches), feeds, device, tuple(passes), compiled, memory_limit, tuple(others), calibration, placed)
@@ -125,6 +132,8 @@ def _compile(
     others: Sequence[Device] = (),
     calibration: Calibration = GIVEN,
     placed: bool = True,
+    homes: Mapping[Tensor, str] = MappingProxyType({}),
+    device_arrays: bool = False,
     saving: Saving = Saving.NONE,
 ) -> Plan:
     fetched = {fetch.node if isinstance(fetch, Tensor) else fetch for fetch in fetches if fetch not in feeds or isinstance(fetch, Node)}
@@ -137,7 +146,7 @@ def _compile(
         check_updates(nodes)
     if any(op.bodies for op in ops):
         nodes = one_of_twins(nodes)
-    simplified = simplify(nodes, specs, feeds, device, passes)
+    simplified = simplify(nodes, specs, feeds, passes)
     if witness is not None:
         witness("nodes", nodes)
         witness("simplified", simplified)
@@ -150,7 +159,7 @@ def _compile(
     placement = None
     if others and placed and not is_body:
         wanted = [fetch for fetch in fetches if isinstance(fetch, Tensor)]
-        placement = place(nodes, simplified, feeds, (device, *others), calibration, wanted)
+        placement = place(nodes, simplified, feeds, (device, *others), calibration, wanted, homes)
     compile_body = partial(_compile_body, passes=passes, compiled=compiled, saving=saving)
     lowering = Lowering(plan, specs, (device, *others), compile_body, is_body, compiled, placement)
     for tensor in feeds:
@@ -166,8 +175,11 @@ def _compile(
         plan.notes.append(count_by_device(plan.units, placement.names))
     if lowering.unsized:
         plan.notes.append(f"{lowering.unsized} results have a size that only a run knows; times and bytes do not count it")
-    plan.slots = len(lowering.codes)
     plan.fetches = [lowering.slot_of(fetch) if isinstance(fetch, Tensor) else -1 for fetch in fetches]
+    plan.host_only = device.is_host and all(other.is_host for other in others)
+    if placement is not None and not plan.host_only:
+        lowering.bring_home(fetches, device_arrays)
+    plan.slots = len(lowering.codes)
     if saving:
         save_memory(lowering)
     task_of = form_tasks(plan, lowering, single=is_body, keep_order=saving is Saving.TASKS)

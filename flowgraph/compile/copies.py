@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 from ..graph import Node, Op, Spec, Tensor
 from ..graph.spec import is_known
@@ -31,13 +31,50 @@ class CopyNode(Node):
         return f"{self.inputs[0].name} to {self.target}"
 
 
-_COPY = Copy()
+class Receive(Op):
+    """The op of what a copy to the host ends with: the host waits until it has arrived."""
+
+    name = "receive"
+    vjp = None
+
+    def infer(self, x: Any) -> Any:
+        return x
+
+
+class ReceiveNode(Node):
+    """A node of a plan that waits on the host for what a `CopyNode` has sent there."""
+
+    __slots__ = ("source",)
+    source: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.inputs[0].name} from {self.source}"
+
+
+_COPY, _RECEIVE = Copy(), Receive()
 
 
 def copy_node(tensor: Tensor, target: str) -> CopyNode:
     """A node that copies ``tensor`` to the device called ``target``."""
-    made, node = tensor.node, CopyNode()
-    node.id, node.graph, node.op, node.attrs, node.target = made.id, made.graph, _COPY, {}, target
+    node = CopyNode()
+    node.op, node.target = _COPY, target
+    return _in_place_of(tensor, node)
+
+
+def receive_node(tensor: Tensor, source: str) -> ReceiveNode:
+    """A node that waits for ``tensor``, sent by the device called ``source``."""
+    node = ReceiveNode()
+    node.op, node.source = _RECEIVE, source
+    return _in_place_of(tensor, node)
+
+
+N = TypeVar("N", bound=Node)
+
+
+def _in_place_of(tensor: Tensor, node: N) -> N:
+    made = tensor.node
+    node.id, node.graph, node.attrs = made.id, made.graph, {}
     node.inputs, node.outputs = (tensor,), (tensor,)
     node._context, node._label, node._code, node._offset = made._context, None, made._code, made._offset
     return node

@@ -70,17 +70,23 @@ class Kind:
         self.spec = Spec(outputs[0].shape, outputs[0].dtype) if is_known(outputs[0].shape) else None
         told = () if op.bodies else op.shape_inputs
         self.told = {i: inputs[i] for i in told if i < len(inputs) and is_known(inputs[i].shape)}
-        self.kernel = op.bind_for(device.xp, node.attrs, *inputs)
+        self.kernel = device.bind(op, node.attrs, inputs)
         if self.told:
             self.kernel = _with_specs(self.kernel, self.told, len(inputs))
         self.seconds = 0.0 if op.bodies else estimated_seconds(node, inputs)
-        if compiled is not None and self.seconds > WORTH_SECONDS and self.spec is not None and all(is_known(x.shape) for x in inputs):
+        if (
+            compiled is not None
+            and device.is_host
+            and self.seconds > WORTH_SECONDS
+            and self.spec is not None
+            and all(is_known(x.shape) for x in inputs)
+        ):
             code = _machine_code(node, inputs, self.spec, compiled)
             self.kernel, self.is_compiled = code or self.kernel, code is not None
         self.scratch = self.scratch_of(node, inputs)
         made = [] if self.is_view else [Spec(output.shape, output.dtype).nbytes for output in outputs if is_known(output.shape)]
         self.nbytes = sum(made)
-        is_pooled = op.takes_out and not self.is_view and len(outputs) == 1 and self.nbytes >= POOLED_BYTES
+        is_pooled = device.keeps_buffers and op.takes_out and not self.is_view and len(outputs) == 1 and self.nbytes >= POOLED_BYTES
         self.mode = "take" if is_pooled else "fresh"
         special = is_pooled or self.passes or op.bodies or op.is_view or op.shape_inputs or self.spec is None or self.scratch
         self.is_plain = not special and len(outputs) == 1

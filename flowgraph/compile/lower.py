@@ -19,7 +19,8 @@ from ..graph.op import Op, Slicing
 from ..graph.report import where
 from ..graph.spec import format_spec, is_known
 from .columns import LARGE, columns_of
-from .copies import copy_node, copy_seconds
+from .copies import copy_node, copy_seconds, receive_node
+from .cost import CALL_SECONDS
 from .fuse import FusedNode, Made
 from .kinds import POOLED_BYTES, Kind, Kinds
 from .layout import Sizes, Strides, is_copied, permuted
@@ -65,6 +66,8 @@ class Lowering:
         self._by_device = {device.name: (device, self.kinds if device is self.device else self.kinds.on(device)) for device in devices}
         self.homes: dict[int, str] = {}  # slots that no unit fills -> their device, where there are several
         self.copies: dict[tuple[int, str], int] = {}  # (slot, device) -> the slot of its copy there
+        self.sent: dict[int, int] = {}  # slot on another device than the host -> the slot of what is on its way to the host
+        self.constants: dict[int, Any] = {}  # slot -> the array of the host that it holds
         self.plain: dict[Op, dict[tuple[int, ...], Kind]] = {}  # kinds of nodes that are one kernel: by op and the codes of the inputs
         self.slot: dict[Tensor, int] = {}
         self.alias: dict[int, int] = {}  # slot -> slot of the storage that it shares
@@ -177,7 +180,7 @@ class Lowering:
                     slot[out] = self.slot_of(same[out])
                     continue
                 if out in values and out not in feeds:
-                    self.plan.constants.append((self.source(out), values[out]))
+                    self._add_constant(out, values[out])
                     continue
                 if all(tensor in feeds for tensor in node.outputs):
                     continue
@@ -222,9 +225,9 @@ class Lowering:
         if node.op.bodies:
             self._lower_bodies(node, kind, slots, control)
         elif isinstance(node, FusedNode):
-            large = kind.seconds > CHAIN_SECONDS and not self.is_body
+            large = kind.seconds > CHAIN_SECONDS and not self.is_body and self.device.is_cut
             self._lower_fused(node, kind, slots, self._slicing(node, kind, slots, codes) if large else None)
-        elif kind.seconds > CHAIN_SECONDS and not self.is_body:
+        elif kind.seconds > CHAIN_SECONDS and not self.is_body and self.device.is_cut:
             slicing = self._slicing(node, kind, slots, codes)
             if slicing is not None:
                 self._lower_parts(node, kind, slots, slicing, control)
@@ -283,7 +286,14 @@ class Lowering:
         )
 
     def _constant(self, node: Node) -> None:
-        self.plan.constants.append((self.source(node.outputs[0]), node.attrs["value"]))
+        self._add_constant(node.outputs[0], node.attrs["value"])
+
+    def _add_constant(self, tensor: Tensor, value: Any) -> None:
+        slot = self.source(tensor)
+        self.constants[slot] = value
+        self.plan.constants.append((slot, value))
+        if self.placement is None and not self.device.is_host:
+            self.plan.on[slot] = self.device.name
 
     def _variable(self, node: Node) -> None:
         self.plan.variables.append((node, self.source(node.outputs[0])))
@@ -315,7 +325,7 @@ class Lowering:
             self.homes[self.plan.run_slot] = EVERYWHERE
         trips = node.op.trips(*inputs, **node.attrs)
         is_sized = all(is_known(self.kinds.specs[code].shape) for code in kind.codes)
-        cut = cut_loop(node, specs[0]) if is_sized and not self.is_body else None
+        cut = cut_loop(node, specs[0]) if is_sized and not self.is_body and self.device.is_cut else None
         if cut is not None:
             self._lower_loop_parts(node, kind, slots, cut, trips, control)
         else:
@@ -357,7 +367,7 @@ class Lowering:
         arrays = slots if not kind.told else tuple([slot for i, slot in enumerate(slots) if i not in kind.told])
         unit = kind.unit(node, arrays, output, self.device.name)
         is_view = kind.is_view and bool(arrays)
-        if is_view and kind.spec is not None and self._is_copied(node, kind, arrays[0], output):
+        if is_view and kind.spec is not None and self.device.is_host and self._is_copied(node, kind, arrays[0], output):
             is_view, unit.kernel, unit.mode, unit.nbytes = False, _copied, "take", kind.spec.nbytes
         self.plan.units.append(unit)
         if unit.mode != "fresh":
@@ -413,18 +423,62 @@ class Lowering:
     def _here(self, slot: int, tensor: Tensor) -> int:
         """The slot with the value of ``slot``, which is that of ``tensor``, on the device of the node that is being lowered."""
         home, here = self.home(slot), self.device.name
+        if home == EVERYWHERE and not self.device.is_host and slot in self.constants:
+            return self._constant_here(slot)
         if home in (here, EVERYWHERE):
             return slot
         if (slot, here) not in self.copies:
-            parts = self.parts.get(slot)
+            is_far = not (self.device.is_host and self._by_device[home][0].is_host)
+            parts = None if is_far else self.parts.get(slot)
             self.copies[slot, here] = self._copy_whole(slot, tensor) if parts is None else self._copy_parts(slot, tensor, parts)
         return self.copies[slot, here]
 
+    def _constant_here(self, slot: int) -> int:
+        """The slot of a constant's array on the device of the node that is being lowered."""
+        here = self.device.name
+        if (slot, here) not in self.copies:
+            copy = self.copies[slot, here] = self.new_slot(self.codes[slot])
+            self.external.add(copy)
+            self.homes[copy], self.plan.on[copy] = here, here
+            self.plan.constants.append((copy, self.constants[slot]))
+        return self.copies[slot, here]
+
+    def send(self, tensor: Tensor, slot: int) -> int:
+        """The slot of the value of ``slot``, which is not on the host, on its way there."""
+        if slot not in self.sent:
+            source, _ = self._by_device[self.home(slot)]
+            self.sent[slot] = self._copy(slot, tensor, source, source.sent, "the host")
+        return self.sent[slot]
+
+    def bring_home(self, fetches: Sequence[Tensor | Node], device_arrays: bool) -> None:
+        """Sends what is fetched and not on the host there, or notes where it stays."""
+        away = {}
+        for place, (fetch, slot) in enumerate(zip(fetches, self.plan.fetches, strict=True)):
+            if not isinstance(fetch, Tensor) or self.home(slot) == EVERYWHERE or self._by_device[self.home(slot)][0].is_host:
+                continue
+            if device_arrays:
+                away[slot] = self.home(slot)
+            else:
+                self.plan.fetches[place] = self.send(fetch, slot)
+        self.plan.away = away
+
     def _copy_whole(self, slot: int, tensor: Tensor) -> int:
-        told, here = self.kinds.specs[self.codes[slot]], self.device
+        here, source = self.device, self._by_device[self.home(slot)][0]
+        if source.is_host or not here.is_host:
+            return self._copy(slot, tensor, here, here.copier(source), here.name)
+        sent = self.send(tensor, slot)
+        arrived = self.new_slot(self.codes[slot], len(self.plan.units))
+        told = self.kinds.specs[self.codes[slot]]
+        spec = Spec(told.shape, told.dtype) if is_known(told.shape) else None
+        self._add(Unit(receive_node(tensor, source.name), _received, (sent,), arrived, here.name, spec=spec, seconds=CALL_SECONDS))
+        return arrived
+
+    def _copy(self, slot: int, tensor: Tensor, here: Device, kernel: Callable[..., Any], target: str) -> int:
+        """The slot of a copy of the whole of ``slot``, which ``here`` makes."""
+        told = self.kinds.specs[self.codes[slot]]
         copy = self.new_slot(self.codes[slot], len(self.plan.units))
         spec = Spec(told.shape, told.dtype) if is_known(told.shape) else None
-        unit = Unit(copy_node(tensor, here.name), here.copied, (slot,), copy, here.name, spec=spec, seconds=copy_seconds(told))
+        unit = Unit(copy_node(tensor, target), kernel, (slot,), copy, here.name, spec=spec, seconds=copy_seconds(told))
         unit.nbytes = 0 if spec is None else spec.nbytes
         self._add(unit)
         if slot in self.strides:
@@ -610,6 +664,12 @@ _APART: dict[str, Callable[[Lowering, Node], None]] = {
 
 def _as_given(out: Any) -> Any:
     return out
+
+
+def _received(sent: Any) -> Any:
+    """What was sent to the host, once it is there; as kernels of the host get it."""
+    array = sent.wait()
+    return array if array.ndim else array[()]
 
 
 def _copied(x: Any, out: Any) -> Any:

@@ -7,7 +7,8 @@
 - For the rest, forecasts are compared: each node where its inputs are; all on one device; each node where it is done first. One that is
   harder to follow is taken where it is expected to save a tenth of the time.
 
-What is known before the run is on every device. What is fed is on the first, unless its node asks for another.
+What is known before the run is on every device. What is fed is where the caller has it: on the first device of the host, or on the one that
+its node asks for.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from ..devices import Calibration, Device
 from ..errors import ArgumentError
@@ -64,12 +66,12 @@ class Placement:
     notes      what the plan should tell of it
     """
 
-    def __init__(self, names: Sequence[str], same: Mapping[Tensor, Tensor]) -> None:
+    def __init__(self, names: Sequence[str], same: Mapping[Tensor, Tensor], homes: Mapping[Tensor, str] = MappingProxyType({})) -> None:
         self.names = tuple(names)
         self.device: dict[Node, str] = {}
         self.decisions: dict[Node, Decision] = {}
         self.notes: list[str] = []
-        self._homes: dict[Tensor, str] = {}
+        self._homes: dict[Tensor, str] = dict(homes)
         self._same = same
 
     def home(self, tensor: Tensor) -> str:
@@ -88,13 +90,19 @@ def place(
     devices: Sequence[Device],
     calibration: Calibration,
     wanted: Collection[Tensor],
+    homes: Mapping[Tensor, str] = MappingProxyType({}),
 ) -> Placement:
     """Places ``nodes``, which come behind what they read, on ``devices``.
 
     wanted  the tensors that are fetched
+    homes   where feeds are that are not on the host
     raises  ArgumentError for a node that asks for another device, or that none of them has the op of
     """
-    return _Placing(nodes, simplified, fed, devices, calibration).done(wanted)
+    if not all(device.is_host for device in devices):
+        host = next(device.name for device in devices if device.is_host)
+        homes = {tensor: homes.get(tensor, host) for tensor in fed}
+    found = Placement([device.name for device in devices], simplified.same, homes)
+    return _Placing(nodes, simplified, fed, devices, calibration, found).done(wanted)
 
 
 class _Placing:
@@ -105,9 +113,10 @@ class _Placing:
         fed: Collection[Tensor],
         devices: Sequence[Device],
         calibration: Calibration,
+        found: Placement,
     ) -> None:
         self.nodes, self.simplified, self.fed, self.devices, self.calibration = nodes, simplified, fed, devices, calibration
-        self.found = Placement([device.name for device in devices], simplified.same)
+        self.found = found
         self.assigns = [node for node in nodes if node.op.name == "assign"]
         self.updates = {self._resolved(node.inputs[1]): node.inputs[0] for node in self.assigns}
         self.step_of: dict[Node, Step] = {}  # of a fused node's members as well

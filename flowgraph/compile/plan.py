@@ -120,18 +120,20 @@ class Plan:
     """A request, ready to run any number of times, by any number of threads at once.
 
     slots        number of slots
-    constants    (slot, array)
+    constants    (slot, array); ``on``: the device of those that are not on the host
     feeds        (tensor, slot) in the order of the request
     shapes       their shapes
     variables    (variable's node, slot): read at the start
     run_key      slot for (seed, run number, 0), or -1
     run_slot     slot for the run itself, of which loops ask whether it has been stopped, or -1
     fetches      slot of each fetched tensor, -1 for a fetched node; ``copied``: those that must not be handed out as they are; ``lent``:
-                 large ones in the memory of a device's pool (slot -> device), which goes back there when the caller has dropped them
+                 large ones in the memory of a device's pool (slot -> device), which goes back there when the caller has dropped them;
+                 ``away``: those that are arrays of another device than the host
     updates      (variable's node, slot): written together at the end
     peak_bytes   most bytes alive at once of what the run itself makes, scratch memory of kernels included, when the tasks run in order
     memory_limit most bytes that a run may take, on any number of threads; None for no limit
     notes        what the passes changed, a line each
+    host_only    whether all of it runs on the host
     reasons      node -> why it runs on its device, whose text follows "placed"; empty where there is one device
     request      what it was compiled from (a `compiler.Request`); None for the plan of a sub-graph
     """
@@ -139,6 +141,7 @@ class Plan:
     nodes: list[Node]
     slots: int = 0
     constants: list[tuple[int, Any]] = field(default_factory=list)
+    on: dict[int, str] = field(default_factory=dict)
     feeds: list[tuple[Tensor, int]] = field(default_factory=list)
     shapes: list[Any] = field(default_factory=list)
     variables: list[tuple[Node, int]] = field(default_factory=list)
@@ -147,6 +150,7 @@ class Plan:
     fetches: list[int] = field(default_factory=list)
     copied: frozenset[int] = frozenset()
     lent: Mapping[int, str] = field(default_factory=dict)
+    away: Mapping[int, str] = field(default_factory=dict)
     updates: list[tuple[Node, int]] = field(default_factory=list)
     units: Any = field(default_factory=list)  # a sequence of units: a list or, of a large graph, `Units`
     tasks: list[Task] = field(default_factory=list)
@@ -154,6 +158,7 @@ class Plan:
     peak_bytes: int = 0
     memory_limit: int | None = None
     notes: list[str] = field(default_factory=list)
+    host_only: bool = True
     reasons: Mapping[Node, Any] = field(default_factory=dict)
     request: Any = None
 

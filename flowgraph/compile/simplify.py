@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 
-from ..devices import Device
 from ..graph import Node, Tensor
 from ..graph.op import Op
 from ..graph.spec import is_known
@@ -69,9 +68,7 @@ class Simplified:
         return [f"{name}: {texts[name].format(self.counts[name])}" for name in PASSES if self.counts[name]]
 
 
-def simplify(
-    nodes: Sequence[Node], specs: Mapping[Tensor, Any], fed: Collection[Tensor], device: Device, passes: Collection[str] = PASSES
-) -> Simplified:
+def simplify(nodes: Sequence[Node], specs: Mapping[Tensor, Any], fed: Collection[Tensor], passes: Collection[str] = PASSES) -> Simplified:
     """Which of ``nodes`` need not be computed, and what has their value."""
     found = Simplified(specs, fed)
     if not passes:
@@ -112,7 +109,7 @@ def simplify(
                 found.reasons[out] = "algebra"
                 suspects.changed(node)
                 continue
-        is_known = fold and not (is_plain and inputs and not op.shape_inputs) and _fold(found, node, inputs, device)
+        is_known = fold and not (is_plain and inputs and not op.shape_inputs) and _fold(found, node, inputs)
         if is_known or (common and _merge(found, node, inputs)):
             suspects.changed(node)
     return found
@@ -168,7 +165,7 @@ def _key(found: Simplified, node: Node, inputs: Sequence[Tensor]) -> Any:
     return None if attributes is None else (parts, attributes)
 
 
-def _fold(found: Simplified, node: Node, inputs: Sequence[Tensor], device: Device) -> bool:
+def _fold(found: Simplified, node: Node, inputs: Sequence[Tensor]) -> bool:
     arrays = []
     for position, tensor in enumerate(inputs):
         told = found.spec(tensor)
@@ -176,7 +173,7 @@ def _fold(found: Simplified, node: Node, inputs: Sequence[Tensor], device: Devic
             arrays.append(told)
         elif tensor in found.values:
             value = found.values[tensor]
-            arrays.append(device.xp.asarray(value) if value.ndim else value[()])
+            arrays.append(value if value.ndim else value[()])
         else:
             return False
     spec = found.spec(node.outputs[0])

@@ -280,7 +280,9 @@ def call_source(plan: Plan) -> Source:
 
 def is_direct(plan: Plan) -> bool:
     """Whether a call can run it from end to end by itself: one task, no update of variables, no draw, no loop."""
-    if plan.seconds > LONGEST_DIRECT or len(plan.tasks) > 1 or plan.updates or plan.run_key >= 0 or plan.run_slot >= 0:
+    if not plan.host_only or plan.seconds > LONGEST_DIRECT or len(plan.tasks) > 1:
+        return False
+    if plan.updates or plan.run_key >= 0 or plan.run_slot >= 0:
         return False
     if plan.memory_limit is not None and any(unit.mode == "take" for unit in plan.units):
         return False  # a run tells the pool how much it may keep

@@ -20,6 +20,7 @@ class DeviceInfo:
     memory_bytes  all of its memory; 0 where the system does not tell
     libraries     (name, version) of what computes on it
     missing       why it cannot be used; empty where it can
+    compute_capability  of a GPU: what its processors can do, as NVIDIA numbers it
     """
 
     name: str
@@ -27,12 +28,14 @@ class DeviceInfo:
     memory_bytes: int = 0
     libraries: Mapping[str, str] = field(default_factory=dict)
     missing: str = ""
+    compute_capability: str = ""
 
     def __str__(self) -> str:
         memory = f"{self.memory_bytes / 2**30:.1f} GiB" if self.memory_bytes else ""
         libraries = ", ".join(f"{name} {version}" for name, version in self.libraries.items())
+        capability = f"compute capability {self.compute_capability}" if self.compute_capability else ""
         missing = f"cannot be used: {self.missing}" if self.missing else ""
-        return f"{self.name}: {'; '.join(filter(None, [self.processor, memory, libraries, missing]))}"
+        return f"{self.name}: {'; '.join(filter(None, [self.processor, memory, capability, libraries, missing]))}"
 
 
 def devices() -> list[DeviceInfo]:
@@ -80,7 +83,7 @@ def _gpus() -> list[DeviceInfo]:
     try:
         import cupy
     except ImportError as error:  # also where CuPy is there, but a library of CUDA is not
-        return [DeviceInfo("cuda", missing=_why_not(error))]
+        return [DeviceInfo("cuda", missing=why_not(error))]
     try:
         runtime: Any = cupy.cuda.runtime
         found = [_gpu(index, runtime.getDeviceProperties(index), cupy.__version__, runtime) for index in range(runtime.getDeviceCount())]
@@ -89,7 +92,8 @@ def _gpus() -> list[DeviceInfo]:
     return found or [DeviceInfo("cuda", missing=f"CuPy {cupy.__version__} finds no GPU")]
 
 
-def _why_not(error: ImportError) -> str:
+def why_not(error: ImportError) -> str:
+    """Why CuPy cannot be imported, in words."""
     if isinstance(error, ModuleNotFoundError) and error.name == "cupy":
         return 'CuPy is not installed: pip install "flowgraph[cuda12]" or "flowgraph[cuda13]"'
     return f"CuPy could not be loaded: {error}"
@@ -103,5 +107,5 @@ def _gpu(index: int, properties: Mapping[str, Any], version: str, runtime: Any) 
         name.decode(errors="replace") if isinstance(name, bytes) else str(name),
         int(properties["totalGlobalMem"]),
         {"CuPy": version, "CUDA": f"{number // 1000}.{number % 1000 // 10}"},
-        "this version of flowgraph computes on the CPU only",
+        compute_capability=f"{properties['major']}.{properties['minor']}",
     )

@@ -52,7 +52,7 @@ class Generated:
         self.names: dict[str, Any] = {
             **{name: buffers.on(device).give for device, name in source.gives.items()},
             **{name: partial(buffers.on(device).take, spec.shape, spec.dtype) for (device, spec), name in source.takes.items()},
-            **{f"c{slot}": buffers.constant(array) for slot, array in plan.constants},
+            **{f"c{slot}": buffers.constant(array, plan.on.get(slot)) for slot, array in plan.constants},
             **kernels,
             **names,
         }

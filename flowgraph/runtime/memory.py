@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..devices import Device
+from ..devices import HOST, Device
 
 # More than this is not kept between runs; a step of LeNet on 128 images needs about 60 MB.
 LIMIT_BYTES = 2**30
@@ -45,7 +45,7 @@ class BufferPool:
     def give(self, array: Any) -> None:
         """Takes back an array that nobody else has; over the limit it is let go."""
         with self._lock:
-            if self.idle_bytes + array.nbytes <= self.limit:
+            if self.device.keeps_buffers and self.idle_bytes + array.nbytes <= self.limit:
                 self._idle.setdefault((array.shape, array.dtype), []).append(array)
                 self.idle_bytes += array.nbytes
 
@@ -102,9 +102,17 @@ class Buffers:
         """The pool of the device of that name."""
         return self._pools[device]
 
-    def constant(self, array: np.ndarray[Any, Any]) -> Any:
-        """A constant as kernels get it: a scalar where the shape is (). All devices are parts of the host, and read the same array."""
-        return array if array.ndim else array[()]
+    def constant(self, array: np.ndarray[Any, Any], device: str | None = None) -> Any:
+        """A constant as kernels of ``device`` get it; None for parts of the host, which all read the same array."""
+        return HOST.constant(array) if device is None else self.device(device).constant(array)
+
+    def device(self, name: str) -> Device:
+        """The device of that name."""
+        return self._pools[name].device
+
+    def to_host(self, array: Any) -> np.ndarray[Any, Any]:
+        """A copy on the host of an array that is on a GPU."""
+        return self.device(f"cuda:{array.device.id}").to_host(array)
 
     def bound(self, limit: int) -> None:
         """Keeps at most ``limit`` bytes in all from now on, a like share for each device."""

@@ -247,7 +247,7 @@ def started(plan: Plan, buffers: Buffers) -> list[Any]:
     """Values by slot with the constants in place, for feeds and variables to be filled in."""
     values: list[Any] = [None] * plan.slots
     for slot, array in plan.constants:
-        values[slot] = buffers.constant(array)
+        values[slot] = buffers.constant(array, plan.on.get(slot))
     return values
 
 

@@ -56,7 +56,7 @@ class Program:
         self.plan, self.buffers = plan, buffers
         self.template: list[Any] = [None] * plan.slots
         for slot, array in plan.constants:
-            self.template[slot] = buffers.constant(array)
+            self.template[slot] = buffers.constant(array, plan.on.get(slot))
         apart = [unit for unit in chunks_of(plan.units) if not isinstance(unit, Stretch)]
         self.holding = {id(unit): holding(unit, buffers, [Body(body, buffers) for body in unit.bodies]) for unit in apart if unit.bodies}
         self.tasks = [self._pieces(task.units) for task in plan.tasks]
@@ -107,6 +107,14 @@ class Program:
 
     def execute(self, task: int, values: list[Any], run: Run) -> None:
         """Runs the kernels of ``task`` over ``values``. raises what stopped the run; the error of a kernel, with its node."""
+        device = self.buffers.device(self.plan.tasks[task].device)
+        if device.is_host:
+            self._execute(task, values, run)
+        else:
+            with device.active():
+                self._execute(task, values, run)
+
+    def _execute(self, task: int, values: list[Any], run: Run) -> None:
         generated = self.generated or (self._generate() if self.is_warm else None)
         if generated is None:
             interpret(self.tasks[task], values, run, self.plan.tasks[task].units)

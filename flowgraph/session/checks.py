@@ -41,7 +41,10 @@ class Check:
     def error(self, run: Run, buffers: Buffers) -> NumericsError | None:
         """What is wrong with the results of a run; None where nothing is. What was held is let go of."""
         held, self._held = self._held, []
-        values, plan = run.values, self.plan
+        values: Any = run.values
+        plan = self.plan
+        if not plan.host_only:
+            values = self._on_host(values, buffers)
         if self.is_strict:
             slots = [slot for slot in plan.fetches if slot >= 0] + [slot for _, slot in plan.updates]
         else:
@@ -53,7 +56,18 @@ class Check:
             for node, slot in plan.updates:
                 if slot in bad:
                     bad[slot] = f"variable {node.name} would hold {statistics(values[slot])}"
+            if not plan.host_only:
+                what = "; ".join(text or statistics(values[slot]) for slot, text in bad.items())
+                why = 'which node has made it is searched for on the host: Session(device="cpu:0", check_numerics=True)'
+                return NumericsError(f"a result is not finite: {what}", help=why)
             return self._searched(bad, run, buffers, held)
+
+    def _on_host(self, values: list[Any], buffers: Buffers) -> dict[int, Any]:
+        """Results and new values of variables as arrays of the host, by slot."""
+        made = {slot: values[slot] for slot in self.plan.fetches if slot >= 0}
+        made = {slot: value.wait() if hasattr(value, "wait") else value for slot, value in made.items()}
+        made |= {slot: values[slot] for _, slot in self.plan.updates}
+        return {slot: value if isinstance(value, np.ndarray | np.generic) else buffers.to_host(value) for slot, value in made.items()}
 
     def _searched(self, bad: dict[int, str], run: Run, buffers: Buffers, held: list[tuple[int, Any]]) -> NumericsError:
         """What made the results in the slots ``bad``, of which each has what is to be said of it, or no text."""

@@ -11,6 +11,7 @@ import numpy as np
 from ..compile import Plan, compile_plan
 from ..compile.source import call_source, is_direct, task_sources
 from ..compile.standalone import write_module
+from ..devices import HOST
 from ..errors import ArgumentError
 from ..graph import Node, Shape, Tensor
 from ..graph.arguments import counted
@@ -27,8 +28,16 @@ if TYPE_CHECKING:
 class Function:
     """A compiled function of arrays; made by ``session.function``. Many threads may call it at once."""
 
-    def __init__(self, session: Session, inputs: Sequence[Tensor], outputs: Any, memory_limit: int | None, check: bool | None) -> None:
-        self.session, self.memory_limit, self.check = session, memory_limit, check
+    def __init__(
+        self,
+        session: Session,
+        inputs: Sequence[Tensor],
+        outputs: Any,
+        memory_limit: int | None,
+        check: bool | None,
+        device_arrays: bool,
+    ) -> None:
+        self.session, self.memory_limit, self.check, self.device_arrays = session, memory_limit, check, device_arrays
         self.inputs = tuple(inputs) if isinstance(inputs, list | tuple) else (inputs,)
         for tensor in self.inputs:
             if not isinstance(tensor, Tensor):
@@ -59,8 +68,9 @@ class Function:
             a if a.__class__ is np.ndarray and a.dtype == t.dtype and a.shape == t.shape else session._fed(t, a)
             for t, a in zip(self.inputs, arrays, strict=True)
         ]
-        shapes = tuple([a.shape for a in fed])
-        program = (self._programs.get(shapes) if not session._watches else None) or self._program(shapes, fed)
+        shapes: Any = tuple([a.shape for a in fed])
+        key = shapes if session.host_only else (shapes, *[a.__class__ is np.ndarray for a in fed])
+        program = (self._programs.get(key) if not session._watches else None) or self._program(shapes, fed, key)
         if session._closed:
             raise closed()
         if program.is_warm and program not in self._tried and not program.extra:
@@ -111,12 +121,14 @@ class Function:
         """
         return export(self, file)
 
-    def _program(self, shapes: tuple[Shape, ...], fed: Sequence[Any] = ()) -> Program:
+    def _program(self, shapes: tuple[Shape, ...], fed: Sequence[Any] = (), key: Any = None) -> Program:
+        session, arrays = self.session, dict(zip(self.inputs, fed, strict=False))
         if fed:
-            check_symbols(dict(zip(self.inputs, fed, strict=True)))
-        program = self.session._program(self._outputs, dict(zip(self.inputs, shapes, strict=True)), self.memory_limit)
-        if not self.session._watches:
-            self._programs[shapes] = program
+            check_symbols(arrays)
+        by_tensor = dict(zip(self.inputs, shapes, strict=True))
+        program = session._program(self._outputs, by_tensor, self.memory_limit, session._homes(arrays), self.device_arrays)
+        if not session._watches:
+            self._programs[shapes if key is None else key] = program
         return program
 
     def plan(self, *arrays: Any) -> Plan:
@@ -128,7 +140,7 @@ class Function:
         if len(arrays) != len(self.inputs):
             raise self._wrong_number(arrays)
         shapes = self.session._shapes(dict(zip(self.inputs, arrays, strict=True)))
-        return self.session._program(self._outputs, shapes, self.memory_limit).plan
+        return self.session._program(self._outputs, shapes, self.memory_limit, device_arrays=self.device_arrays).plan
 
 
 def export(function: Function, file: str | os.PathLike[str]) -> Path:
@@ -141,14 +153,12 @@ def export(function: Function, file: str | os.PathLike[str]) -> Path:
     if path.suffix != ".py" or not path.stem.isidentifier():
         raise ArgumentError(f"export: a file like predict.py is expected, got {path.name!r}", help="its stem names the function")
     session = function.session
-    plan = compile_plan(
-        function._outputs, {tensor: tensor.shape for tensor in function.inputs}, session.device, is_body=True, others=session.devices[1:]
-    )
+    plan = compile_plan(function._outputs, {tensor: tensor.shape for tensor in function.inputs}, HOST, is_body=True, others=session.devices)
     with session._lock:
         for node, _ in plan.variables:
             if node.id not in session._values:
                 session._values[node.id] = session._initial(node)
-        values = {node.id: session._values[node.id] for node, _ in plan.variables}
+        values = {node.id: session._home(node).to_host(session._values[node.id]) for node, _ in plan.variables}
     weights = path.with_suffix(".npz").name
 
     def results(names: list[str]) -> str:

@@ -13,13 +13,14 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..compile import PASSES, Explanation, Plan, compile_plan, explain
 from ..compile.kinds import POOLED_BYTES
-from ..devices import GIVEN, Calibration, Device, open_device
+from ..devices import GIVEN, Calibration, Cpu, Device, open_device
 from ..devices.speed import kind_of
 from ..errors import (
     ArgumentError,
@@ -48,7 +49,20 @@ from .future import RunFuture
 from .guards import BLAS, Growth, Turnstile
 from .recorder import Recorder
 from .steps import Steps
-from .values import as_fed, check_shape, check_symbols, closed, fitting, flatten, handed_out, is_plain, kept
+from .values import (
+    adopted,
+    arrived,
+    as_fed,
+    check_shape,
+    check_symbols,
+    closed,
+    fitting,
+    flatten,
+    handed_out,
+    is_on_gpu,
+    is_plain,
+    kept,
+)
 from .variables import Variables
 from .watch import Watch, watched
 
@@ -117,7 +131,8 @@ class Session:
         if graph is not None and not isinstance(graph, Graph):
             raise ArgumentError(f"Session: the first argument is a graph, got {graph!r:.80}")
         opened = _opened(device, devices)
-        threads = max(1, _processors() // len(opened)) if threads is None else as_count(threads, "Session: threads", 1)
+        hosts = sum(each.is_host for each in opened)
+        threads = max(1, _processors() // hosts) if threads is None else as_count(threads, "Session: threads", 1)
         _check_seed(seed)
         if not isinstance(passes, list | tuple | set | frozenset) or not all(each in PASSES for each in passes):
             raise ArgumentError(f"Session: passes are some of {', '.join(PASSES)}, got {passes!r}")
@@ -134,6 +149,7 @@ class Session:
         self.threads, self.seed = threads, seed
         self.device, *others = opened
         self.devices = opened
+        self.host_only = all(each.is_host for each in opened)
         self._buffers = Buffers(opened)
         self.memory = self._buffers.on(self.device.name)
         self.last_report: RunReport | None = None
@@ -141,7 +157,10 @@ class Session:
         from concurrent.futures import Future  # with logging behind it, 3 ms that building a graph does without
 
         self._new_future = Future[list[Any]]
-        self._pools = {each.name: Pool(threads, f"flowgraph-{each.name}" if others else "flowgraph", alone=not others) for each in opened}
+        self._pools = {
+            each.name: Pool(threads if each.is_host else 1, f"flowgraph-{each.name}" if others else "flowgraph", alone=not others)
+            for each in opened
+        }
         self._lock = threading.Lock()  # guards _values, _programs, _runs_started, _active and _traces
         self._values: dict[int, Any] = {}  # variable's node id -> array; arrays are replaced, never changed
         self._programs: OrderedDict[Any, Program] = OrderedDict()
@@ -187,6 +206,7 @@ class Session:
         *,
         timeout: float | None = None,
         check_numerics: bool | None = None,
+        device_arrays: bool = False,
     ) -> Any:
         """Computes ``fetches`` from ``feeds``; only what they need, each node once.
 
@@ -194,6 +214,8 @@ class Session:
         feeds    values (numbers, lists or arrays) for placeholders or any other tensors; arrays of the right dtype are not copied
         timeout  seconds after which the run is ended
         check_numerics  as of the session, for this run; None for what the session says
+        device_arrays  whether what a GPU has computed is returned as CuPy arrays, without waiting for it: further work of CuPy's current
+                 stream comes behind it. Otherwise all results are NumPy arrays
         returns  the same nesting with NumPy arrays (NumPy scalars for shape ()), None for nodes without output such as updates
         raises   FeedError, FetchError, ShapeError, MemoryLimitError before anything runs; ExecutionError when a kernel raises;
                  RunTimeoutError; NumericsError for a result that is not finite, with ``check_numerics``
@@ -202,16 +224,16 @@ class Session:
         write variables follow each other; others run side by side.
         """
         names, flat = flatten(fetches, self.graph)
-        program, arrays = self._prepared(flat, feeds)
+        program, arrays = self._prepared(flat, feeds, device_arrays)
         return names(self._perform(program, arrays, timeout, as_check(check_numerics, self.check_numerics, "run")))
 
-    def run_async(self, fetches: Any, feeds: Mapping[Tensor, Any] | None = None) -> RunFuture:
+    def run_async(self, fetches: Any, feeds: Mapping[Tensor, Any] | None = None, *, device_arrays: bool = False) -> RunFuture:
         """Starts a run and returns at once: ``future.result()`` or ``await future`` gives what ``run`` would; ``cancel()`` ends it."""
         names, flat = flatten(fetches, self.graph)
-        program, arrays = self._prepared(flat, feeds)
+        program, arrays = self._prepared(flat, feeds, device_arrays)
         future, run, start = self._made(program, arrays, True, self.check_numerics)
         start()
-        return RunFuture(future, run, names)
+        return RunFuture(future, run, lambda values: names(arrived(values)))
 
     def function(
         self,
@@ -220,11 +242,13 @@ class Session:
         *,
         memory_limit: int | str | None = None,
         check_numerics: bool | None = None,
+        device_arrays: bool = False,
     ) -> Function:
         """A function of arrays, in the order of ``inputs``, that returns ``outputs``: compiled once for each set of shapes.
 
         memory_limit  most bytes that a call may take for what it makes itself; None for the session's limit, if it has one
         check_numerics  as of the session, for calls of this function; None for what the session says
+        device_arrays  as for ``run``
 
         >>> x = fg.placeholder("x", (None,), "float64")
         >>> double = session.function([x], x * 2)
@@ -232,7 +256,7 @@ class Session:
         array([2., 4.])
         """
         limit = self.memory_limit if memory_limit is None else as_bytes(memory_limit, "function: memory_limit")
-        return Function(self, inputs, outputs, limit, as_check(check_numerics, self.check_numerics, "function"))
+        return Function(self, inputs, outputs, limit, as_check(check_numerics, self.check_numerics, "function"), device_arrays)
 
     @contextmanager
     def record(self, path: str | os.PathLike[str], *, last: int | None = None) -> Iterator[Recorder]:
@@ -293,6 +317,8 @@ class Session:
         np.float64(30.0)
         """
         names, flat = flatten(fetches, self.graph)
+        if not self.host_only:
+            raise ArgumentError("steps: only on the host can a run be gone through node by node", help='Session(device="cpu:0")')
         program, arrays = self._prepared(flat, feeds)
         plan, values = program.plan, program.template.copy()
         for (_, slot), array in zip(plan.feeds, arrays, strict=True):
@@ -394,8 +420,8 @@ class Session:
             values: list[Any] = [None] * plan.slots
             for tensor, slot in plan.feeds:
                 values[slot] = device.copied(arrays[tensor])
-            with self._lock:
-                self._read_variables(plan, values)
+            for node, slot in plan.variables:
+                values[slot] = device.copied(self.variables[node.outputs[0]])
             if plan.run_key >= 0:
                 values[plan.run_key] = np.array([self.seed, 0, 0], np.uint64)
             kernels.setdefault(kind, {}).update(kernel_seconds(plan, self._buffers, device, values))
@@ -440,16 +466,34 @@ class Session:
 
     # --- one run
 
-    def _prepared(self, flat: Sequence[Tensor | Node], feeds: Mapping[Tensor, Any] | None) -> tuple[Program, list[Any]]:
+    def _prepared(
+        self, flat: Sequence[Tensor | Node], feeds: Mapping[Tensor, Any] | None, device_arrays: bool = False
+    ) -> tuple[Program, list[Any]]:
         arrays = {tensor: self._fed(tensor, value) for tensor, value in _as_feeds(feeds).items()}
         check_symbols(arrays)
-        return self._program(flat, {t: a.shape for t, a in arrays.items()}, self.memory_limit), list(arrays.values())
+        shapes, homes = {t: a.shape for t, a in arrays.items()}, self._homes(arrays)
+        return self._program(flat, shapes, self.memory_limit, homes, device_arrays), list(arrays.values())
 
-    def _program(self, flat: Sequence[Tensor | Node], shapes: Mapping[Tensor, Shape], limit: int | None) -> Program:
+    def _homes(self, arrays: Mapping[Tensor, Any]) -> dict[Tensor, str]:
+        """The devices of feeds that are not on the host."""
+        if self.host_only:
+            return {}
+        return {t: f"cuda:{a.device.id}" for t, a in arrays.items() if not isinstance(a, np.ndarray | np.generic)}
+
+    def _program(
+        self,
+        flat: Sequence[Tensor | Node],
+        shapes: Mapping[Tensor, Shape],
+        limit: int | None,
+        homes: Mapping[Tensor, str] = MappingProxyType({}),
+        device_arrays: bool = False,
+    ) -> Program:
         watches = self._watches and watched(self._watches, flat, shapes)
         if watches:
             flat = [*flat, *watches]
-        key = (tuple(map(id, flat)), tuple((id(t), s) for t, s in shapes.items()), limit, len(watches))
+        key: Any = (tuple(map(id, flat)), tuple((id(t), s) for t, s in shapes.items()), limit, len(watches))
+        if not self.host_only:
+            key = (*key, tuple(homes.items()), device_arrays)
         with self._lock:
             if self._closed:
                 raise closed()
@@ -469,6 +513,8 @@ class Session:
                 memory_limit=limit,
                 others=self.devices[1:],
                 calibration=self.calibration,
+                homes=homes,
+                device_arrays=device_arrays,
             )
             program = Program(plan, self._buffers)
             program.extra = len(watches)
@@ -482,18 +528,20 @@ class Session:
         """One run on behalf of a caller who waits for it."""
         if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout >= 0):
             raise ArgumentError(f"Session: timeout is a number of seconds, at least 0, got {timeout!r:.80}")
-        may_spread = program.schedule is not None and (len(self.devices) > 1 or (self.threads > 1 and not program.is_serial))
+        plan = program.plan
+        several = len(self.devices) > 1 and (plan.host_only or len({task.device for task in plan.tasks}) > 1)
+        may_spread = program.schedule is not None and (several or (self.threads > 1 and plan.host_only and not program.is_serial))
         background = timeout is not None or may_spread
         future, run, start = self._made(program, arrays, background, check)
         try:
             start()
             try:
-                return future.result(timeout)
+                return arrived(future.result(timeout))
             except TimeoutError:
                 if future.done():
                     raise
                 run.cancel(RunTimeoutError(f"the run took longer than {timeout} s", help="nothing was written to any variable"))
-                return future.result()
+                return arrived(future.result())
         except KeyboardInterrupt as interrupt:
             run.cancel(interrupt)
             if run.has_begun:
@@ -521,7 +569,7 @@ class Session:
                     recorder = self._recorder
                 if recorder is not None:
                     recorder.begins(run, self.seed, number)
-                if check or (check is None and plan.updates and not self._has_warned):
+                if check or (check is None and plan.updates and plan.host_only and not self._has_warned):
                     run.check = Check(plan, values, bool(check))
                 if not background:
                     run.run_here()
@@ -587,10 +635,22 @@ class Session:
             value = np.asarray(initial(np.random.Generator(np.random.Philox(key=[self.seed, node.id]))), initial.dtype)
             if value.shape != node.outputs[0].shape:
                 raise ShapeError(f"the initializer of {node.name} made {value.shape}, not {node.outputs[0].shape}")
-            return value
-        return initial
+            return self._stored(node, value)
+        return self._stored(node, initial)
+
+    def _home(self, node: Node) -> Device:
+        """The device that a variable lives on."""
+        return self.device if node.device is None else next((each for each in self.devices if each.name == node.device), self.device)
+
+    def _stored(self, node: Node, value: Any) -> Any:
+        """A value of a variable on its device."""
+        device = self._home(node)
+        return value if device.is_host else device.copied(value)
 
     def _result(self, plan: Plan, slot: int, value: Any) -> Any:
+        if slot in plan.away:
+            device: Any = self._buffers.device(plan.away[slot])
+            return device.handed_over(device.copied(value) if slot in plan.copied else value)
         return self._buffers.on(plan.lent[slot]).lent(value) if slot in plan.lent else handed_out(value, slot in plan.copied)
 
     def _finish(self, run: Run, future: Future[list[Any]]) -> None:
@@ -604,8 +664,9 @@ class Session:
                     raise wrong
                 results = [self._result(plan, slot, values[slot]) if slot >= 0 else None for slot in plan.fetches]
                 if run.program.extra:
+                    results = arrived(results)
                     self._look(run.program, results)
-                written = [(node, fitting(node, kept(values[slot]))) for node, slot in plan.updates]
+                written = [(node, fitting(node, self._kept(node, values[slot]))) for node, slot in plan.updates]
                 with self._lock:
                     replaced = [self._values.get(node.id) for node, _ in written]
                     for node, value in written:
@@ -651,6 +712,10 @@ class Session:
             if sys.getrefcount(array) == 3 and isinstance(array, np.ndarray) and array.nbytes >= POOLED_BYTES and is_plain(array):
                 self._buffers.on(updates[place][0].device or self.device.name).give(array)
 
+    def _kept(self, node: Node, value: Any) -> Any:
+        device = self._home(node)
+        return kept(value) if device.is_host else value if value.flags.c_contiguous and value.base is None else device.copied(value)
+
     def _abandon(self, run: Run, future: Future[list[Any]], error: BaseException) -> None:
         """A run that could not begin."""
         with self._lock:
@@ -677,10 +742,15 @@ class Session:
         tensor = self._own(tensor)
         if isinstance(value, Tensor):
             raise FeedError(f"{tensor.name} is fed a tensor, {value.name}", help="feed its value: session.run gives it")
-        array = as_fed(tensor, value)
+        array = as_fed(tensor, value) if not is_on_gpu(value) else self._adopted(tensor, value)
         if array.shape != tensor.shape:
             check_shape(tensor, array.shape)
         return array
+
+    def _adopted(self, tensor: Tensor, value: Any) -> Any:
+        """The caller's array on a GPU, not copied."""
+        device, array = adopted(tensor, value, self.devices)
+        return device.adopted(array)
 
 
 def _as_feeds(feeds: Any) -> Mapping[Tensor, Any]:
@@ -699,6 +769,9 @@ def _opened(device: Any, devices: Any) -> list[Device]:
     if not isinstance(devices, list | tuple) or not devices:
         raise ArgumentError(f"Session: devices is a list of names, got {devices!r:.80}", help='devices=["cpu:0", "cpu:1"]')
     opened = [open_device(name) for name in devices]
+    if not any(each.is_host for each in opened):
+        opened.append(Cpu())  # for what no GPU has a kernel for
+        opened[-1].last_resort = True
     if len(set(devices)) < len(devices):
         raise ArgumentError(f"Session: a device is named twice in {devices!r:.80}")
     if device is not None and device not in devices:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from ..devices import Device
 from ..errors import FeedError, FetchError, SessionClosedError, ShapeError
 from ..graph import Graph, Node, Shape, Tensor
 from ..graph.report import of_another_graph, where
@@ -43,6 +44,41 @@ def as_fed(tensor: Tensor, value: Any) -> Any:
     except OverflowError as error:
         what = f"{tensor.name} is fed a number that does not fit into {dtype}: {error}"
         raise FeedError(what, rows=[("made at", where(tensor.node.location))]) from error
+
+
+def is_on_gpu(value: Any) -> bool:
+    """Whether it is an array on a GPU, of whichever library: CuPy's protocol or DLPack's tell."""
+    if isinstance(value, np.ndarray | np.generic | bool | int | float | complex | list | tuple):
+        return False
+    if hasattr(value, "__cuda_array_interface__"):
+        return True
+    return hasattr(value, "__dlpack_device__") and value.__dlpack_device__()[0] in (2, 13)  # (kDLCUDA and kDLCUDAManaged)
+
+
+def adopted(tensor: Tensor, value: Any, devices: Sequence[Device]) -> tuple[Any, Any]:
+    """The device of an array on a GPU, and the array as one of CuPy's. raises FeedError where it does not fit."""
+    gpus: list[Any] = [device for device in devices if not device.is_host]
+    rows = [("made at", where(tensor.node.location))]
+    if not gpus:
+        raise FeedError(
+            f"{tensor.name} is fed an array on a GPU, and the session computes on the host",
+            rows=rows,
+            help='Session(device="cuda:0"), or copy it: array.get() of CuPy, array.cpu() of torch',
+        )
+    cupy = gpus[0].cupy
+    array = cupy.asarray(value) if hasattr(value, "__cuda_array_interface__") else cupy.from_dlpack(value)
+    device = next((gpu for gpu in gpus if gpu.index == array.device.id), None)
+    if device is None:
+        names = ", ".join(gpu.name for gpu in gpus)
+        raise FeedError(f"{tensor.name} is fed an array on cuda:{array.device.id}, and the session computes on {names}", rows=rows)
+    if array.dtype != tensor.dtype:
+        raise FeedError(f"{tensor.name} is fed {array.dtype}, but it is {tensor.dtype}", rows=rows, help=f'array.astype("{tensor.dtype}")')
+    return device, array
+
+
+def arrived(values: list[Any]) -> list[Any]:
+    """Results, once those on their way from a GPU have arrived."""
+    return [handed_out(value.wait(), False) if hasattr(value, "wait") else value for value in values]
 
 
 def _kind(dtype: np.dtype[Any]) -> int:
@@ -85,7 +121,9 @@ def handed_out(value: Any, copied: bool) -> Any:
         if not value.ndim:
             return value[()]
         return value.copy() if copied or not value.flags.writeable else value
-    return value if isinstance(value, np.generic) else np.asarray(value)[()]
+    if isinstance(value, np.generic) or hasattr(value, "wait"):  # (on its way from a GPU)
+        return value
+    return np.asarray(value)[()]
 
 
 def fitting(variable: Node, value: Any) -> Any:

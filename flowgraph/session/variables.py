@@ -50,7 +50,8 @@ class Variables(MutableMapping[str, np.ndarray[Any, Any]]):
         with self._session._lock:
             if node.id not in self._session._values:
                 self._session._values[node.id] = self._session._initial(node)
-            return np.array(self._session._values[node.id])
+            value: np.ndarray[Any, Any] = self._session._home(node).to_host(self._session._values[node.id])
+            return value
 
     def __setitem__(self, key: str | Tensor, value: Any) -> None:
         self._set([(key, value)])
@@ -66,7 +67,7 @@ class Variables(MutableMapping[str, np.ndarray[Any, Any]]):
         checked = [(node := self._node(key), _as_value(node, value)) for key, value in pairs]
         with self._session._lock:
             for node, value in checked:
-                self._session._values[node.id] = value
+                self._session._values[node.id] = self._session._stored(node, value)
 
     def copy(self) -> dict[str, np.ndarray[Any, Any]]:
         """All values by name, of one moment: none from before an update and others from after it."""
@@ -75,7 +76,7 @@ class Variables(MutableMapping[str, np.ndarray[Any, Any]]):
             for tensor in session.graph.variables:
                 if tensor.node.id not in session._values:
                     session._values[tensor.node.id] = session._initial(tensor.node)
-            return {tensor.name: np.array(session._values[tensor.node.id]) for tensor in session.graph.variables}
+            return {t.name: session._home(t.node).to_host(session._values[t.node.id]) for t in session.graph.variables}
 
     def __delitem__(self, key: str) -> None:
         raise TypeError("a variable cannot be deleted: graphs only grow")

@@ -1,0 +1,217 @@
+"""GPUs, with CuPy: streams, copies between host and device, and what outlives them. CuPy is imported when a device is opened.
+
+What runs on a GPU is only asked for here; it happens later. The rules that keep that right:
+
+- All kernels of a device are asked for on one stream, ``compute``, by one thread at a time, which holds the device (`active`). So among
+  kernels everything happens in the order in which it was asked for, and memory that CuPy's pool takes back is used again behind its last
+  use.
+- Copies from and to the host have a stream of their own, ``copying``, so that they overlap with kernels. They meet through events, and
+  no thread waits for one but for a value that the host needs (`Sent.wait`).
+- What a copy touches outside that order is kept until the copy is over: the array that is sent, and the pinned memory on the host. Memory
+  for what arrives is not the pool's: it is used again behind an event of the kernels that read it (`arrivals`).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ..errors import ArgumentError
+from ..graph.arguments import counted
+from . import Device
+from .arrivals import Arrivals
+from .lacking import lacking
+
+# So many events at most are looked at whether they are over when another copy starts.
+LOOKED_AT = 8
+
+
+class Sent:
+    """A value on its way to the host, in pinned memory: there once `wait` returns."""
+
+    __slots__ = ("_array", "_event")
+
+    def __init__(self, array: Any, event: Any) -> None:
+        self._array, self._event = array, event
+
+    def wait(self) -> Any:
+        """The value, as an array of the host."""
+        if self._event is not None:
+            self._event.synchronize()
+            self._event = None
+        return self._array
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._array.shape  # type: ignore[no-any-return]
+
+    @property
+    def dtype(self) -> Any:
+        return self._array.dtype
+
+
+class Cuda(Device):
+    """A GPU.
+
+    `_lock` is held by the thread that asks for kernels; it guards `in_flight` and `arrivals`. `_ahead` is a queue that needs none.
+    """
+
+    keeps_buffers = False  # CuPy's pool does
+    is_cut = False  # a kernel fills the device by itself
+    is_host = False
+
+    def __init__(self, index: int, cupy: Any) -> None:
+        self.name, self.index, self.xp, self.cupy = f"cuda:{index}", index, cupy, cupy
+        with cupy.cuda.Device(index):
+            self.compute = cupy.cuda.Stream(non_blocking=True)
+            self.copying = cupy.cuda.Stream(non_blocking=True)
+        self.in_flight: deque[tuple[Any, Any]] = deque()  # (event, what it must outlive)
+        self.arrivals = Arrivals(cupy, self.compute, self.copying)
+        self._ahead: deque[Any] = deque()  # events of the user's streams that kernels to come wait for
+        self._lock = threading.RLock()
+        self._depth = 0
+
+    # --- kernels
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        with self._lock, self.cupy.cuda.Device(self.index), self.compute:
+            if not self._depth:
+                while self._ahead:
+                    self.compute.wait_event(self._ahead.popleft())
+            self._depth += 1
+            try:
+                yield
+            finally:
+                self._depth -= 1
+                if not self._depth:
+                    self.arrivals.settle()
+
+    def wait(self) -> None:
+        with self.active():
+            self.copying.synchronize()
+            self.compute.synchronize()
+            self.in_flight.clear()
+
+    def lacks(self, op: str, dtypes: Sequence[Any]) -> str | None:
+        return lacking(op, dtypes)
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+        return self.cupy.empty(shape, dtype)
+
+    # --- what comes and goes
+
+    def copied(self, x: Any, out: Any = None) -> Any:
+        """``x``, of the host or this GPU itself, as a new array of it; kernels asked for from now on find it complete."""
+        with self.active():
+            made = self._arrived(x) if isinstance(x, np.ndarray | np.generic) else x.copy()
+            if out is None:
+                return made
+            out[...] = made
+            return out
+
+    def constant(self, x: Any) -> Any:
+        return self.copied(x)
+
+    def _arrived(self, x: Any) -> Any:
+        host = np.asarray(x)
+        if not host.size:
+            return self.cupy.empty(host.shape, host.dtype)
+        # From pinned memory the device copies by itself; from any other the driver would copy to its own first, and hold the thread up.
+        pinned = self._pinned(host.shape, host.dtype)
+        pinned[...] = host
+        made = self.arrivals.empty(host.shape, host.dtype)
+        made.set(pinned, stream=self.copying)
+        over = self.copying.record()
+        self._outlive(over, pinned)
+        self.compute.wait_event(over)
+        return made
+
+    def copier(self, source: Device) -> Callable[..., Any]:
+        return partial(self._from_peer, source) if isinstance(source, Cuda) else self.copied
+
+    def _from_peer(self, source: Cuda, x: Any, out: Any = None) -> Any:
+        """``x`` of another GPU, once the kernels asked of that until now are over. The two copy to each other without the host."""
+        with self.active():
+            made = self.arrivals.empty(x.shape, x.dtype)
+            with self.cupy.cuda.Device(source.index):
+                self.copying.wait_event(source.compute.record())
+            made.data.copy_from_device_async(x.data, x.nbytes, self.copying)
+            over = self.copying.record()
+            self._outlive(over, x)
+            self.compute.wait_event(over)
+            if out is None:
+                return made
+            out[...] = made
+            return out
+
+    def sent(self, x: Any) -> Sent:
+        """``x`` on its way to the host, as it is now: kernels asked for later change nothing of it."""
+        with self.active():
+            flat = x if x.flags.c_contiguous else self.cupy.ascontiguousarray(x)
+            host = self._pinned(x.shape, x.dtype)
+            if not x.size:
+                return Sent(host, None)
+            self.copying.wait_event(self.compute.record())
+            flat.get(stream=self.copying, out=host, blocking=False)
+            over = self.copying.record()
+            self._outlive(over, (flat, host))
+            return Sent(host, over)
+
+    def to_host(self, x: Any) -> np.ndarray[Any, Any]:
+        """A copy of ``x`` on the host; waits for it."""
+        return np.array(self.sent(x).wait())
+
+    def _pinned(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        nbytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        if not nbytes:
+            return np.empty(shape, dtype)
+        memory = self.cupy.cuda.alloc_pinned_memory(nbytes)
+        return np.frombuffer(memory, dtype, nbytes // dtype.itemsize).reshape(shape)
+
+    def _outlive(self, event: Any, kept: Any) -> None:
+        """Keeps something until ``event`` is over."""
+        for _ in range(LOOKED_AT):
+            if not self.in_flight or not self.in_flight[0][0].done:
+                break
+            self.in_flight.popleft()
+        self.in_flight.append((event, kept))
+
+    # --- arrays of the user's
+
+    def adopted(self, x: Any) -> Any:
+        """The user's array of this device: kernels wait for what his current stream is asked to do until now."""
+        with self.cupy.cuda.Device(self.index):
+            self._ahead.append(self.cupy.cuda.get_current_stream().record())
+        return x
+
+    def handed_over(self, x: Any) -> Any:
+        """An array for the user, whose current stream waits for the kernels asked for until now."""
+        with self._lock, self.cupy.cuda.Device(self.index):
+            event = self.compute.record()
+            self.cupy.cuda.get_current_stream().wait_event(event)
+        return x
+
+
+def open_cuda(index: int) -> Cuda:
+    """The GPU of that number. raises ArgumentError where there is none, with the reason."""
+    name = f"cuda:{index}"
+    try:
+        import cupy
+    except ImportError as error:
+        from .listing import why_not
+
+        raise ArgumentError(f"{name}: {why_not(error)}", help='device="cpu:0" computes on the host') from None
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except Exception as error:  # CUDARuntimeError, and whatever a driver that is missing or too old leads to
+        raise ArgumentError(f"{name}: CuPy {cupy.__version__} finds no GPU: {error}", help='device="cpu:0" computes on the host') from error
+    if index >= count:
+        raise ArgumentError(f"{name}: this machine has {counted(count, 'GPU')}", help="fg.devices() lists them")
+    return Cuda(index, cupy)

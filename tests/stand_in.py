@@ -1,0 +1,665 @@
+# mypy: ignore-errors
+"""A stand-in for CuPy: NumPy underneath, and in front of it CuPy's names, strictness and asynchrony, so that tests need no GPU.
+
+- It has the functions, parameters and methods that CuPy 14 has (``data/cupy_names.txt``), and no others. Arrays of the host are refused
+  where CuPy refuses them, and a result is always an array, also one of shape ().
+- Every access to memory is noted with the stream that makes it, and each stream, event and the host has a vector clock. What touches
+  memory without being ordered behind the accesses before it is a `Race`; so is memory of the pool that is used again too early.
+- What is copied to the host is there only once the host has waited for it; before, there is nonsense.
+- A pool has a capacity, and raises CuPy's error beyond it. Captured streams give graphs that can be replayed.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import threading
+import types
+from pathlib import Path
+
+import numpy as np
+
+LIKE = {}  # name -> its description in CuPy
+for line in (Path(__file__).parent / "data" / "cupy_names.txt").read_text().splitlines()[1:]:
+    name, kind, *parameters = line.split()
+    LIKE[name] = kind, parameters
+
+
+class Race(AssertionError):
+    """Two accesses to memory of which neither is ordered behind the other."""
+
+
+class OutOfMemoryError(MemoryError):
+    pass
+
+
+class Clock(dict):
+    """How far each stream is known to have come."""
+
+    def merge(self, other):
+        for key, value in other.items():
+            self[key] = max(self.get(key, 0), value)
+
+    def covers(self, stamp):
+        stream, time = stamp
+        return self.get(stream, 0) >= time
+
+
+class Memory:
+    """A piece of a device's memory: who wrote it last, and who has read it since."""
+
+    def __init__(self, device, size):
+        self.device, self.size = device, size
+        self.written, self.read = None, []
+
+    def access(self, clock, stamp, write):
+        before = [self.written, *self.read] if write else [self.written]
+        for other in before:
+            if other is not None and not clock.covers(other):
+                raise Race(f"{'write' if write else 'read'} by {stamp} is not ordered behind the access by {other}")
+        if write:
+            self.written, self.read = stamp, []
+        else:
+            self.read.append(stamp)
+
+
+class Holder:
+    """Keeps memory while an array or a view of it lives; then it is the pool's again, for the stream that it was made on."""
+
+    def __init__(self, gpu, memory, stream, pool):
+        self.gpu, self.memory, self.stream, self.pool = gpu, memory, stream, pool
+
+    def __del__(self):
+        self.pool.give(self.stream, self.memory)
+
+
+class Lent:
+    """Memory that an owner lends: what `UnownedMemory` and `MemoryPointer` make of a holder."""
+
+    def __init__(self, holder, nbytes, owner, device_id):
+        self.gpu, self.memory, self.owner = holder.gpu, holder.memory, owner
+        assert nbytes <= holder.memory.size and device_id == holder.memory.device
+
+
+class Pool:
+    """CuPy's memory pool: pieces by stream and size."""
+
+    def __init__(self, gpu):
+        self.gpu, self.idle, self.used, self.total = gpu, {}, 0, 0
+        self.limit = None
+
+    def malloc(self, size):
+        return self.take(size)
+
+    def take(self, nbytes):
+        size = -(-max(nbytes, 1) // 512) * 512
+        stream = self.gpu.stream
+        idle = self.idle.get((stream.number, size))
+        if idle:
+            memory = idle.pop()
+        else:
+            if self.gpu.total + size > self.gpu.capacity:
+                raise OutOfMemoryError(f"Out of memory allocating {size} bytes (allocated so far: {self.gpu.total} bytes)")
+            self.total += size
+            self.gpu.total += size
+            memory = Memory(self.gpu.device.id, size)
+        self.used += size
+        self.gpu.log.append(("allocate", stream.name, size))
+        return Holder(self.gpu, memory, stream, self)
+
+    def give(self, stream, memory):
+        self.used -= memory.size
+        self.idle.setdefault((stream.number, memory.size), []).append(memory)
+        self.gpu.log.append(("free", stream.name, memory.size))
+
+    def free_all_blocks(self, stream=None):
+        self.gpu.log.append(("trim",))
+        for (_, size), idle in self.idle.items():
+            self.total -= size * len(idle)
+            self.gpu.total -= size * len(idle)
+            idle.clear()
+
+    def used_bytes(self):
+        return self.used
+
+    def total_bytes(self):
+        return self.total
+
+    def get_limit(self):
+        return self.limit or 0
+
+    def set_limit(self, size=None, fraction=None):
+        self.limit = size
+
+
+class Gpu:
+    """The machine: its streams, its memory, and the log of all that was asked of it."""
+
+    def __init__(self, capacity=2**40, count=1):
+        self.capacity, self.count, self.total = capacity, count, 0
+        self.log = []
+        self.here = threading.local()
+        self.numbers = itertools.count()
+        self.host = Clock()
+        self.pinned, self.races = {}, []  # address -> the copies from and to it
+        self.pending = []  # (stamp, function) of copies to the host that it has not waited for
+        self.lock = threading.RLock()
+        self.pool = Pool(self)
+        self.device_zero = types.SimpleNamespace(id=0)
+        self.null = Stream(self, name="null")
+
+    @property
+    def stream(self):
+        return getattr(self.here, "stream", None) or self.null
+
+    @property
+    def device(self):
+        return getattr(self.here, "device", None) or self.device_zero
+
+    @property
+    def allocator(self):
+        return getattr(self.here, "pool", None) or self.pool
+
+    def waited(self, clock):
+        """The host has waited for all that ``clock`` knows."""
+        self.host.merge(clock)
+        due = [entry for entry in self.pending if self.host.covers(entry[0])]
+        self.pending = [entry for entry in self.pending if not self.host.covers(entry[0])]
+        for _, arrive in due:
+            arrive()
+
+    def step(self, reads, writes, what):
+        """Notes one thing that the current stream does; its place on the clock."""
+        stream = self.stream
+        stream.clock.merge(self.host)  # what is asked for now comes behind all that the host has waited for
+        stamp = stream.tick()
+        for array in reads:
+            array.holder.memory.access(stream.clock, stamp, write=False)
+        for array in writes:
+            array.holder.memory.access(stream.clock, stamp, write=True)
+        self.log.append((what, stream.name))
+        return stamp
+
+
+class Stream:
+    def __init__(self, gpu, name="", non_blocking=False):
+        self.gpu, self.number = gpu, next(gpu.numbers)
+        self.name = name or f"stream{self.number}"
+        self.clock = Clock()
+        self.graph = None
+        self.stack = []
+        self.ptr = self.number
+
+    def tick(self):
+        self.clock[self.number] = self.clock.get(self.number, 0) + 1
+        return self.number, self.clock[self.number]
+
+    def __enter__(self):
+        self.stack.append(getattr(self.gpu.here, "stream", None))
+        self.gpu.here.stream = self
+        return self
+
+    def __exit__(self, *exc):
+        self.gpu.here.stream = self.stack.pop()
+
+    def use(self):
+        self.gpu.here.stream = self
+        return self
+
+    def record(self, event=None):
+        event = event or Event(self.gpu)
+        event.record(self)
+        return event
+
+    def wait_event(self, event):
+        if self.graph is not None:
+            raise RuntimeError("cudaErrorStreamCaptureIsolation: the event is not of the capture")
+        self.clock.merge(event.clock)
+        self.gpu.log.append(("wait", self.name))
+
+    def synchronize(self):
+        if self.graph is not None:
+            raise RuntimeError("cudaErrorStreamCaptureUnsupported: operation not permitted when stream is capturing")
+        self.gpu.log.append(("synchronize", self.name))
+        self.gpu.waited(self.clock)
+
+    def begin_capture(self, mode=None):
+        self.graph = Graph(self.gpu)
+
+    def end_capture(self):
+        graph, self.graph = self.graph, None
+        if graph.broken:
+            raise RuntimeError("cudaErrorStreamCaptureInvalidated: operation failed due to a previous error during capture")
+        return graph
+
+    def is_capturing(self):
+        return self.graph is not None
+
+
+class Event:
+    def __init__(self, gpu, *args, **kwargs):
+        self.gpu, self.clock = gpu, Clock()
+
+    def record(self, stream=None):
+        stream = stream or self.gpu.stream
+        if stream.graph is not None:
+            stream.graph.broken = True
+            raise RuntimeError("cudaErrorStreamCaptureUnsupported: an event of a captured stream")
+        self.clock = Clock(stream.clock)
+        self.gpu.log.append(("record", stream.name))
+
+    @property
+    def done(self):
+        return all(self.gpu.host.get(stream, 0) >= time for stream, time in self.clock.items())
+
+    def synchronize(self):
+        self.gpu.log.append(("wait on host",))
+        self.gpu.waited(self.clock)
+
+
+class Graph:
+    """What a capture has recorded: functions that compute into the arrays that the capture has made."""
+
+    def __init__(self, gpu):
+        self.gpu, self.steps, self.broken = gpu, [], False
+
+    def launch(self, stream=None):
+        with stream or self.gpu.stream:
+            self.gpu.log.append(("launch", self.gpu.stream.name, len(self.steps)))
+            for again in self.steps:
+                again()
+
+    def upload(self, stream=None):
+        pass
+
+
+def _strip(value):
+    if isinstance(value, ndarray):
+        return value.host
+    if isinstance(value, tuple | list):
+        return type(value)(map(_strip, value))
+    if isinstance(value, dict):
+        return {key: _strip(item) for key, item in value.items()}
+    return value
+
+
+def _arrays(value):
+    if isinstance(value, ndarray):
+        yield value
+    elif isinstance(value, tuple | list):
+        for item in value:
+            yield from _arrays(item)
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _arrays(item)
+
+
+def _refuse_host(what, value):
+    if isinstance(value, np.ndarray) and value.ndim:
+        raise TypeError(f"{what}: Unsupported type {type(value)}")
+    if isinstance(value, tuple | list):
+        for item in value:
+            _refuse_host(what, item)
+
+
+class ndarray:
+    """An array of the device."""
+
+    __array_ufunc__ = None  # (NumPy's own functions refuse it, and operators with arrays of the host come here)
+
+    def __init__(self, shape, dtype=float, memptr=None):
+        self.gpu, self.host, self.holder = memptr.gpu, np.empty(shape, dtype), memptr
+
+    @classmethod
+    def of(cls, gpu, host, holder=None):
+        self = cls.__new__(cls)
+        self.gpu, self.host = gpu, host
+        self.holder = holder or gpu.allocator.take(host.nbytes)
+        return self
+
+    @property
+    def data(self):
+        return types.SimpleNamespace(array=self, ptr=self.holder, copy_from_device_async=self._from_peer)
+
+    def _from_peer(self, source, nbytes, stream):
+        with stream:
+            self.gpu.step([source.array], [self], "from peer")
+            self.host[...] = source.array.host
+
+    def __array__(self, *args, **kwargs):
+        raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()` to construct a NumPy array explicitly.")
+
+    def __getattr__(self, name):
+        if name.startswith("__") or f"ndarray.{name}" not in LIKE:
+            raise AttributeError(f"CuPy's ndarray has no {name}")
+        value = getattr(self.host, name)
+        if not callable(value):
+            return _wrapped(self.gpu, value, [self]) if isinstance(value, np.ndarray | np.generic) else value
+        if name in ("tolist", "item", "tobytes"):
+            return getattr(self.get(), name)
+        return lambda *args, **kwargs: _do(self.gpu, name, lambda a, *x, **k: getattr(a, name)(*x, **k), (self, *args), kwargs)
+
+    real = property(lambda self: _do(self.gpu, "real", lambda a: a.real, (self,), {}))
+    imag = property(lambda self: _do(self.gpu, "imag", lambda a: a.imag, (self,), {}))
+
+    @real.setter
+    def real(self, value):
+        _do(self.gpu, "real", lambda a, v: a.real.__setitem__(..., v), (self, value), {}, writes=[self])
+
+    @imag.setter
+    def imag(self, value):
+        _do(self.gpu, "imag", lambda a, v: a.imag.__setitem__(..., v), (self, value), {}, writes=[self])
+
+    @property
+    def device(self):
+        return types.SimpleNamespace(id=self.holder.memory.device)
+
+    @property
+    def __cuda_array_interface__(self):
+        return {"shape": self.host.shape, "typestr": self.host.dtype.str, "data": (id(self), False), "version": 3}
+
+    def get(self, stream=None, order="C", out=None, blocking=True):
+        stream = stream or self.gpu.stream
+        if stream.graph is not None:
+            stream.graph.broken = True
+            raise RuntimeError("cudaErrorStreamCaptureUnsupported: a copy to the host that waits")
+        with stream:
+            stamp = self.gpu.step([self], [], "to host")
+        made = np.empty(self.host.shape, self.host.dtype) if out is None else out
+        made[...] = np.frombuffer(b"\xab" * made.itemsize, made.dtype)[0]
+        self.gpu.pinned.get(made.__array_interface__["data"][0], []).append(stamp)
+        value = self.host.copy()
+        self.gpu.pending.append((stamp, lambda: made.__setitem__(..., value)))
+        if blocking:
+            stream.synchronize()
+        return made
+
+    def set(self, host, stream=None):
+        if not isinstance(host, np.ndarray) or host.shape != self.host.shape or host.dtype != self.host.dtype:
+            raise ValueError("only an array of the host of that shape and dtype can be set")
+        with stream or self.gpu.stream:
+            if self.gpu.stream.graph is not None:
+                raise RuntimeError("cudaErrorStreamCaptureUnsupported: a copy from the host within a capture")
+            stamp = self.gpu.step([], [self], "to device")
+            self.gpu.pinned.get(host.__array_interface__["data"][0], []).append(stamp)
+            self.host[...] = host
+
+    def _value(self):
+        return self.get(order="A")[()]
+
+    def __bool__(self):
+        return bool(self._value())
+
+    def __int__(self):
+        return int(self._value())
+
+    def __index__(self):
+        return self._value().__index__()
+
+    def __float__(self):
+        return float(self._value())
+
+    def __len__(self):
+        return len(self.host)
+
+    def __iter__(self):
+        return (self[i] for i in range(len(self.host)))
+
+    def __getitem__(self, index):
+        return _do(self.gpu, "getitem", lambda a, i: a[i], (self, index), {})
+
+    def __setitem__(self, index, value):
+        _refuse_host("setitem", value)
+        _do(self.gpu, "setitem", lambda a, i, v: a.__setitem__(i, v), (self, index, value), {}, writes=[self])
+
+    def __repr__(self):
+        return f"<on device: {self.host!r}>"
+
+
+def _operator(name):
+    def call(self, *others):
+        for other in others:
+            _refuse_host(name, other)
+        in_place = name.startswith("__i") and name not in ("__invert__",)
+        result = _do(self.gpu, name, lambda a, *x: getattr(a, name)(*x), (self, *others), {}, writes=[self] if in_place else [])
+        return self if in_place else result
+
+    return call
+
+
+for _name in "add sub mul truediv floordiv mod pow matmul and or xor lshift rshift".split():
+    for _form in (f"__{_name}__", f"__r{_name}__", f"__i{_name}__"):
+        setattr(ndarray, _form, _operator(_form))
+for _name in "eq ne lt le gt ge neg pos abs invert".split():
+    setattr(ndarray, f"__{_name}__", _operator(f"__{_name}__"))
+ndarray.__hash__ = object.__hash__
+
+
+def _base(array):
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
+
+
+def _wrapped(gpu, result, arrays):
+    """A result as an array of the device; views share the memory of what they are views of."""
+    if isinstance(result, tuple) and type(result) is not tuple:  # what linalg gives
+        return type(result)(*[_wrapped(gpu, item, arrays) for item in result])
+    if isinstance(result, tuple | list):
+        return type(result)(_wrapped(gpu, item, arrays) for item in result)
+    if not isinstance(result, np.ndarray | np.generic):
+        return result
+    result = np.asarray(result)
+    for array in arrays:
+        if result is array.host:
+            return array
+        if result.size and _base(result) is _base(array.host):
+            return ndarray.of(gpu, result, array.holder)
+    return ndarray.of(gpu, result)
+
+
+def _do(gpu, what, function, args, kwargs, writes=()):
+    """Runs ``function`` of arrays as a kernel of the current stream."""
+    with gpu.lock:
+        given = list(_arrays([args, kwargs]))
+        for array in given:
+            if array.holder.memory.device != gpu.device.id:
+                raise ValueError(f"an array of device {array.holder.memory.device} is used on device {gpu.device.id}")
+        out = list(_arrays(kwargs.get("out")))
+        with np.errstate(all="ignore"):
+            result = _wrapped(gpu, function(*_strip(args), **_strip(kwargs)), given)
+        made = list(_arrays(result if isinstance(result, tuple | list) else [result]))
+        fresh = [array for array in made if all(array.holder is not other.holder for other in given)]
+        written = [*fresh, *out, *writes]
+        reads = [array for array in given if all(array is not other for other in out)]
+        if written or what not in VIEWS:
+            gpu.step(reads, written, what)
+        graph = gpu.stream.graph
+        if graph is not None and written:
+            for array in written:  # what is captured does not run
+                array.host[...] = np.frombuffer(b"\xab" * array.host.itemsize, array.host.dtype)[0]
+
+            def again():
+                gpu.step(reads, written, what)
+                with np.errstate(all="ignore"):
+                    values = function(*_strip(args), **_strip(kwargs))
+                for array, value in zip(made, values if isinstance(values, tuple | list) else [values], strict=False):
+                    if any(array is other for other in fresh):
+                        array.host[...] = value
+
+            graph.steps.append(again)
+        return result
+
+
+VIEWS = set("getitem reshape transpose view ravel squeeze swapaxes real imag expand_dims broadcast_to diagonal".split())
+
+
+class _Names(types.ModuleType):
+    """A namespace that has what CuPy's has."""
+
+    def __init__(self, gpu, name, prefix, numpy):
+        super().__init__(name)
+        self.__dict__.update(_gpu=gpu, _prefix=prefix, _numpy=numpy)
+
+    def __getattr__(self, name):
+        kind, parameters = LIKE.get(self._prefix + name, (None, None))
+        if kind is None:
+            raise AttributeError(f"CuPy has no {self._prefix}{name}")
+        value = getattr(self._numpy, name)
+        if kind in ("value", "type"):
+            made = value
+        else:
+            made = self._function(self._prefix + name, value, kind, parameters)
+        self.__dict__[name] = made
+        return made
+
+    def _function(self, name, function, kind, parameters):
+        gpu = self._gpu
+
+        @functools.wraps(function)
+        def call(*args, **kwargs):
+            if kind == "function" and parameters != ["*"] and not {"args", "kwargs"} & set(parameters):
+                unknown = set(kwargs) - set(parameters)
+                if unknown or len(args) > len(parameters):
+                    raise TypeError(f"{name}() got unexpected arguments {sorted(unknown)}, it takes {parameters}")
+            if kind == "ufunc" and set(kwargs) - {"out", "dtype", "casting", "where", "order", "subok", "sig", "signature"}:
+                raise TypeError(f"Wrong arguments {kwargs}")
+            if name not in FROM_HOST:
+                _refuse_host(name, list(args))
+            if name in SYNCHRONOUS and gpu.stream.graph is not None:
+                gpu.stream.graph.broken = True
+                raise RuntimeError(f"cudaErrorStreamCaptureUnsupported: {name} waits for the device")
+            result = _do(gpu, name, function, args, kwargs)
+            if name in COPIES and any(result is arg for arg in args):
+                return result
+            return result
+
+        if kind == "ufunc":
+            call.nin, call.nout = map(int, parameters)
+            for method in ("reduce", "accumulate", "at", "outer", "reduceat"):
+                bound = getattr(function, method, None)
+                writes = method == "at"
+                setattr(
+                    call,
+                    method,
+                    lambda *args, bound=bound, writes=writes, **kwargs: _do(
+                        gpu, name, bound, args, kwargs, writes=[args[0]] if writes else []
+                    ),
+                )
+        return call
+
+
+FROM_HOST = {"asarray", "array", "ascontiguousarray", "asanyarray", "asfortranarray", "take", "broadcast_to", "full", "full_like"}
+SYNCHRONOUS = {"nonzero", "flatnonzero", "argwhere", "unique", "repeat", "bincount", "linalg.cholesky", "linalg.inv", "linalg.solve"}
+COPIES = {"asarray", "ascontiguousarray"}
+
+
+class _Device:
+    def __init__(self, gpu, index=0):
+        self.gpu, self.id, self.stack = gpu, int(index), []
+        self.compute_capability = "90"
+
+    def __enter__(self):
+        self.stack.append(getattr(self.gpu.here, "device", None))
+        self.gpu.here.device = self
+        return self
+
+    def __exit__(self, *exc):
+        self.gpu.here.device = self.stack.pop()
+
+    def use(self):
+        self.gpu.here.device = self
+
+    def synchronize(self):
+        self.gpu.stream.synchronize()
+
+    @property
+    def mem_info(self):
+        return self.gpu.capacity - self.gpu.total, self.gpu.capacity
+
+
+class _Using:
+    def __init__(self, gpu, pool):
+        self.gpu, self.pool = gpu, pool
+
+    def __enter__(self):
+        self.before = getattr(self.gpu.here, "pool", None)
+        self.gpu.here.pool = self.pool
+
+    def __exit__(self, *exc):
+        self.gpu.here.pool = self.before
+
+
+class Pinned(np.ndarray):
+    """Memory of the host that a device copies by itself; that it goes while a copy is under way is a `Race`."""
+
+    def __del__(self):
+        stamps = getattr(self, "stamps", None)
+        if stamps is not None:
+            self.gpu.pinned.pop(self.__array_interface__["data"][0], None)
+            if not all(self.gpu.host.covers(stamp) for stamp in stamps):
+                self.gpu.races.append("pinned memory went while a copy was under way")
+
+
+def _pinned(gpu):
+    def allocate(nbytes):
+        gpu.log.append(("pinned", nbytes))
+        memory = np.empty(nbytes, np.uint8).view(Pinned)
+        memory.gpu, memory.stamps = gpu, []
+        gpu.pinned[memory.__array_interface__["data"][0]] = memory.stamps
+        return memory
+
+    return allocate
+
+
+def scipy_special():
+    try:
+        import scipy.special
+    except ImportError:
+        return None
+    return scipy.special
+
+
+def stand_in(capacity=2**40, count=1, raw_module=None):
+    """A module to be put in place of ``cupy``; ``module.gpu`` has the log."""
+    gpu = Gpu(capacity, count)
+    cupy = _Names(gpu, "cupy", "", np)
+    cupy.__version__ = "14.2.0"
+    cupy.gpu = gpu
+    cupy.ndarray = ndarray
+    cupy.linalg = _Names(gpu, "cupy.linalg", "linalg.", np.linalg)
+    cupy.fft = _Names(gpu, "cupy.fft", "fft.", np.fft)
+    tricks = _Names(gpu, "cupy.lib.stride_tricks", "lib.stride_tricks.", np.lib.stride_tricks)
+    cupy.lib = types.SimpleNamespace(stride_tricks=tricks)
+    cupy.RawModule = raw_module
+    cupy.get_default_memory_pool = lambda: gpu.pool
+    cupy.asnumpy = lambda a, **kwargs: a.get(**kwargs) if isinstance(a, ndarray) else np.asarray(a)
+    special = _Names(gpu, "cupyx.scipy.special", "special.", scipy_special())
+    cupyx = types.ModuleType("cupyx")
+    cupyx.scipy = types.ModuleType("cupyx.scipy")
+    cupyx.scipy.special = special
+    cupy.beside = {"cupyx": cupyx, "cupyx.scipy": cupyx.scipy, "cupyx.scipy.special": special}
+
+    def using(malloc):
+        return _Using(gpu, malloc.__self__)
+
+    runtime = types.SimpleNamespace(
+        getDeviceCount=lambda: gpu.count,
+        runtimeGetVersion=lambda: 13000,
+        getDeviceProperties=lambda index: {"name": b"Stand-in", "totalGlobalMem": gpu.capacity, "major": 9, "minor": 0},
+        deviceCanAccessPeer=lambda a, b: 1,
+    )
+    cupy.cuda = types.SimpleNamespace(
+        runtime=runtime,
+        Device=lambda index=0: _Device(gpu, index),
+        Stream=lambda non_blocking=False, **kwargs: Stream(gpu, non_blocking=non_blocking),
+        Event=lambda *args, **kwargs: Event(gpu),
+        get_current_stream=lambda: gpu.stream,
+        alloc_pinned_memory=_pinned(gpu),
+        UnownedMemory=Lent,
+        MemoryPointer=lambda memory, offset: memory,
+        MemoryPool=lambda: Pool(gpu),
+        using_allocator=using,
+        memory=types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
+    )
+    return cupy
