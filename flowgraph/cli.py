@@ -23,7 +23,8 @@ from .replay import Replay, terminal
 from .session import Session
 from .traces import commands as tracing
 from .viz.dot import program
-from .viz.draw import FORMATS, draw
+from .viz.draw import draw
+from .viz.files import FORMATS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

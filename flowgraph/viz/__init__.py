@@ -1,5 +1,6 @@
 """Pictures: graphs by Graphviz, plots by matplotlib (extra ``plot``); and the progress of a loop."""
 
+from .difference import draw_difference
 from .draw import draw
 from .figures import heat_of
 from .heat import Heat
@@ -10,6 +11,6 @@ from .plots import confusion, curves, decision_boundary
 from .progress import Progress, progress
 
 __all__ = [
-    "draw", "Heat", "heat_of", "progress", "Progress",
+    "draw", "draw_difference", "Heat", "heat_of", "progress", "Progress",
     "activations", "confusion", "curves", "decision_boundary", "filters", "images", "Plot", "saliency",
 ]  # fmt: skip

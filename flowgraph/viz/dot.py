@@ -80,7 +80,7 @@ def _box(box: Box, picture: Picture) -> str:
     style = "rounded,filled" if form == "box" else "filled"
     detail = f'<BR/><FONT POINT-SIZE="9" COLOR="{look.detail}">{_markup(box.detail)}</FONT>' if box.detail else ""
     detail += f'<BR/><FONT POINT-SIZE="9" COLOR="{look.note}">{_markup(cut(box.note))}</FONT>' if box.note else ""
-    margin = ', margin="0.02,0.02"' if form == "ellipse" else ""
+    margin = {"ellipse": ', margin="0.02,0.02"', "box3d": ', margin="0.12,0.1"'}.get(form, "")
     thick = ", penwidth=3" if box.marked else ""
     title = f'<FONT COLOR="{look.ink}">{_markup(box.title)}</FONT>' if look.ink else _markup(box.title)
     colors = f'fillcolor="{look.fill}", color="{look.border}"'
@@ -104,7 +104,7 @@ def _edge(edge: Edge, picture: Picture) -> str:
         options.append("dir=back")
     elif edge.kind == "reads":
         options.append("style=dotted, constraint=false, arrowsize=0.4")
-    elif edge.kind == "control":
+    elif edge.kind in ("control", "removed"):
         options.append("style=dashed")
     elif edge.kind == "data":
         options.append("weight=3" if ends[0].kind in ("placeholder", "variable", "constant") else "weight=60")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from ..compile import Explanation, Plan
@@ -14,16 +13,13 @@ from ..graph import Graph, Node, Tensor
 from ..graph.op import public
 from ..session import Session
 from ..traces import Trace
-from . import dot, page
+from .files import path_and_format, written
 from .graph_picture import GraphPicture
 from .heat import Heat
 from .overlay import Overlay
-from .picture import BOXES, Picture
+from .picture import Picture
 from .plan_picture import PlanPicture
 from .values import values_of
-from .ways import drawn
-
-FORMATS = ("svg", "png", "pdf", "dot", "html")
 
 
 def draw(
@@ -38,6 +34,7 @@ def draw(
     heat: Heat | Trace | Mapping[Any, float] | None = None,
     notes: Mapping[Node | Tensor, str] | None = None,
     marked: Node | Tensor | Collection[Node | Tensor] | None = None,
+    groups: str | Mapping[Any, str] | None = None,
 ) -> Any:
     """A picture of a graph, of what some tensors depend on, of a plan, or of what became of a request.
 
@@ -52,6 +49,8 @@ def draw(
                figures `flowgraph.viz.heat_of` makes heat; or a dict by node
     notes      a line to write into boxes, by node
     marked     a node or several, whose boxes get a thick red border
+    groups     names by node, each of which gets a colour of its own; "device" for the devices that nodes ask for. The kernels of a plan for
+               several devices have the colours of these
     returns    the path; without a file the text, or the bytes of a png or pdf
     raises     ArgumentError for another format, or something else than a graph; DrawingError where png or pdf needs a program
                that is not there
@@ -64,10 +63,7 @@ def draw(
     >>> "exp" in fg.draw(graph, format="dot")
     True
     """
-    if file is not None and not isinstance(file, str | os.PathLike):
-        raise ArgumentError(f"draw: the path of a file is expected, got {file!r:.80}", help='draw(graph, "graph.svg")')
-    path = None if file is None else Path(file)
-    kind = _format(path, format)
+    path, kind = path_and_format("draw", file, format)
     if feeds is not None and not isinstance(values, Session):
         raise ArgumentError("draw: feeds are for a session that computes the values", help="draw(y, values=session, feeds={x: 1.0})")
     for name, table in (("values", None if isinstance(values, Session) else values), ("gradients", gradients)):
@@ -86,39 +82,33 @@ def draw(
             }
             notes = {**became, **(notes or {})}
         what = what.nodes[0].graph if stages else list(what.nodes)
-    nodes = [] if isinstance(what, Plan) else _nodes(what)
+    nodes = [] if isinstance(what, Plan) else nodes_of(what)
+    if groups == "device" or (groups is None and isinstance(what, Plan)):
+        groups = _by_device(what, nodes)
     if isinstance(values, Session):
         values = values_of(values, nodes, feeds)
 
     def picture(depth: int | None, most: int | None, labelled: bool = True) -> Picture:
-        overlay = Overlay(heat, notes, marked)
+        overlay = Overlay(heat, notes, marked, groups)
         if isinstance(what, Plan):
             return PlanPicture(what, depth, most=most, overlay=overlay)
         return GraphPicture(
             nodes, depth, most=most, labelled=labelled, tags=kind != "html", values=values, slopes=gradients, overlay=overlay
         )
 
-    if kind == "html":
-        data = page.source(picture(None, None), path.stem if path else "graph", stages).encode()
-    elif kind == "dot":
-        data = dot.source(picture(depth, BOXES if depth is None else None)).encode()
-    else:
-        data = drawn(picture, kind, depth)
-    if path is None:
-        return data if kind in ("png", "pdf") else data.decode()
-    path.write_bytes(data)
-    return path
+    return written(picture, path, kind, depth, stages)
 
 
-def _format(path: Path | None, format: str | None) -> str:
-    kind = format if format is not None else path.suffix[1:].lower() if path is not None else "svg"
-    if not isinstance(kind, str) or kind not in FORMATS:
-        got = f"and {str(path)!r} has no ending" if isinstance(kind, str) and not kind else f"got {kind!r:.60}"
-        raise ArgumentError(f"draw: the format is one of {', '.join(FORMATS)}, {got}", help='draw(graph, "graph.svg")')
-    return kind
+def _by_device(what: Any, nodes: Sequence[Node]) -> dict[Any, str]:
+    """The devices of a plan's kernels, or those that nodes ask for; of a plan for one device nothing."""
+    if isinstance(what, Plan):
+        by_device = {unit: unit.device for unit in what.units}
+        return by_device if len(set(by_device.values())) > 1 else {}
+    return {node: node.device for node in nodes if node.device}
 
 
-def _nodes(what: Any) -> list[Node]:
+def nodes_of(what: Any) -> list[Node]:
+    """The nodes of a graph, or those that tensors and nodes depend on. raises ArgumentError for anything else."""
     if isinstance(what, Graph):
         return list(what.nodes)
     items: list[Any] = [what] if isinstance(what, Tensor | Node) else list(what) if isinstance(what, list | tuple) else []

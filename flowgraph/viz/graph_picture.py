@@ -76,10 +76,14 @@ class GraphPicture(Picture):
 
     # --- boxes
 
+    def _prefix(self, node: Node) -> str:
+        """What tells its key from those of nodes with its number in other graphs."""
+        return self.places.prefix(node)
+
     def _add(self, group: Group) -> None:
         members = group.members
         single = len(members) == 1 and group.name is None
-        key = f"{self.places.prefix(members[0])}n{members[0].id}" if single else f"s{len(self.boxes)}"
+        key = f"{self._prefix(members[0])}n{members[0].id}" if single else f"s{len(self.boxes)}"
         for node in members:
             self.box_of[node] = key
         self.boxes[key] = self._single(key, group.home, members[0]) if single else self._several(key, group)

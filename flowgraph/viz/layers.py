@@ -21,7 +21,7 @@ NARROW = 1.5  # width of a picture that is broken into columns, by its height
 Curve = tuple[float, float, float, float, float, float, float, float]  # a Bézier curve: x and y of an end, two bends, the other end
 PAGE = 1300.0  # what is lower needs no columns
 # Where on a box the edges of a kind begin and end, from its middle, by its width: so that they do not lie upon each other.
-PORTS = {"data": 0.0, "gradient": 0.22, "reads": 0.36, "update": -0.22, "control": -0.36}
+PORTS = {"data": 0.0, "gradient": 0.22, "reads": 0.36, "update": -0.22, "control": -0.36, "added": 0.08, "removed": -0.08}
 
 
 @dataclass(slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import colorsys
 import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -23,15 +24,18 @@ class Overlay:
     heat     numbers to colour boxes by
     notes    a line by node, written into its box
     marked   nodes whose boxes have a thick border
+    groups   names by node, of which each has a colour; ``palette``: the colours by name, in the order of the legend
     """
 
-    def __init__(self, heat: Any = None, notes: Any = None, marked: Any = None) -> None:
+    def __init__(self, heat: Any = None, notes: Any = None, marked: Any = None, groups: Any = None) -> None:
         self.heat = heat if heat is None or isinstance(heat, Heat) else heat_of(heat) if isinstance(heat, Trace) else Heat(heat)
         self.numbers = {} if self.heat is None else self.heat.by_node()
         self.notes = _notes(notes)
         self.marked = _marked(marked)
+        self.groups = _groups(groups)
+        self.palette = {name: _pastel(i) for i, name in enumerate(dict.fromkeys(self.groups.values()))}
         self.scale: Scale | None = None
-        self._plain = not (self.numbers or self.notes or self.marked)
+        self._plain = not (self.numbers or self.notes or self.marked or self.groups)
 
     def put_on(self, box: Box, nodes: Sequence[Node | Unit]) -> None:
         """Writes on ``box`` what is known of ``nodes``, or of units of a plan."""
@@ -52,6 +56,14 @@ class Overlay:
             box.note = notes[0] if len(notes) == 1 else f"{notes[0]}, and {len(notes) - 1} more"
             box.tooltip = "\n".join([box.tooltip, *notes[:8]])
         box.marked = any(node in self.marked for node in nodes)
+        names = list(dict.fromkeys(self.groups[node] for node in nodes if node in self.groups))
+        if names:
+            box.group = self.together(names)
+            box.tooltip += f"\n{', '.join(names[:8])}"
+
+    def together(self, names: Sequence[str]) -> str:
+        """The group of a box that stands for nodes of several: none, unless it is that of all."""
+        return names[0] if len(names) == 1 else ""
 
     def settle(self, boxes: Collection[Box]) -> None:
         """All boxes are made: what is cold and what is hot among them can be said."""
@@ -71,6 +83,22 @@ def _notes(notes: Any) -> dict[Node, str]:
         node = key.node if isinstance(key, Tensor) else key
         result[node] = f"{result[node]}, {text}" if node in result else text
     return result
+
+
+def _groups(groups: Any) -> dict[Node | Unit, str]:
+    if groups is None:
+        return {}
+    if not isinstance(groups, Mapping):
+        raise ArgumentError(f"draw: groups are names by node, got {groups!r:.60}", help='groups="device", groups={node: "a name"}')
+    for key, name in groups.items():
+        if not isinstance(key, Node | Tensor | Unit) or not isinstance(name, str):
+            raise ArgumentError(f"draw: groups are names by node, got {key!r:.60}: {name!r:.60}", help='groups={node: "a name"}')
+    return {key.node if isinstance(key, Tensor) else key: name for key, name in groups.items()}
+
+
+def _pastel(number: int) -> str:
+    """A light colour that is unlike those of the numbers near it: the golden angle around the wheel."""
+    return "#" + "".join(f"{round(part * 255):02x}" for part in colorsys.hls_to_rgb((number * 0.3819 + 0.55) % 1, 0.82, 0.62))
 
 
 def _marked(marked: Any) -> frozenset[Node]:

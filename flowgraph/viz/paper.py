@@ -14,7 +14,7 @@ LINE = 14.0  # height of a line of text below the picture
 DOTS = 144  # of a PNG, by inch; a unit of the layout is 1/72 inch
 LARGEST = 16_000  # dots of a side: what programs that show pictures can open
 FONTS = ["Arial", "Liberation Sans", "Helvetica", "DejaVu Sans"]
-DASHES = {"control": (0, (4, 3)), "reads": (0, (1, 3))}
+DASHES = {"control": (0, (4, 3)), "removed": (0, (4, 3)), "reads": (0, (1, 3))}
 
 
 def is_available() -> bool:

@@ -33,7 +33,7 @@ class Box:
     members  nodes that it stands for: several where it is a folded scope or a run of nodes
     line     the user's line that made it, where one box stands for one node
     heat     its number, or None, and its ``weight`` in a mean
-    note     a line to write below all else; ``marked``: whether it has a thick border
+    note     a line to write below all else; ``marked``: whether it has a thick border; ``group``: whose colour it has
     """
 
     key: str
@@ -48,13 +48,15 @@ class Box:
     weight: float = 1.0
     note: str = ""
     marked: bool = False
+    group: str = ""
 
 
 @dataclass(slots=True)
 class Edge:
     """What one box hands to another.
 
-    kind     "data"; "gradient": between two nodes of a gradient; "reads": a gradient reads a forward value; "update"; "control"
+    kind     "data"; "gradient": between two nodes of a gradient; "reads": a gradient reads a forward value; "update"; "control"; in a
+             difference "added" and "removed" as well
     label    shape and dtype, or empty; ``value`` and ``slope``: numbers to write beside it, or empty
     grids    the value as a table or as little pictures
     """

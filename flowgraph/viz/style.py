@@ -6,7 +6,7 @@ import re
 from typing import NamedTuple
 
 from .heat import ink
-from .picture import GRADIENT, UPDATE, Box, Picture
+from .picture import GRADIENT, UPDATE, Box, Picture, cut
 
 # Fill, border: told apart in print and by colour-blind readers (after Okabe and Ito, 2008).
 COLORS = {
@@ -18,7 +18,16 @@ COLORS = {
     "constant": ("#f2f2f2", "#999999"),
     "copy": ("#ece4f5", "#7b4fa6"),
 }
-LINES = {"data": "#5f6b7a", "gradient": "#d55e00", "reads": "#b9c0ca", "update": "#009e73", "control": "#5f6b7a"}
+LINES = {
+    "data": "#5f6b7a",
+    "gradient": "#d55e00",
+    "reads": "#b9c0ca",
+    "update": "#009e73",
+    "control": "#5f6b7a",
+    "added": "#1a7f37",
+    "removed": "#cf222e",
+}
+GROUPS = 12  # that a legend names
 VALUE, SLOPE = "#007a4d", "#c03000"
 SCOPES = {GRADIENT: "#fef6f0", UPDATE: "#f2faf6"}
 SCOPE, SCOPE_BORDER = "#f7f8fa", "#c5cbd3"
@@ -41,9 +50,9 @@ def look_of(box: Box, picture: Picture) -> Look:
     fill, border = COLORS[box.kind]
     if box.marked:
         border = MARK
-    scale = picture.overlay.scale
+    scale, palette = picture.overlay.scale, picture.overlay.palette
     if scale is None:
-        return Look(fill, border)
+        return Look(palette.get(box.group, "#ffffff") if palette else fill, border)
     if box.heat is None:
         return Look("#ffffff", border)
     fill = scale.color(box.heat)
@@ -62,8 +71,11 @@ class Entry(NamedTuple):
 def legend(picture: Picture) -> list[Entry]:
     """What the colours mean, where there are several."""
     kinds = [kind for kind in ("forward", "gradient", "update", "copy") if any(box.kind == kind for box in picture.boxes.values())]
-    mark = "■" if picture.overlay.scale is None else "□"
+    palette = picture.overlay.palette if picture.overlay.scale is None else {}
+    mark = "■" if picture.overlay.scale is None and not palette else "□"
     entries = [Entry(mark, COLORS[kind][1], kind) for kind in kinds] if len(kinds) > 1 else []
+    entries += [Entry("■", color, cut(name)) for name, color in list(palette.items())[:GROUPS]]
+    entries += [Entry("■", GREY, f"and {len(palette) - GROUPS} more")] if len(palette) > GROUPS else []
     entries += [Entry("■", VALUE, "value")] if picture.values else []
     entries += [Entry("■", SLOPE, "gradient")] if picture.slopes else []
     entries += [Entry("→", GREY, f"without a dtype: {picture.dtype}")] if picture.dtype else []

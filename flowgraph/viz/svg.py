@@ -48,7 +48,7 @@ _STYLE = "\n".join(
         "<style>",
         *(f".{kind} {{ fill: {fill}; stroke: {border}; }}" for kind, (fill, border) in COLORS.items()),
         *(f".e-{kind} {{ fill: none; stroke: {color}; marker-end: url(#m-{kind}); }}" for kind, color in LINES.items()),
-        ".e-control { stroke-dasharray: 4 3; } .e-reads { stroke-dasharray: 1 3; }",
+        ".e-control, .e-removed { stroke-dasharray: 4 3; } .e-reads { stroke-dasharray: 1 3; }",
         f".d {{ font-size: {SMALL:g}px; fill: {GREY}; }}",
         "</style>",
         "<defs>",
@@ -104,7 +104,7 @@ def _shape(box: Box, part: Part, picture: Picture) -> str:
     for i, (words, css, ink) in enumerate(rows):
         style = (f' class="{css}"' if css else "") + (f' style="fill:{ink}"' if ink else "")
         text += f'<text{style} x="{part.middle:.1f}" y="{line + 13 * i:.1f}">{_text(words)}</text>'
-    own = f"fill:{look.fill};" if look.ink or picture.overlay.scale else ""
+    own = f"fill:{look.fill};" if look.ink or picture.overlay.scale or picture.overlay.palette else ""
     own += f"stroke:{look.border};stroke-width:3" if box.marked else ""
     if own:
         shape = shape.replace(f' class="{box.kind}"', f' class="{box.kind}" style="{own}"')

@@ -53,7 +53,7 @@ def _data(picture: Picture, stages: Sequence[Stage]) -> dict[str, Any]:
     for box in boxes:
         line = None if box.line is None else lines.setdefault(box.line, len(lines))
         look = look_of(box, picture)
-        fill, ink = (look.fill, look.ink) if picture.overlay.scale else ("", "")
+        fill, ink = (look.fill, look.ink) if picture.overlay.scale or picture.overlay.palette else ("", "")
         heat = box.heat if box.heat is not None and math.isfinite(box.heat) else None
         rows.append(
             [box.title, box.detail, box.kind, scopes.of[box.key], box.tooltip, line, heat, box.weight, fill, ink, cut(box.note), box.marked]
@@ -68,6 +68,7 @@ def _data(picture: Picture, stages: Sequence[Stage]) -> dict[str, Any]:
         "lines": _sources(lines),
         "stages": _stages(picture, stages, place),
         "heat": _heat(picture),
+        "groups": list(picture.overlay.palette.items()),
         "notes": picture.notes,
         "budget": BOXES,
     }

@@ -66,7 +66,7 @@ function drawFrame(scope) {
 }
 
 // Where on a box the edges of a kind begin and end, from its middle, by its width: so that they do not lie upon each other.
-const PORTS = { data: 0, gradient: 0.22, reads: 0.36, update: -0.22, control: -0.36 };
+const PORTS = { data: 0, gradient: 0.22, reads: 0.36, update: -0.22, control: -0.36, added: 0.08, removed: -0.08 };
 
 function drawEdge(edge, busy) {
   const { a, b } = edge, port = PORTS[edge.kind];
@@ -95,7 +95,7 @@ function edgePath(edge, busy, path) {
   return `<path class="edge ${edge.kind}${busy ? " busy" : ""}" data-edge="${edge.key}" marker-end="url(#m-${edge.kind})" d="${path}"/>`;
 }
 
-at("arrows").innerHTML = Object.entries({ data: "#5f6b7a", gradient: "#d55e00", reads: "#b9c0ca", update: "#009e73", control: "#5f6b7a" })
+at("arrows").innerHTML = Object.entries({ data: "#5f6b7a", gradient: "#d55e00", reads: "#b9c0ca", update: "#009e73", control: "#5f6b7a", added: "#1a7f37", removed: "#cf222e" })
   .map(([kind, color]) => `<marker id="m-${kind}" viewBox="0 0 8 6" refX="8" refY="3" markerUnits="userSpaceOnUse" markerWidth="8" markerHeight="6" orient="auto"><path d="M0,0 L8,3 L0,6 z" fill="${color}"/></marker>`)
   .join("");
 

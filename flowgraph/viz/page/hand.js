@@ -275,7 +275,8 @@ const colors = { forward: "#0072b2", gradient: "#d55e00", update: "#009e73", var
 const kinds = Object.keys(colors).filter((kind) => boxes.some((box) => box.kind === kind));
 at("footer").innerHTML = [
   data.heat ? `<span>${safe(data.heat.title)} <span>${safe(data.heat.ends[0])}<span class="ramp" style="background:linear-gradient(90deg,${data.heat.colors.join()})"></span>${safe(data.heat.ends[1])}</span></span>` : "",
-  ...kinds.map((kind) => `<span><span style="color:${colors[kind]}">${data.heat ? "□" : "■"}</span> ${kind}</span>`),
+  ...kinds.map((kind) => `<span><span style="color:${colors[kind]}">${data.heat || data.groups.length ? "□" : "■"}</span> ${kind}</span>`),
+  ...data.groups.slice(0, 12).map(([name, color]) => `<span><span style="color:${color}">■</span> ${safe(name)}</span>`),
   `<span>${boxes.length} nodes, ${data.edges.length} edges</span>`,
   ...data.notes.map((note) => `<span>${safe(note)}</span>`),
 ].join("");
