@@ -92,8 +92,10 @@ def main(steps: int, size: int, blocks: int, rate: float, seed: int) -> float:
         tests = stretches(test_text, np.arange(0, len(test_text) - CONTEXT, CONTEXT // 2))
         rng = np.random.default_rng(seed)
         since, recent = time.perf_counter(), []
-        for number in range(1, steps + 1):
+        bar = fg.viz.progress(range(1, steps + 1), "training")
+        for number in bar:
             recent.append(step(*stretches(train_text, rng.integers(0, len(train_text) - CONTEXT, BATCH)))[0])
+            bar.show(bits=recent[-1] / np.log(2))
             if number % -(-steps // 6) == 0 or number == steps:
                 session.run(bits.reset)
                 for some_x, some_y in fg.data.batches(tests, 4 * BATCH, shuffle=False):
