@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from benchmarks.libraries import load_tensorflow, load_torch
+from benchmarks.layouts import filters_first, filters_last
+from benchmarks.libraries import JaxTraining, in_layout, load_tensorflow, load_torch, tensorflow_step, torch_step
 from benchmarks.workload import Array, Prepared, Setup, Workload, turns
 
 RATE = 0.01
@@ -51,16 +52,15 @@ def problem() -> Problem:
 
 def to_channels_last(parameters: list[Array]) -> list[Array]:
     """The parameters for channels-last images: kernels (5, 5, in, out), rows of w3 in the order (h, w, c)."""
-    w1, b1, w2, b2, w3, *rest = parameters
+    w1, b1, w2, b2, w3, *rest = filters_last(parameters)
     w3 = w3.reshape(50, 4, 4, 256).transpose(1, 2, 0, 3).reshape(800, 256)
-    return [np.ascontiguousarray(p) for p in (w1.transpose(2, 3, 1, 0), b1, w2.transpose(2, 3, 1, 0), b2, w3, *rest)]
+    return [w1, b1, w2, b2, np.ascontiguousarray(w3), *rest]
 
 
 def from_channels_last(parameters: list[Array]) -> list[Array]:
     """The inverse of ``to_channels_last``."""
-    w1, b1, w2, b2, w3, *rest = parameters
-    w3 = w3.reshape(4, 4, 50, 256).transpose(2, 0, 1, 3).reshape(800, 256)
-    return [w1.transpose(3, 2, 0, 1), b1, w2.transpose(3, 2, 0, 1), b2, w3, *rest]
+    w1, b1, w2, b2, w3, *rest = filters_first(parameters)
+    return [w1, b1, w2, b2, w3.reshape(4, 4, 50, 256).transpose(2, 0, 1, 3).reshape(800, 256), *rest]
 
 
 LENET = Workload(
@@ -78,7 +78,7 @@ WORKLOADS = [LENET]
 
 @LENET.on("numpy")
 def in_numpy(problem: Problem, setup: Setup) -> Prepared:
-    w1, b1, w2, b2, w3, b3, w4, b4 = parameters = [p.copy() for p in to_channels_last(problem.parameters)]
+    w1, b1, w2, b2, w3, b3, w4, b4 = parameters = to_channels_last(problem.parameters)
     velocities = [np.zeros_like(p) for p in parameters]
     turn = turns(BATCHES)
     rows = np.arange(BATCH)
@@ -176,8 +176,7 @@ def _in_torch(problem: Problem, setup: Setup, memory_format: str) -> Prepared:
     torch = load_torch(setup)
     nn = torch.nn.functional
     layout = getattr(torch, memory_format)
-    parameters = [torch.tensor(p) for p in problem.parameters]
-    parameters = [(p.to(memory_format=layout) if p.ndim == 4 else p).requires_grad_() for p in parameters]
+    parameters = [p.requires_grad_() for p in in_layout(map(torch.tensor, problem.parameters), layout)]
     w1, b1, w2, b2, w3, b3, w4, b4 = parameters
     optimiser = torch.optim.SGD(parameters, RATE, momentum=MOMENTUM)
     turn = turns(BATCHES)
@@ -189,18 +188,15 @@ def _in_torch(problem: Problem, setup: Setup, memory_format: str) -> Prepared:
         h = nn.max_pool2d(torch.relu(nn.conv2d(h, w2, b2)), 2)
         h = torch.relu(torch.addmm(b3, h.flatten(1), w3))
         loss = nn.cross_entropy(torch.addmm(b4, h, w4), torch.from_numpy(problem.labels[k]))
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        return float(loss.item())
+        return torch_step(optimiser, loss)
 
     return Prepared(step, lambda: [p.detach().numpy() for p in parameters], f"eager, {memory_format}")
 
 
-@LENET.on("jax")
-def in_jax(problem: Problem, setup: Setup) -> Prepared:
+def scores_in_jax(parameters: Any, x: Any) -> Any:
+    """(batch, 10) of images with their channels last."""
     jax = import_module("jax")
-    jnp = jax.numpy
+    w1, b1, w2, b2, w3, b3, w4, b4 = parameters
 
     def convolve(x: Any, w: Any, b: Any) -> Any:
         return jax.lax.conv_general_dilated(x, w, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")) + b
@@ -210,32 +206,37 @@ def in_jax(problem: Problem, setup: Setup) -> Prepared:
         n, height, width, channels = x.shape
         return x.reshape(n, height // 2, 2, width // 2, 2, channels).max((2, 4))
 
+    h = max_pool(jax.nn.relu(convolve(x, w1, b1)))
+    h = max_pool(jax.nn.relu(convolve(h, w2, b2)))
+    return jax.nn.relu(h.reshape(len(x), 800) @ w3 + b3) @ w4 + b4
+
+
+@LENET.on("jax")
+def in_jax(problem: Problem, setup: Setup) -> Prepared:
+    jax = import_module("jax")
+
     def loss_of(parameters: Any, x: Any, labels: Any) -> Any:
-        w1, b1, w2, b2, w3, b3, w4, b4 = parameters
-        h = max_pool(jax.nn.relu(convolve(x, w1, b1)))
-        h = max_pool(jax.nn.relu(convolve(h, w2, b2)))
-        z = jax.nn.relu(h.reshape(BATCH, 800) @ w3 + b3) @ w4 + b4
-        return -jnp.mean(jnp.take_along_axis(jax.nn.log_softmax(z), labels[:, None], axis=1))
+        z = jax.nn.log_softmax(scores_in_jax(parameters, x))
+        return -jax.numpy.mean(jax.numpy.take_along_axis(z, labels[:, None], axis=1))
 
-    def update(parameters: Any, velocities: Any, x: Any, labels: Any) -> Any:
-        loss, gradients = jax.value_and_grad(loss_of)(parameters, x, labels)
-        velocities = [MOMENTUM * v + g for v, g in zip(velocities, gradients, strict=True)]
-        return loss, [p - RATE * v for p, v in zip(parameters, velocities, strict=True)], velocities
-
-    compiled = jax.jit(update, donate_argnums=(0, 1))
-    parameters = [jnp.array(p) for p in to_channels_last(problem.parameters)]
-    velocities = [jnp.zeros_like(p) for p in parameters]
+    training = JaxTraining(loss_of, to_channels_last(problem.parameters), RATE, MOMENTUM)
     images = problem.images.reshape(BATCHES, BATCH, 28, 28, 1)
     labels = problem.labels.astype("i4")
     turn = turns(BATCHES)
 
     def step() -> float:
-        nonlocal parameters, velocities
         k = turn()
-        loss, parameters, velocities = jax.block_until_ready(compiled(parameters, velocities, images[k], labels[k]))
-        return float(loss)
+        return training.step(images[k], labels[k])
 
-    return Prepared(step, lambda: from_channels_last([np.asarray(p) for p in parameters]), "jit, channels last, parameters donated")
+    return Prepared(step, lambda: from_channels_last(training.values()), "jit, channels last, parameters donated")
+
+
+def scores_in_tensorflow(tf: Any, parameters: Any, x: Any) -> Any:
+    """(batch, 10) of images with their channels last."""
+    w1, b1, w2, b2, w3, b3, w4, b4 = parameters
+    h = tf.nn.max_pool2d(tf.nn.relu(tf.nn.bias_add(tf.nn.conv2d(x, w1, 1, "VALID"), b1)), 2, 2, "VALID")
+    h = tf.nn.max_pool2d(tf.nn.relu(tf.nn.bias_add(tf.nn.conv2d(h, w2, 1, "VALID"), b2)), 2, 2, "VALID")
+    return tf.nn.relu(tf.reshape(h, (-1, 800)) @ w3 + b3) @ w4 + b4
 
 
 @LENET.on("tensorflow")
@@ -243,23 +244,26 @@ def in_tensorflow(problem: Problem, setup: Setup) -> Prepared:
     tf, session = load_tensorflow(setup)
     x = tf.placeholder("float32", (BATCH, 28, 28, 1))
     labels = tf.placeholder("int64", (BATCH,))
-    initial = to_channels_last(problem.parameters)
-    w1, b1, w2, b2, w3, b3, w4, b4 = parameters = [tf.get_variable(f"p{k}", initializer=p) for k, p in enumerate(initial)]
-    h = tf.nn.max_pool2d(tf.nn.relu(tf.nn.bias_add(tf.nn.conv2d(x, w1, 1, "VALID"), b1)), 2, 2, "VALID")
-    h = tf.nn.max_pool2d(tf.nn.relu(tf.nn.bias_add(tf.nn.conv2d(h, w2, 1, "VALID"), b2)), 2, 2, "VALID")
-    z = tf.nn.relu(tf.reshape(h, (BATCH, 800)) @ w3 + b3) @ w4 + b4
+    parameters = [tf.get_variable(f"p{k}", initializer=p) for k, p in enumerate(to_channels_last(problem.parameters))]
+    z = scores_in_tensorflow(tf, parameters, x)
     loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=z))
-    train = tf.train.MomentumOptimizer(RATE, MOMENTUM).minimize(loss)
-    session.run(tf.global_variables_initializer())
-    call = session.make_callable([loss, train], feed_list=[x, labels])
+    call = tensorflow_step(tf, session, loss, [x, labels], RATE, MOMENTUM)
     images = problem.images.reshape(BATCHES, BATCH, 28, 28, 1)
     turn = turns(BATCHES)
 
     def step() -> float:
         k = turn()
-        return float(call(images[k], problem.labels[k])[0])
+        return call(images[k], problem.labels[k])
 
     return Prepared(step, lambda: from_channels_last(session.run(parameters)), "v1 graph, make_callable, channels last")
+
+
+def scores_in_flowgraph(fg: Any, parameters: Any, x: Any) -> Any:
+    """(batch, 10) of images (batch, 1, 28, 28)."""
+    w1, b1, w2, b2, w3, b3, w4, b4 = parameters
+    h = fg.nn.max_pool2d(fg.nn.relu(fg.nn.conv2d(x, w1) + fg.reshape(b1, (20, 1, 1))), 2)
+    h = fg.nn.max_pool2d(fg.nn.relu(fg.nn.conv2d(h, w2) + fg.reshape(b2, (50, 1, 1))), 2)
+    return fg.nn.relu(fg.reshape(h, (-1, 800)) @ w3 + b3) @ w4 + b4
 
 
 @LENET.on("flowgraph")
@@ -271,11 +275,7 @@ def in_flowgraph(problem: Problem, setup: Setup) -> Prepared:
         labels = fg.placeholder("labels", (None,), "int64")
         names = [f"{letter}{layer}" for layer in range(1, 5) for letter in "wb"]
         parameters = [fg.variable(p, name=name) for name, p in zip(names, problem.parameters, strict=True)]
-        w1, b1, w2, b2, w3, b3, w4, b4 = parameters
-        h = fg.nn.max_pool2d(fg.nn.relu(fg.nn.conv2d(x, w1) + fg.reshape(b1, (20, 1, 1))), 2)
-        h = fg.nn.max_pool2d(fg.nn.relu(fg.nn.conv2d(h, w2) + fg.reshape(b2, (50, 1, 1))), 2)
-        z = fg.nn.relu(fg.reshape(h, (-1, 800)) @ w3 + b3) @ w4 + b4
-        loss = fg.mean(fg.nn.softmax_cross_entropy(z, labels))
+        loss = fg.mean(fg.nn.softmax_cross_entropy(scores_in_flowgraph(fg, parameters, x), labels))
         train = fg.optim.SGD(RATE, momentum=MOMENTUM).minimize(loss)
     session = fg.Session(graph, threads=setup.threads)
     call = session.function([x, labels], [loss, train])

@@ -7,10 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.libraries import load_onnxruntime, load_tensorflow, load_torch
+from benchmarks.libraries import in_layout, load_onnxruntime, load_tensorflow, load_torch
 from benchmarks.workload import Array, Prepared, Setup, Workload, turns
 from benchmarks.workloads import lenet
-from benchmarks.workloads.lenet import Problem, convolve, max_pool, to_channels_last
+from benchmarks.workloads.lenet import (
+    Problem,
+    convolve,
+    max_pool,
+    scores_in_flowgraph,
+    scores_in_jax,
+    scores_in_tensorflow,
+    to_channels_last,
+)
 
 BATCH = 256
 BATCHES = 4
@@ -70,8 +78,7 @@ def _in_torch(problem: Problem, setup: Setup, memory_format: str) -> Prepared:
     torch = load_torch(setup)
     nn = torch.nn.functional
     layout = getattr(torch, memory_format)
-    parameters = [torch.tensor(p) for p in problem.parameters]
-    w1, b1, w2, b2, w3, b3, w4, b4 = (p.to(memory_format=layout) if p.ndim == 4 else p for p in parameters)
+    w1, b1, w2, b2, w3, b3, w4, b4 = in_layout(map(torch.tensor, problem.parameters), layout)
     turn = turns(BATCHES)
 
     @torch.inference_mode()  # type: ignore[untyped-decorator]
@@ -87,21 +94,7 @@ def _in_torch(problem: Problem, setup: Setup, memory_format: str) -> Prepared:
 @INFERENCE.on("jax")
 def in_jax(problem: Problem, setup: Setup) -> Prepared:
     jax = import_module("jax")
-
-    def convolve(x: Any, w: Any, b: Any) -> Any:
-        return jax.lax.conv_general_dilated(x, w, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")) + b
-
-    def max_pool(x: Any) -> Any:
-        n, height, width, channels = x.shape
-        return x.reshape(n, height // 2, 2, width // 2, 2, channels).max((2, 4))
-
-    def scores(parameters: Any, x: Any) -> Any:
-        w1, b1, w2, b2, w3, b3, w4, b4 = parameters
-        h = max_pool(jax.nn.relu(convolve(x, w1, b1)))
-        h = max_pool(jax.nn.relu(convolve(h, w2, b2)))
-        return jax.nn.relu(h.reshape(BATCH, 800) @ w3 + b3) @ w4 + b4
-
-    compiled, parameters = jax.jit(scores), [jax.numpy.array(p) for p in to_channels_last(problem.parameters)]
+    compiled, parameters = jax.jit(scores_in_jax), [jax.numpy.array(p) for p in to_channels_last(problem.parameters)]
     images = problem.images.reshape(BATCHES, BATCH, 28, 28, 1)
     turn = turns(BATCHES)
 
@@ -115,10 +108,7 @@ def in_jax(problem: Problem, setup: Setup) -> Prepared:
 def in_tensorflow(problem: Problem, setup: Setup) -> Prepared:
     tf, session = load_tensorflow(setup)
     x = tf.placeholder("float32", (BATCH, 28, 28, 1))
-    w1, b1, w2, b2, w3, b3, w4, b4 = (tf.constant(p) for p in to_channels_last(problem.parameters))
-    h = tf.nn.max_pool2d(tf.nn.relu(tf.nn.bias_add(tf.nn.conv2d(x, w1, 1, "VALID"), b1)), 2, 2, "VALID")
-    h = tf.nn.max_pool2d(tf.nn.relu(tf.nn.bias_add(tf.nn.conv2d(h, w2, 1, "VALID"), b2)), 2, 2, "VALID")
-    z = tf.nn.relu(tf.reshape(h, (BATCH, 800)) @ w3 + b3) @ w4 + b4
+    z = scores_in_tensorflow(tf, [tf.constant(p) for p in to_channels_last(problem.parameters)], x)
     call = session.make_callable(z, feed_list=[x])
     images = problem.images.reshape(BATCHES, BATCH, 28, 28, 1)
     turn = turns(BATCHES)
@@ -165,10 +155,7 @@ def in_flowgraph(problem: Problem, setup: Setup) -> Prepared:
 
     with fg.Graph() as graph:
         x = fg.placeholder("x", (None, 1, 28, 28), "float32")
-        w1, b1, w2, b2, w3, b3, w4, b4 = (fg.variable(p) for p in problem.parameters)
-        h = fg.nn.max_pool2d(fg.nn.relu(fg.nn.conv2d(x, w1) + fg.reshape(b1, (20, 1, 1))), 2)
-        h = fg.nn.max_pool2d(fg.nn.relu(fg.nn.conv2d(h, w2) + fg.reshape(b2, (50, 1, 1))), 2)
-        z = fg.nn.relu(fg.reshape(h, (-1, 800)) @ w3 + b3) @ w4 + b4
+        z = scores_in_flowgraph(fg, [fg.variable(p) for p in problem.parameters], x)
     session = fg.Session(graph, threads=setup.threads)
     call = session.function([x], z)
     turn = turns(BATCHES)

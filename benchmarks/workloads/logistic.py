@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.libraries import load_pytensor, load_tensorflow, load_torch
+from benchmarks.libraries import JaxTraining, load_pytensor, load_tensorflow, load_torch, tensorflow_step, torch_step
 from benchmarks.workload import Array, Prepared, Setup, Workload
 
 ROWS, FEATURES = 100_000, 54
@@ -81,10 +81,7 @@ def in_torch(problem: Problem, setup: Setup) -> Prepared:
 
     def step() -> float:
         loss = torch.nn.functional.binary_cross_entropy_with_logits(x @ w + b, labels)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        return float(loss.item())
+        return torch_step(optimiser, loss)
 
     return Prepared(step, lambda: [w.detach().numpy(), b.detach().numpy()], "eager")
 
@@ -99,19 +96,12 @@ def in_jax(problem: Problem, setup: Setup) -> Prepared:
         z = x @ w + b
         return jnp.mean(jax.nn.softplus(z) - z * labels)
 
-    def update(parameters: Any, x: Any, labels: Any) -> Any:
-        loss, gradients = jax.value_and_grad(loss_of)(parameters, x, labels)
-        return loss, [p - RATE * g for p, g in zip(parameters, gradients, strict=True)]
-
-    compiled = jax.jit(update, donate_argnums=0)
-    parameters = [jnp.zeros(FEATURES, "f4"), jnp.zeros((), "f4")]
+    training = JaxTraining(loss_of, [np.zeros(FEATURES, "f4"), np.zeros((), "f4")], RATE)
 
     def step() -> float:
-        nonlocal parameters
-        loss, parameters = jax.block_until_ready(compiled(parameters, problem.x, problem.labels))
-        return float(loss)
+        return training.step(problem.x, problem.labels)
 
-    return Prepared(step, lambda: [np.asarray(p) for p in parameters], "jit, parameters donated")
+    return Prepared(step, training.values, "jit, parameters donated")
 
 
 @LOGISTIC.on("tensorflow")
@@ -121,12 +111,10 @@ def in_tensorflow(problem: Problem, setup: Setup) -> Prepared:
     w, b = tf.get_variable("w", initializer=np.zeros((FEATURES, 1), "f4")), tf.get_variable("b", initializer=np.zeros((), "f4"))
     z = tf.squeeze(x @ w, 1) + b
     loss = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels=labels, logits=z))
-    train = tf.train.GradientDescentOptimizer(RATE).minimize(loss)
-    session.run(tf.global_variables_initializer())
-    call = session.make_callable([loss, train], feed_list=[x, labels])
+    call = tensorflow_step(tf, session, loss, [x, labels], RATE)
 
     def step() -> float:
-        return float(call(problem.x, problem.labels)[0])
+        return call(problem.x, problem.labels)
 
     def values() -> list[Array]:
         weights, bias = session.run([w, b])

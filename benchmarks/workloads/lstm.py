@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.libraries import load_tensorflow, load_torch
+from benchmarks.libraries import JaxTraining, load_tensorflow, load_torch, tensorflow_step, torch_step
 from benchmarks.workload import Array, Prepared, Setup, Workload, turns
 
 RATE = 0.1
@@ -140,10 +140,7 @@ def in_torch(problem: Problem, setup: Setup) -> Prepared:
         x, labels = torch.from_numpy(problem.rows[k]), torch.from_numpy(problem.labels[k])
         h, _ = lstm(x)
         loss = torch.nn.functional.cross_entropy(torch.addmm(c, h[:, -1], v), labels)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        return float(loss.item())
+        return torch_step(optimiser, loss)
 
     def values() -> list[Array]:
         w, u, *rest = (p.detach().numpy() for p in trained)
@@ -172,22 +169,15 @@ def in_jax(problem: Problem, setup: Setup) -> Prepared:
         z = h @ v + c
         return -jnp.mean(jnp.take_along_axis(jax.nn.log_softmax(z), labels[:, None], axis=1))
 
-    def update(parameters: Any, x: Any, labels: Any) -> Any:
-        loss, gradients = jax.value_and_grad(loss_of)(parameters, x, labels)
-        return loss, [p - RATE * g for p, g in zip(parameters, gradients, strict=True)]
-
-    compiled = jax.jit(update, donate_argnums=0)
-    parameters = [jnp.array(p) for p in problem.parameters]
+    training = JaxTraining(loss_of, problem.parameters, RATE)
     labels = problem.labels.astype("i4")
     turn = turns(BATCHES)
 
     def step() -> float:
-        nonlocal parameters
         k = turn()
-        loss, parameters = jax.block_until_ready(compiled(parameters, problem.rows[k], labels[k]))
-        return float(loss)
+        return training.step(problem.rows[k], labels[k])
 
-    return Prepared(step, lambda: [np.asarray(p) for p in parameters], "jit, lax.scan, parameters donated")
+    return Prepared(step, training.values, "jit, lax.scan, parameters donated")
 
 
 @LSTM.on("tensorflow")
@@ -203,14 +193,12 @@ def in_tensorflow(problem: Problem, setup: Setup) -> Prepared:
         memory = tf.sigmoid(f) * memory + tf.sigmoid(i) * tf.tanh(g)
         h = tf.sigmoid(o) * tf.tanh(memory)
     loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=h @ v + c))
-    train = tf.train.GradientDescentOptimizer(RATE).minimize(loss)
-    session.run(tf.global_variables_initializer())
-    call = session.make_callable([loss, train], feed_list=[x, labels])
+    call = tensorflow_step(tf, session, loss, [x, labels], RATE)
     turn = turns(BATCHES)
 
     def step() -> float:
         k = turn()
-        return float(call(problem.rows[k], problem.labels[k])[0])
+        return call(problem.rows[k], problem.labels[k])
 
     return Prepared(step, lambda: session.run(parameters), "v1 graph, make_callable, unrolled")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.libraries import load_pytensor, load_tensorflow, load_torch
+from benchmarks.libraries import JaxTraining, load_pytensor, load_tensorflow, load_torch, tensorflow_step, torch_step
 from benchmarks.workload import Array, Prepared, Setup, Workload, turns
 
 RATE = 0.1
@@ -90,10 +90,7 @@ def in_torch(problem: Problem, setup: Setup) -> Prepared:
         x, labels = torch.from_numpy(problem.images[k]), torch.from_numpy(problem.labels[k])
         h = torch.relu(torch.addmm(b1, x, w1))
         loss = torch.nn.functional.cross_entropy(torch.addmm(b2, h, w2), labels)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        return float(loss.item())
+        return torch_step(optimiser, loss)
 
     return Prepared(step, lambda: [p.detach().numpy() for p in parameters], "eager")
 
@@ -108,22 +105,15 @@ def in_jax(problem: Problem, setup: Setup) -> Prepared:
         z = jax.nn.relu(x @ w1 + b1) @ w2 + b2
         return -jnp.mean(jnp.take_along_axis(jax.nn.log_softmax(z), labels[:, None], axis=1))
 
-    def update(parameters: Any, x: Any, labels: Any) -> Any:
-        loss, gradients = jax.value_and_grad(loss_of)(parameters, x, labels)
-        return loss, [p - RATE * g for p, g in zip(parameters, gradients, strict=True)]
-
-    compiled = jax.jit(update, donate_argnums=0)
-    parameters = [jnp.array(p) for p in problem.parameters]
+    training = JaxTraining(loss_of, problem.parameters, RATE)
     labels = problem.labels.astype("i4")
     turn = turns(BATCHES)
 
     def step() -> float:
-        nonlocal parameters
         k = turn()
-        loss, parameters = jax.block_until_ready(compiled(parameters, problem.images[k], labels[k]))
-        return float(loss)
+        return training.step(problem.images[k], labels[k])
 
-    return Prepared(step, lambda: [np.asarray(p) for p in parameters], "jit, parameters donated")
+    return Prepared(step, training.values, "jit, parameters donated")
 
 
 @MLP.on("tensorflow")
@@ -134,14 +124,12 @@ def in_tensorflow(problem: Problem, setup: Setup) -> Prepared:
     w1, b1, w2, b2 = parameters = [tf.get_variable(f"p{k}", initializer=p) for k, p in enumerate(problem.parameters)]
     z = tf.nn.relu(x @ w1 + b1) @ w2 + b2
     loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=z))
-    train = tf.train.GradientDescentOptimizer(RATE).minimize(loss)
-    session.run(tf.global_variables_initializer())
-    call = session.make_callable([loss, train], feed_list=[x, labels])
+    call = tensorflow_step(tf, session, loss, [x, labels], RATE)
     turn = turns(BATCHES)
 
     def step() -> float:
         k = turn()
-        return float(call(problem.images[k], problem.labels[k])[0])
+        return call(problem.images[k], problem.labels[k])
 
     return Prepared(step, lambda: session.run(parameters), "v1 graph, make_callable")
 

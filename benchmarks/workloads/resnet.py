@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.libraries import load_tensorflow, load_torch
+from benchmarks.layouts import channels_last, filters_first, filters_last
+from benchmarks.libraries import JaxTraining, in_layout, load_tensorflow, load_torch, tensorflow_step, torch_step
 from benchmarks.workload import Array, Prepared, Setup, Workload, turns
 from benchmarks.workloads.lenet import convolve, convolve_gradient_to_input
 
@@ -35,20 +36,6 @@ def problem() -> Problem:
         w = random.standard_normal((CHANNELS, CHANNELS, 3, 3), "f4") * np.float32(np.sqrt(2 / (9 * CHANNELS)))
         parameters += [w, np.ones(CHANNELS, "f4"), random.standard_normal(CHANNELS, "f4") * np.float32(0.1)]
     return Problem(x, wanted, parameters)
-
-
-def channels_last(x: Array) -> Array:
-    return np.ascontiguousarray(np.moveaxis(x, -3, -1))
-
-
-def filters_last(parameters: list[Array]) -> list[Array]:
-    """The parameters with filters as (height, width, in, out)."""
-    return [np.ascontiguousarray(p.transpose(2, 3, 1, 0)) if p.ndim == 4 else p.copy() for p in parameters]
-
-
-def filters_first(parameters: list[Array]) -> list[Array]:
-    """The inverse of ``filters_last``."""
-    return [p.transpose(3, 2, 0, 1) if p.ndim == 4 else p for p in parameters]
 
 
 RESNET = Workload(
@@ -133,8 +120,7 @@ def _in_torch(problem: Problem, setup: Setup, memory_format: str) -> Prepared:
     torch = load_torch(setup)
     nn = torch.nn.functional
     layout = getattr(torch, memory_format)
-    tensors = [torch.tensor(p) for p in problem.parameters]
-    parameters = [(p.to(memory_format=layout) if p.ndim == 4 else p).requires_grad_() for p in tensors]
+    parameters = [p.requires_grad_() for p in in_layout(map(torch.tensor, problem.parameters), layout)]
     w1, scale1, offset1, w2, scale2, offset2 = parameters
     xs, wanted = ([torch.from_numpy(x).to(memory_format=layout) for x in batches] for batches in (problem.x, problem.wanted))
     optimiser = torch.optim.SGD(parameters, RATE)
@@ -149,10 +135,7 @@ def _in_torch(problem: Problem, setup: Setup, memory_format: str) -> Prepared:
         h = torch.relu(norm(nn.conv2d(x, w1, padding=1), scale1, offset1))
         y = torch.relu(x + norm(nn.conv2d(h, w2, padding=1), scale2, offset2))
         loss = nn.mse_loss(y, wanted[k])
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        return float(loss.item())
+        return torch_step(optimiser, loss)
 
     return Prepared(step, lambda: [p.detach().numpy() for p in parameters], f"eager, {memory_format}")
 
@@ -175,22 +158,15 @@ def in_jax(problem: Problem, setup: Setup) -> Prepared:
         y = jax.nn.relu(x + norm(convolve(h, w2), scale2, offset2))
         return jnp.mean(jnp.square(y - wanted))
 
-    def update(parameters: Any, x: Any, wanted: Any) -> Any:
-        loss, gradients = jax.value_and_grad(loss_of)(parameters, x, wanted)
-        return loss, [p - RATE * g for p, g in zip(parameters, gradients, strict=True)]
-
-    compiled = jax.jit(update, donate_argnums=0)
-    parameters = [jnp.array(p) for p in filters_last(problem.parameters)]
+    training = JaxTraining(loss_of, filters_last(problem.parameters), RATE)
     xs, wanted = channels_last(problem.x), channels_last(problem.wanted)
     turn = turns(BATCHES)
 
     def step() -> float:
-        nonlocal parameters
         k = turn()
-        loss, parameters = jax.block_until_ready(compiled(parameters, xs[k], wanted[k]))
-        return float(loss)
+        return training.step(xs[k], wanted[k])
 
-    return Prepared(step, lambda: filters_first([np.asarray(p) for p in parameters]), "jit, channels last, parameters donated")
+    return Prepared(step, lambda: filters_first(training.values()), "jit, channels last, parameters donated")
 
 
 @RESNET.on("tensorflow")
@@ -206,15 +182,13 @@ def in_tensorflow(problem: Problem, setup: Setup) -> Prepared:
     h = tf.nn.relu(norm(tf.nn.conv2d(x, w1, 1, "SAME"), scale1, offset1))
     y = tf.nn.relu(x + norm(tf.nn.conv2d(h, w2, 1, "SAME"), scale2, offset2))
     loss = tf.reduce_mean(tf.square(y - wanted))
-    train = tf.train.GradientDescentOptimizer(RATE).minimize(loss)
-    session.run(tf.global_variables_initializer())
-    call = session.make_callable([loss, train], feed_list=[x, wanted])
+    call = tensorflow_step(tf, session, loss, [x, wanted], RATE)
     xs, targets = channels_last(problem.x), channels_last(problem.wanted)
     turn = turns(BATCHES)
 
     def step() -> float:
         k = turn()
-        return float(call(xs[k], targets[k])[0])
+        return call(xs[k], targets[k])
 
     return Prepared(step, lambda: filters_first(session.run(parameters)), "v1 graph, make_callable, channels last")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.libraries import load_tensorflow, load_torch
+from benchmarks.libraries import JaxTraining, load_tensorflow, load_torch, tensorflow_step, torch_step
 from benchmarks.workload import Array, Prepared, Setup, Workload, turns
 
 BATCH, TOKENS, WIDTH, HEADS = 8, 128, 256, 8
@@ -179,10 +179,7 @@ def in_torch(problem: Problem, setup: Setup) -> Prepared:
         x = x + dense("out", mixed)
         x = x + dense("narrow", nn.gelu(dense("widen", norm("network_norm", x)), approximate="tanh"))
         loss = nn.mse_loss(x, torch.from_numpy(problem.wanted[k]).view(ROWS, WIDTH))
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        return float(loss.item())
+        return torch_step(optimiser, loss)
 
     return Prepared(step, lambda: [value.detach().numpy() for value in p.values()], "eager, its own kernel for attention")
 
@@ -217,21 +214,14 @@ def in_jax(problem: Problem, setup: Setup) -> Prepared:
         y = block(jnp, jax.nn.gelu, jax.nn.softmax, lambda x: jnp.mean(x, axis=-1, keepdims=True), p, x.reshape(ROWS, WIDTH))
         return jnp.mean(jnp.square(y - wanted.reshape(ROWS, WIDTH)))
 
-    def update(p: Any, x: Any, wanted: Any) -> Any:
-        loss, gradients = jax.value_and_grad(loss_of)(p, x, wanted)
-        return loss, {name: p[name] - RATE * gradients[name] for name in p}
-
-    compiled = jax.jit(update, donate_argnums=0)
-    p = {name: jnp.array(value) for name, value in problem.parameters.items()}
+    training = JaxTraining(loss_of, problem.parameters, RATE)
     turn = turns(BATCHES)
 
     def step() -> float:
-        nonlocal p
         k = turn()
-        loss, p = jax.block_until_ready(compiled(p, problem.x[k], problem.wanted[k]))
-        return float(loss)
+        return training.step(problem.x[k], problem.wanted[k])
 
-    return Prepared(step, lambda: [np.asarray(p[name]) for name in problem.parameters], "jit, parameters donated")
+    return Prepared(step, lambda: [np.asarray(training.parameters[name]) for name in problem.parameters], "jit, parameters donated")
 
 
 @TRANSFORMER.on("tensorflow")
@@ -245,14 +235,12 @@ def in_tensorflow(problem: Problem, setup: Setup) -> Prepared:
 
     y = block(tf, gelu, tf.nn.softmax, lambda x: tf.reduce_mean(x, axis=-1, keepdims=True), p, tf.reshape(x, (ROWS, WIDTH)))
     loss = tf.reduce_mean(tf.square(y - tf.reshape(wanted, (ROWS, WIDTH))))
-    train = tf.train.GradientDescentOptimizer(RATE).minimize(loss)
-    session.run(tf.global_variables_initializer())
-    call = session.make_callable([loss, train], feed_list=[x, wanted])
+    call = tensorflow_step(tf, session, loss, [x, wanted], RATE)
     turn = turns(BATCHES)
 
     def step() -> float:
         k = turn()
-        return float(call(problem.x[k], problem.wanted[k])[0])
+        return call(problem.x[k], problem.wanted[k])
 
     return Prepared(step, lambda: session.run(list(p.values())), "v1 graph, make_callable")
 
