@@ -124,7 +124,7 @@ def test_a_small_kernel_writes_over_an_input_that_dies_in_it_and_over_nothing_el
         y = (fetched + x) * x
         viewed = fg.exp(x)
         z = viewed[::-1] - (viewed + x)
-    with fg.Session(graph, threads=1) as session:
+    with fg.Session(graph, threads=1, jit=False) as session:
         call = session.function([x], [fetched, y, z])
         value = np.array([1.0, 2.0, -3.0])
         for _ in range(3):

@@ -142,21 +142,21 @@ def in_dask(problem: Problem, setup: Setup) -> Prepared:
 
 @UNFUSED.on("flowgraph")
 def in_flowgraph(problem: Problem, setup: Setup) -> Prepared:
-    return by_flowgraph(problem, setup, jit=False)
+    return by_flowgraph(problem, setup, passes=("algebra", "fold", "common"))
 
 
 @FUSED.on("flowgraph")
 def in_flowgraph_fused(problem: Problem, setup: Setup) -> Prepared:
-    return by_flowgraph(problem, setup, jit=True)
+    return by_flowgraph(problem, setup)
 
 
-def by_flowgraph(problem: Problem, setup: Setup, *, jit: bool) -> Prepared:
+def by_flowgraph(problem: Problem, setup: Setup, **options: Any) -> Prepared:
     import flowgraph as fg
 
     with setup.phase("build"), fg.Graph() as graph:
         inputs = [fg.placeholder(name, (16,), "float32") for name in "xabc"]
         y = chain([getattr(fg, name) for name in OPERATIONS], inputs)
     with setup.phase("plan"):
-        session = fg.Session(graph, threads=setup.threads, jit=jit)
+        session = fg.Session(graph, threads=setup.threads, **options)
         call = session.function(inputs, y)
     return Prepared(lambda: call(*problem.inputs), lambda: [call(*problem.inputs)])

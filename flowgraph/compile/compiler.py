@@ -22,13 +22,17 @@ from .columns import LARGE, columns_of, wanted_nodes
 from .fuse import fuse
 from .lower import Lowering
 from .memory import Memory
+from .native import Sections
 from .needed import needed_nodes
 from .order import check_updates
 from .place import count_by_device, place
 from .plan import Plan, format_bytes, in_order
 from .shapes import specialise
-from .simplify import PASSES, Simplified, simplify
+from .simplify import SIMPLIFICATIONS, Simplified, simplify
 from .tasks import form_tasks
+
+# Those that a session may leave out.
+PASSES = (*SIMPLIFICATIONS, "fuse")
 
 
 def compile_plan(
@@ -49,7 +53,7 @@ def compile_plan(
 ) -> Plan:
     """The plan that computes ``fetches`` from ``feeds``, given the shapes of these.
 
-    passes   names of the simplifications to make
+    passes   names of the simplifications to make, and "fuse" to make loops of stretches of nodes where ``compiled`` is given
     compiled  makes a loop a function of arrays; None for plans without compiled loops
     witness   is told of the "nodes" that are needed, and of what is "simplified"
     is_body  whether it is that of a sub-graph, which runs on the thread that comes to it: one task, whole kernels
@@ -85,7 +89,7 @@ def compile_plan(
         plan = min(plan, compiling(saving=saving), key=attrgetter("peak_bytes"))
     check_limit(plan, memory_limit)
     plan.request = request
-    plan.memory_limit = memory_limit
+    plan.memory_limit, plan.sections = memory_limit, None  # (buffers are held longer by one call than by kernels one by one)
     if plan is not usual:
         plan.notes.append(
             f"memory: kernels in another order, in {len(plan.tasks)} tasks and not {len(usual.tasks)}, "
@@ -152,7 +156,7 @@ def _compile(
         witness("simplified", simplified)
     nodes = still_needed(nodes, fetched, simplified, feeds)
     notes = simplified.notes()
-    if compiled is not None:
+    if compiled is not None and "fuse" in passes:
         nodes, fused = fuse(nodes, simplified, feeds, fetches, compiled, is_body)
         notes += fused
     plan = Plan(nodes)
@@ -180,6 +184,7 @@ def _compile(
     if placement is not None and not plan.host_only:
         lowering.bring_home(fetches, device_arrays)
     plan.slots = len(lowering.codes)
+    plan.sections = Sections if compiled is not None and plan.host_only and not saving else None
     if saving:
         save_memory(lowering)
     task_of = form_tasks(plan, lowering, single=is_body, keep_order=saving is Saving.TASKS)

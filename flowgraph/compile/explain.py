@@ -14,7 +14,7 @@ from ..graph.spec import format_spec
 from .compiler import compile_plan, still_needed
 from .fuse import FusedNode
 from .plan import Plan
-from .simplify import PASSES, Simplified
+from .simplify import SIMPLIFICATIONS, Simplified
 
 # Lines of one kind that are shown; the rest is counted.
 MOST_LINES = 200
@@ -58,7 +58,7 @@ class Explanation:
         lines = [f"the request needs {len(self.nodes)} of the graph's {total} nodes"]
         width = min(max((len(node.name) for node in self.nodes), default=0), 40)
         lines += _shown(_row(node, width) for node in self.nodes)
-        for name in (*PASSES, "fuse", "place"):
+        for name in (*SIMPLIFICATIONS, "fuse", "place"):
             changed = [f"  {node} {what}" for each, node, what in self.changes if each == name]
             if changed:
                 lines += [f"{name}:", *_shown(changed)]
@@ -113,7 +113,7 @@ def _stages(
     fetched = {fetch.node if isinstance(fetch, Tensor) else fetch for fetch in fetches}
     so_far = Simplified(found.specs, found.fed)
     so_far.values = {tensor: value for tensor, value in found.values.items() if tensor.node.op.name == "constant"}
-    for name in PASSES:
+    for name in SIMPLIFICATIONS:
         so_far.same |= {tensor: target for tensor, target in found.same.items() if found.reasons[tensor] == name}
         if name == "fold":
             so_far.values = dict(found.values)

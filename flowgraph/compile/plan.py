@@ -132,6 +132,8 @@ class Plan:
     updates      (variable's node, slot): written together at the end
     peak_bytes   most bytes alive at once of what the run itself makes, scratch memory of kernels included, when the tasks run in order
     memory_limit most bytes that a run may take, on any number of threads; None for no limit
+    sections     makes of this plan what finds the stretches of its kernels that run as one call (`native.Sections`); None where each is
+                 called by itself
     notes        what the passes changed, a line each
     host_only    whether all of it runs on the host
     reasons      node -> why it runs on its device, whose text follows "placed"; empty where there is one device
@@ -157,6 +159,7 @@ class Plan:
     storages: dict[int, Storage] = field(default_factory=dict)
     peak_bytes: int = 0
     memory_limit: int | None = None
+    sections: Callable[[Plan], Any] | None = None
     notes: list[str] = field(default_factory=list)
     host_only: bool = True
     reasons: Mapping[Node, Any] = field(default_factory=dict)
@@ -189,13 +192,20 @@ class Plan:
             lines.append(
                 f"task {task.index} on {task.device}{after}, {format_seconds(task.seconds)}, {format_seconds(task.priority)} to the end"
             )
-            for unit in task.units:
-                for number, body in enumerate(unit.bodies):
-                    lines += [f"    body {number} of {unit}: {line}" for line in str(body).splitlines()]
-                lines.append(f"  s{unit.output} = {unit.node.op.name}({', '.join(f's{i}' for i in unit.inputs)})" + self._detail(unit))
+            for each in task.units if self.sections is None else self.sections(self).of(task.units):
+                lines += self._told(each) if isinstance(each, Unit) else self._told_together(each.units)
         if self.updates:
             lines.append("at the end: " + ", ".join(f"{node.name} <- s{slot}" for node, slot in self.updates))
         return "\n".join(lines)
+
+    def _told(self, unit: Unit) -> list[str]:
+        """The lines of a kernel."""
+        bodies = [f"    body {k} of {unit}: {line}" for k, body in enumerate(unit.bodies) for line in str(body).splitlines()]
+        return [*bodies, f"  s{unit.output} = {unit.node.op.name}({', '.join(f's{i}' for i in unit.inputs)})" + self._detail(unit)]
+
+    def _told_together(self, units: Sequence[Unit]) -> list[str]:
+        """The lines of kernels that run as one call."""
+        return [f"  one call of {len(units)} kernels:", *[f"  {line}" for unit in units for line in self._told(unit)]]
 
     def _detail(self, unit: Unit) -> str:
         how = {

@@ -25,7 +25,7 @@ from ..graph.spec import is_known
 from .kinds import frozen
 from .suspects import suspects_among
 
-PASSES = ("algebra", "fold", "common")
+SIMPLIFICATIONS = ("algebra", "fold", "common")
 
 # A folded constant is kept as long as its plan: only small ones are worth it.
 FOLDED_BYTES = 65536
@@ -65,10 +65,12 @@ class Simplified:
             "fold": "{} nodes are constants",
             "common": "{} nodes repeat another",
         }
-        return [f"{name}: {texts[name].format(self.counts[name])}" for name in PASSES if self.counts[name]]
+        return [f"{name}: {texts[name].format(self.counts[name])}" for name in SIMPLIFICATIONS if self.counts[name]]
 
 
-def simplify(nodes: Sequence[Node], specs: Mapping[Tensor, Any], fed: Collection[Tensor], passes: Collection[str] = PASSES) -> Simplified:
+def simplify(
+    nodes: Sequence[Node], specs: Mapping[Tensor, Any], fed: Collection[Tensor], passes: Collection[str] = SIMPLIFICATIONS
+) -> Simplified:
     """Which of ``nodes`` need not be computed, and what has their value."""
     found = Simplified(specs, fed)
     if not passes:
@@ -76,7 +78,7 @@ def simplify(nodes: Sequence[Node], specs: Mapping[Tensor, Any], fed: Collection
     ordered = {before for context in set(map(attrgetter("_context"), nodes)) for before in context.control}  # others wait for them
     values, same = found.values, found.same
     reads_none_of = values.keys().isdisjoint
-    algebra, fold, common = (name in passes for name in PASSES)
+    algebra, fold, common = (name in passes for name in SIMPLIFICATIONS)
 
     def keeps_its_place(node: Node) -> bool:
         op, outputs = node.op, node.outputs

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..graph.spec import format_spec
+from .native import Section
 from .plan import ENTRY, ROWS, WHOLE, Plan, Unit
 
 # A call that runs by itself is not known to the session, which could not end it: so only short ones are made so.
@@ -27,14 +28,18 @@ class Source:
     lines     one by one
     units     for each line the kernel that it calls, or None
     kernels   name in the text -> the unit whose kernel it is
-    takes     (device, spec) of a buffer -> the name of the function that takes one
+    sections  name in the text -> the section that runs as one call; ``calls``: the number of the line -> the section that is called there
+    takes     (device, spec) of a buffer -> the name of the function that takes one; ``news``: spec -> that of the function for a new array
     gives     device -> the name of the function that gives buffers back to it
     """
 
     lines: list[str] = field(default_factory=list)
     units: list[Unit | None] = field(default_factory=list)
     kernels: dict[str, Unit] = field(default_factory=dict)
+    sections: dict[str, Section] = field(default_factory=dict)
+    calls: dict[int, Section] = field(default_factory=dict)
     takes: dict[tuple[str, Any], str] = field(default_factory=dict)
+    news: dict[Any, str] = field(default_factory=dict)
     gives: dict[str, str] = field(default_factory=dict)
     names: dict[int, str] = field(default_factory=dict)  # id of a kernel -> its name
 
@@ -50,12 +55,25 @@ class Source:
         """The text for a reader: behind each kernel its node, what it makes, and the user's line."""
         width = min(max((len(line) for line, unit in zip(self.lines, self.units, strict=True) if unit is not None), default=0), 76)
         shown = []
-        for line, unit in zip(self.lines, self.units, strict=True):
-            if unit is not None:
-                spec = "" if unit.spec is None else f" {format_spec(unit.spec.shape, unit.spec.dtype)}"
-                line = f"{line:<{width}}  # {unit}{spec}    {unit.node.location.text}".rstrip()
-            shown.append(line)
+        for number, (line, unit) in enumerate(zip(self.lines, self.units, strict=True)):
+            section = self.calls.get(number)
+            if section is not None:
+                pad = line[: len(line) - len(line.lstrip())]
+                shown.append(f"{pad}# {len(section.units)} kernels as one call of machine code:")
+                shown += [_told(f"{pad}#   {what(each)}", each, width) for each in section.units]
+            shown.append(line if unit is None else _told(line, unit, width))
         return "\n".join(shown) + "\n"
+
+
+def _told(line: str, unit: Unit, width: int) -> str:
+    """A line with what it makes behind it."""
+    spec = "" if unit.spec is None else f" {format_spec(unit.spec.shape, unit.spec.dtype)}"
+    return f"{line:<{width}}  # {unit}{spec}    {unit.node.location.text}".rstrip()
+
+
+def what(unit: Unit) -> str:
+    """A kernel as a line of plain mathematics over slots."""
+    return f"s{unit.output} = {unit.node.op.name}({', '.join(f's{i}' for i in unit.inputs)})"
 
 
 class Writer:
@@ -63,10 +81,20 @@ class Writer:
 
     is_local  whether a slot is a local variable ``s3``; the others are entries ``v[3]`` of the run's values
     targets   slots that ``rows``, if there are any, have a place for: its number
+    by_kernel whether each kernel is called by itself, and none by a tape
     """
 
-    def __init__(self, plan: Plan, source: Source, is_local: Callable[[int], bool], targets: Mapping[int, int] | None = None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        source: Source,
+        is_local: Callable[[int], bool],
+        targets: Mapping[int, int] | None = None,
+        *,
+        by_kernel: bool = False,
+    ) -> None:
         self.plan, self.source, self.is_local, self.targets = plan, source, is_local, targets or {}
+        self.sections = None if plan.sections is None or by_kernel else plan.sections(plan)
         self.constants = {slot for slot, _ in plan.constants}
         # A slice has an output slot to which nothing is ever bound, since the buffer holds the result.
         self.unbound = self.constants | {unit.output for unit in plan.units if unit.mode in ("part", "partial")}
@@ -92,6 +120,64 @@ class Writer:
             return f"c{slot}" if slot in self.constants else f"s{slot}"
         return f"v[{slot}]"
 
+    def units(self, units: Sequence[Unit], pad: str = "    ", before: str = "") -> None:
+        """The lines of the kernels of a task; ``before`` each, and before each section of them, the line of that name."""
+        for each in self.sections.of(units) if self.sections is not None else units:
+            if before:
+                self.source.add(pad + before)
+            if isinstance(each, Section):
+                self._section(each, pad)
+            else:
+                self.unit(each, pad)
+
+    def _section(self, section: Section, pad: str) -> None:
+        """The lines of a section: the arrays that it fills, its call, then what dies with it."""
+        source, device = self.source, section.units[0].device
+        for slot, spec, mode in section.makes:
+            make = self._take(slot, spec, device) if mode == "take" else source.news.setdefault(spec, f"new_{len(source.news)}") + "()"
+            source.add(f"{pad}{self.name(slot)} = {make}")
+        names = [f"h{k}" for k in range(len(section.buffers))]
+        for name, spec in zip(names, section.buffers, strict=True):
+            source.add(f"{pad}{name} = {self._take(-1, spec, device)}")
+        called = f"native_{len(source.sections)}"
+        source.sections[called] = section
+        source.calls[len(source.lines)] = section
+        source.add(f"{pad}{called}({', '.join([*map(self.name, section.slots), *names])})")
+        for name in names:
+            source.add(f"{pad}{self._give(device)}({name})")
+        for slot, spec, mode in section.makes:
+            if not spec.shape and mode == "fresh":
+                source.add(f"{pad}{self.name(slot)} = {self.name(slot)}[()]")
+        for slot, other in section.shares:
+            source.add(f"{pad}{self.name(slot)} = {self.name(other)}")
+        for view in section.views:
+            source.add(f"{pad}{self.name(view.output)} = {self._call(view, [self.name(slot) for slot in view.inputs])}", view)
+        self._drop(section, device, pad)
+
+    def _give(self, device: str) -> str:
+        """The name of the function that gives a buffer back to the pool."""
+        gives = self.source.gives
+        return gives.setdefault(device, f"give_{len(gives)}" if gives else "give")
+
+    def _take(self, slot: int, spec: Any, device: str) -> str:
+        """The text that takes a buffer for a slot."""
+        take = self.source.takes.setdefault((device, spec), f"take_{len(self.source.takes)}") + "()"
+        if slot in self.targets:
+            row = f"rows[{self.targets[slot]}]"
+            take = f"{take} if rows is None or {row} is None else {row}"
+        return take
+
+    def _drop(self, unit: Unit | Section, device: str, pad: str) -> None:
+        """The lines that let go of what dies with a kernel or a section."""
+        for slot in unit.recycles:
+            self.source.add(f"{pad}{self._give(device)}({self.name(slot)})")
+        local = [self.name(slot) for slot in unit.frees if self.is_local(slot) and slot not in self.unbound]
+        shared = [f"v[{slot}]" for slot in unit.frees if not self.is_local(slot)]
+        if local:
+            self.source.add(f"{pad}del {', '.join(local)}")
+        if shared:
+            self.source.add(f"{pad}{' = '.join(shared)} = None")
+
     def unit(self, unit: Unit, pad: str = "    ") -> None:
         """The lines of one kernel: its call, then what dies with it."""
         names = [self.name(slot) for slot in unit.inputs]
@@ -104,15 +190,7 @@ class Writer:
             self.source.add(f"{pad}{self._kernel(unit)}({', '.join([*arguments, f'out={target}'])})", unit)
         else:
             self.source.add(f"{pad}{self.name(unit.output)} = {self._call(unit, names)}", unit)
-        for slot in unit.recycles:
-            give = self.source.gives.setdefault(unit.device, f"give_{len(self.source.gives)}" if self.source.gives else "give")
-            self.source.add(f"{pad}{give}({self.name(slot)})")
-        local = [self.name(slot) for slot in unit.frees if self.is_local(slot) and slot not in self.unbound]
-        shared = [f"v[{slot}]" for slot in unit.frees if not self.is_local(slot)]
-        if local:
-            self.source.add(f"{pad}del {', '.join(local)}")
-        if shared:
-            self.source.add(f"{pad}{' = '.join(shared)} = None")
+        self._drop(unit, unit.device, pad)
 
     def _call(self, unit: Unit, names: Sequence[str]) -> str:
         symbol = getattr(unit.node.op, "symbol", None)
@@ -123,11 +201,7 @@ class Writer:
             return f"{names[0]} {symbol} {names[1]}" if len(names) == 2 else f"{symbol}{names[0]}"
         kernel = self._kernel(unit)
         if unit.mode == "take":
-            take = self.source.takes.setdefault((unit.device, unit.spec), f"take_{len(self.source.takes)}") + "()"
-            if unit.output in self.targets:
-                row = f"rows[{self.targets[unit.output]}]"
-                take = f"{take} if rows is None or {row} is None else {row}"
-            names = [*names, _out(unit, take)]
+            names = [*names, _out(unit, self._take(unit.output, unit.spec, unit.device))]
         elif unit.mode == "reuse":
             names = [*names, _out(unit, names[unit.reuse])]
         return f"{kernel}({', '.join(names)})"
@@ -162,7 +236,7 @@ class Writer:
         if key not in names:
             base = re.sub(r"\W", "_", unit.node.op.name)
             name = f"{base}_" if keyword.iskeyword(base) else base
-            if name in kernels or re.fullmatch(r"[sc]\d+|v|give|give_\d+|take_\d+|run|call|body", name):
+            if name in kernels or re.fullmatch(r"[sc]\d+|v|give|give_\d+|take_\d+|new_\d+|native_\d+|h\d+|run|call|body", name):
                 name = f"{base}_{len(kernels)}"
             names[key] = name
             kernels[name] = unit
@@ -190,37 +264,38 @@ def _out(unit: Unit, name: str) -> str:
     return name if _takes_out_by_position(unit) else f"out={name}"
 
 
-def task_sources(plan: Plan) -> Source:
-    """A function ``task_3(v, run)`` for each task. ``v`` are the run's values by slot; between kernels it asks whether to stop."""
+def task_sources(plan: Plan, *, by_kernel: bool = False) -> Source:
+    """A function ``task_3(v, run)`` for each task. ``v`` are the run's values by slot; between kernels it asks whether to stop.
+
+    by_kernel  whether each kernel is called by itself, and none by a tape
+    """
     source = Source()
     shared = shared_slots(plan)
-    writer = Writer(plan, source, lambda slot: slot not in shared)
+    writer = Writer(plan, source, lambda slot: slot not in shared, by_kernel=by_kernel)
     for task in plan.tasks:
         source.add(f"def task_{task.index}(v, run):")
-        for unit in task.units:
-            source.add("    if run.stop is not None: raise run.stop")
-            writer.unit(unit)
+        writer.units(task.units, before="if run.stop is not None: raise run.stop")
         source.add("")
     return source
 
 
-def body_source(plan: Plan) -> Source:
+def body_source(plan: Plan, *, by_kernel: bool = False) -> Source:
     """A function ``body(run, rows, s0, s1, ...)`` of a sub-graph's inputs and captures that returns its outputs as a list.
 
     ``rows``, if it is not None, has an array or None for each of the outputs that are `written_where_told`. All values are local: a turn
     of a loop needs no table of slots. Each asks whether to stop, also one that computes nothing.
+
+    by_kernel  as for `task_sources`
     """
     source = Source()
     targets = {plan.fetches[place]: number for number, place in enumerate(written_where_told(plan))}
-    writer = Writer(plan, source, lambda slot: True, targets)
+    writer = Writer(plan, source, lambda slot: True, targets, by_kernel=by_kernel)
     source.add(f"def body({', '.join(['run', 'rows', *(writer.name(slot) for _, slot in plan.feeds)])}):")
     if plan.run_slot >= 0:
         source.add(f"    {writer.name(plan.run_slot)} = run")
-    source.add("    if run.stop is not None: raise run.stop")
-    for position, unit in enumerate(plan.units):
-        if position:
-            source.add("    if run.stop is not None: raise run.stop")
-        writer.unit(unit)
+    writer.units(plan.units, before="if run.stop is not None: raise run.stop")
+    if not plan.units:
+        source.add("    if run.stop is not None: raise run.stop")
     source.add(f"    return [{', '.join(writer.name(slot) for slot in plan.fetches)}]")
     return source
 
@@ -258,22 +333,23 @@ def call_source(plan: Plan) -> Source:
         source.add("    token = set_errors(ignored)")
         source.add("    try:")
         for task in plan.tasks:
-            for unit in task.units:
-                writer.unit(unit, "        ")
+            writer.units(task.units, "        ")
+        if source.sections:
+            source.add("    except not_in_order:")
+            source.add(f"        return otherwise({arguments})")
         source.add("    except Exception as error:")
         source.add("        raise explain(error) from error")
         source.add("    finally:")
         source.add("        reset_errors(token)")
     source.add("    session.last_report = report")
-    numbers = _numbers(plan)
+    plain = _numbers(plan) | {slot for section in source.sections.values() for slot, spec, _ in section.makes if spec.shape}
     results = []
     for slot in plan.fetches:
         name = writer.name(slot) if slot >= 0 else "None"
-        plain = slot < 0 or slot in numbers
         if slot in plan.lent:
             results.append(f"lent({name})")
         else:
-            results.append(name if plain else f"handed_out({name}, {slot in plan.copied})")
+            results.append(name if slot < 0 or slot in plain - plan.copied else f"handed_out({name}, {slot in plan.copied})")
     source.add(f"    return [{', '.join(results)}]")
     return source
 

@@ -45,32 +45,53 @@ def compiled(loop: Described, target: Target | None = None) -> Callable[..., Any
     return _function(loop.text(target or compiler().target), tuple([operand.dtype for operand in loop.operands]))
 
 
+def bare(kernel: Callable[..., Any]) -> int:
+    """The address of what a compiled kernel does over bare memory, with the signature of NumPy's inner loops; 0 where it has none."""
+    return getattr(getattr(kernel, "__self__", None), "bare", 0)
+
+
 @cache
 def _function(text: str, dtypes: tuple[np.dtype[Any], ...]) -> Callable[..., Any]:
-    operands = len(dtypes)
+    otherwise = _Otherwise(dtypes)
+    kernel = otherwise.kernel = native(compiler().address(text), otherwise)
+    otherwise.bare = compiler().address(text, "bare")
+    return kernel
 
-    def otherwise(*arrays: Any, out: Any = None) -> Any:
-        """What the kernel calls when an array is not as it needs them: works on copies that are."""
+
+class _Otherwise:
+    """What a kernel calls when an array is not as it needs them: works on copies that are."""
+
+    kernel: Callable[..., Any]
+    bare: int
+
+    def __init__(self, dtypes: tuple[np.dtype[Any], ...]) -> None:
+        self._dtypes = dtypes
+
+    def __call__(self, *arrays: Any, out: Any = None) -> Any:
+        dtypes, operands = self._dtypes, len(self._dtypes)
         given = [*arrays, out] if out is not None else list(arrays)
         fitting = [np.require(x, dtype, ("C", "A", "E")) for x, dtype in zip(given, dtypes, strict=False)]
         fitting += [x if x.flags.c_contiguous and x.flags.aligned else np.empty(x.shape, x.dtype) for x in given[operands:]]
         if all(a is b for a, b in zip(given, fitting, strict=True)):
             raise AssertionError("a compiled kernel refused its arguments")
-        kernel(*fitting)
+        self.kernel(*fitting)
         for target, made in zip(given[operands:], fitting[operands:], strict=True):
             if target is not made:
                 target[...] = made
         return given[-1]
 
-    kernel = _native(compiler().address(text), otherwise)
-    return kernel
+
+def native(address: int, self: Any) -> Callable[..., Any]:
+    """The machine code at ``address`` as a function of Python; it is given ``self`` as its self."""
+    make = ctypes.pythonapi.PyCFunction_NewEx
+    make.restype, make.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p]
+    return make(ctypes.addressof(_definition(address)), self, None)  # type: ignore[no-any-return]
 
 
-def _native(address: int, otherwise: Callable[..., Any]) -> Callable[..., Any]:
-    """The machine code at ``address`` as a function of Python; it is given ``otherwise`` as its self."""
+@cache
+def _definition(address: int) -> PyMethodDef:
+    """Python's description of the machine code at ``address``."""
     definition = PyMethodDef(b"kernel", address, _FASTCALL_WITH_KEYWORDS, None)
     # Python does not copy it, and reads it once more when the function dies: perhaps at the end of the program, when all else is gone.
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(definition))
-    make = ctypes.pythonapi.PyCFunction_NewEx
-    make.restype, make.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p]
-    return make(ctypes.addressof(definition), otherwise, None)  # type: ignore[no-any-return]
+    return definition

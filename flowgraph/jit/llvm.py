@@ -91,18 +91,17 @@ class Compiler:
         self._for = f"{llvm.llvm_version_info} {processor} {flags}"
         self._cache = cache
         self._lock = threading.Lock()
-        self._addresses: dict[str, int] = {}
+        self._addresses: dict[str, dict[str, int]] = {}
         self.compiled = self.loaded = 0  # how many modules were compiled here, and read from the cache
 
-    def address(self, text: str) -> int:
-        """The address of the function ``kernel`` of the module ``text``. raises RuntimeError for text that LLVM refuses."""
+    def address(self, text: str, function: str = "kernel") -> int:
+        """The address of the function ``kernel`` of the module ``text``, or of ``bare``. raises RuntimeError for text that LLVM refuses."""
         key = _digest(f"{self._for}\n{text}".encode()).hex()
         with self._lock:
             if key not in self._addresses:
-                name = f"kernel_{key}"
                 code = self._read(key)
                 if code is None:
-                    code = self._compile(text.replace("@kernel(", f"@{name}("))
+                    code = self._compile(text.replace("@kernel(", f"@kernel_{key}(").replace("@bare(", f"@bare_{key}("))
                     self._write(key, code)
                     self.compiled += 1
                 else:
@@ -112,11 +111,11 @@ class Compiler:
                 part = self._llvm.ObjectFileRef.from_data(code)
                 engine.add_object_file(part)
                 engine.finalize_object()
-                self._addresses[key] = engine.get_function_address(name)
+                self._addresses[key] = {name: engine.get_function_address(f"{name}_{key}") for name in ("kernel", "bare")}
                 # Machine code stays for as long as the process: nobody can know who still holds a function.
                 part.detach()
                 engine.detach()
-            return self._addresses[key]
+            return self._addresses[key][function]
 
     def _compile(self, text: str) -> bytes:
         module = self._llvm.parse_assembly(text)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from .llvm import Target
-from .text import Text, literal, stored, suffix, type_of
+from .text import BARE_SIGNATURE, Text, literal, stored, suffix, type_of
 from .values import BOOL, FLOAT64, Unfusable, Value
 
 # A value of an earlier phase is kept for the later ones from this number of primitives on; below, it is computed again.
@@ -150,22 +150,37 @@ class _Writer(Text):
     # --- the module
 
     def text(self) -> str:
-        loop = self.loop
-        number = len(loop.operands) + len(loop.results)
+        loop, number = self.loop, len(self.loop.operands) + len(self.loop.results)
         self._load_arguments(number)
         releases = math.prod(self.dims) * self.phases > ELEMENTS_WITH_LOCK
         saved = self.call("PyEval_SaveThread", "ptr") if releases else ""
+        self.line("call void @bare(ptr %operands, ptr %dims, ptr %strides, ptr null)")
+        if releases:
+            self.call("PyEval_RestoreThread", "void", ("ptr", saved))
+        self.call("Py_IncRef", "void", ("ptr", f"%a{number - 1}"))
+        self.line(f"ret ptr %a{number - 1}")
+        return self.callable_module() + self._bare(loop)
+
+    def _bare(self, loop: Loop) -> str:
+        """The loop over bare memory, with the signature of NumPy's inner loops (see `tape`)."""
+        self.lines = []
+        for i in range(len(loop.operands)):
+            self.line(f"%p{i} = load ptr, ptr {self.new(f'getelementptr ptr, ptr %operands, i64 {i}')}")
+            if loop.operands[i].strided:
+                self.line(f"%stride{i} = load i64, ptr {self.new(f'getelementptr i64, ptr %strides, i64 {i}')}")
+        for i in range(len(loop.results)):
+            self.line(f"%o{i} = load ptr, ptr {self.new(f'getelementptr ptr, ptr %operands, i64 {len(loop.operands) + i}')}")
+        self.line("%n0 = load i64, ptr %dims")
+        declared, self.declared = self.declared, {}
         self._allocate()
         if self.flat:
             self._row([], "%n0")
         else:
             self._nest([], 0)
         self._store_totals()
-        if releases:
-            self.call("PyEval_RestoreThread", "void", ("ptr", saved))
-        self.call("Py_IncRef", "void", ("ptr", f"%a{number - 1}"))
-        self.line(f"ret ptr %a{number - 1}")
-        return self.callable_module()
+        self.line("ret void")
+        self.declared = {name: text for name, text in self.declared.items() if name not in declared}
+        return self.module(BARE_SIGNATURE)
 
     def _load_arguments(self, number: int) -> None:
         """Pointers to the elements of all arrays; anything unexpected goes to the Python function that is ``self``."""
@@ -175,10 +190,13 @@ class _Writer(Text):
         def member(array: str, name: str, kind: str = "ptr") -> str:
             return self.new(f"load {kind}, ptr {self.new(f'getelementptr i8, ptr {array}, i64 {offsets[name]}')}")
 
+        for name, kind, count in (("operands", "ptr", number), ("strides", "i64", number), ("dims", "i64", 1)):
+            self.line(f"%{name} = alloca [{count} x {kind}]")
         operands = [*loop.operands, *(None for _ in loop.results)]
         checks = []
         for i, operand in enumerate(operands):
             self.line(f"%a{i} = load ptr, ptr {self.new(f'getelementptr ptr, ptr %args, i64 {i}')}")
+            slot = self.new(f"getelementptr ptr, ptr %operands, i64 {i}")
             if operand is not None and not any(operand.varies):
                 # One number: an array, or one of NumPy's scalars, which holds it behind its header.
                 kind = self.new(f"load ptr, ptr {self.new(f'getelementptr i8, ptr %a{i}, i64 {head - 8}')}")
@@ -190,13 +208,14 @@ class _Writer(Text):
                 checks.append(self.new(f"or i1 {is_array}, {is_scalar}"))
                 at = self.new(f"getelementptr i8, ptr %a{i}, i64 {head}")
                 data = self.new(f"load ptr, ptr {at}")  # (no scalar is so short that this would read beyond it)
-                self.line(f"%p{i} = select i1 {is_array}, ptr {data}, ptr {at}")
+                self.line(f"store ptr {self.new(f'select i1 {is_array}, ptr {data}, ptr {at}')}, ptr {slot}")
                 continue
-            self.line(f"%p{i} = load ptr, ptr {self.new(f'getelementptr i8, ptr %a{i}, i64 {head}')}")
+            self.line(f"store ptr {member(f'%a{i}', 'data')}, ptr {slot}")
             flags = member(f"%a{i}", "flags", "i32")
             if operand is not None and operand.strided:
                 strides = member(f"%a{i}", "strides")
-                self.line(f"%stride{i} = load i64, ptr {strides}")
+                first = self.new(f"load i64, ptr {strides}")
+                self.line(f"store i64 {first}, ptr {self.new(f'getelementptr i64, ptr %strides, i64 {i}')}")
                 step = self.new(f"load i64, ptr {self.new(f'getelementptr i64, ptr {strides}, i64 1')}")
                 checks.append(self.new(f"icmp eq i64 {step}, {operand.dtype.itemsize}"))
                 wanted = 0x100
@@ -205,14 +224,12 @@ class _Writer(Text):
             checks.append(self.new(f"icmp eq i32 {self.new(f'and i32 {flags}, {wanted}')}, {wanted}"))
         array, factor = loop.counted
         rows = self.new(f"load i64, ptr {member(f'%a{array}', 'dimensions')}") if factor else "1"
-        self.line(f"%n0 = mul i64 {rows}, {max(factor, 1)}")
+        self.line(f"store i64 {self.new(f'mul i64 {rows}, {max(factor, 1)}')}, ptr %dims")
         fine = checks[0] if checks else "true"
         for check in checks[1:]:
             fine = self.new(f"and i1 {fine}, {check}")
         self.line(f"br i1 {fine}, label %start, label %otherwise")
         self.label("start")
-        for i in range(len(loop.results)):
-            self.line(f"%o{i} = getelementptr i8, ptr %p{len(loop.operands) + i}, i64 0")
 
     def _allocate(self) -> None:
         """Scratch memory: sums over the first dimension, and values kept from phase to phase."""

@@ -24,6 +24,10 @@ _INTRINSICS = {
 }  # fmt: skip
 
 
+# As NumPy's inner loops have it: pointers to the elements of all operands, sizes, strides in bytes, and a pointer that is not used here.
+BARE_SIGNATURE = "void @bare(ptr %operands, ptr %dims, ptr %strides, ptr %data)"
+
+
 def type_of(dtype: np.dtype[Any], lanes: int = 1) -> str:
     """LLVM's name of a number, or of a vector of them."""
     name = _NAMES.get(dtype.char) or f"i{8 * dtype.itemsize}"

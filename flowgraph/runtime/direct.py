@@ -10,7 +10,7 @@ import numpy as np
 
 from ..compile.source import call_source, is_direct
 from ..graph import Tensor
-from .generated import QUIET, Generated
+from .generated import QUIET, Generated, NotInOrder
 from .program import Program, explained
 from .run import RunReport
 
@@ -42,6 +42,7 @@ def direct_call(
         "handed_out": handed_out,
         "lent": program.buffers.on(plan.tasks[0].device).lent if plan.lent else None,
         "ndarray": np.ndarray,
+        "not_in_order": NotInOrder,
         "report": RunReport(len(plan.tasks), plan.peak_bytes),
         **QUIET,
     }
@@ -50,7 +51,7 @@ def direct_call(
         names[f"fed_{i}"] = lambda value, tensor=tensor: fed(tensor, value)[()]
         names[f"shape_{i}"] = plan.shapes[i]
     source = call_source(plan)
-    generated = Generated(source, plan, program.buffers, program.kernels(source.kernels), **names)
+    generated = Generated(source, plan, program.buffers, program.kernels(source), **names)
 
     def explain(error: Exception) -> Exception:
         failed = generated.failed(error)

@@ -37,6 +37,20 @@ def _quiet() -> dict[str, Any]:
 QUIET = _quiet()
 
 
+class NotInOrder(Exception):
+    """An array does not lie in memory as a tape needs it, so the kernels are to be called one by one."""
+
+
+def is_in_order(value: Any) -> bool:
+    """Whether a tape can read an array, or scalar of NumPy, as it is."""
+    return (value.__class__ is np.ndarray and value.flags.c_contiguous and value.flags.aligned) or isinstance(value, np.generic)
+
+
+def refuse(*arrays: Any) -> Any:
+    """What is called in the place of a tape. raises NotInOrder."""
+    raise NotInOrder
+
+
 class Generated:
     """The functions of a `Source`, ready to be called.
 
@@ -52,6 +66,7 @@ class Generated:
         self.names: dict[str, Any] = {
             **{name: buffers.on(device).give for device, name in source.gives.items()},
             **{name: partial(buffers.on(device).take, spec.shape, spec.dtype) for (device, spec), name in source.takes.items()},
+            **{name: partial(np.empty, spec.shape, spec.dtype) for spec, name in source.news.items()},
             **{f"c{slot}": buffers.constant(array, plan.on.get(slot)) for slot, array in plan.constants},
             **kernels,
             **names,

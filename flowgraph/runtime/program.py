@@ -15,7 +15,7 @@ from ..compile.units import Stretch, chunks_of
 from ..errors import ExecutionError, FlowgraphError, LinAlgError
 from ..graph.report import explain_node, raised_at
 from .gate import Room
-from .generated import Generated
+from .generated import Generated, NotInOrder, refuse
 from .memory import BufferPool, Buffers
 from .schedule import Schedule
 
@@ -62,6 +62,7 @@ class Program:
         self.tasks = [self._pieces(task.units) for task in plan.tasks]
         self.extra = 0  # how many of the last fetches the caller has not asked for: they are watched
         self.generated: Generated | None = None
+        self.by_kernel: Generated | None = None
         self.stamped: Generated | None = None  # what runs that are traced call; set once, by `tracing`
         self._runs = 0
         self.lock = threading.Lock()
@@ -115,7 +116,10 @@ class Program:
                 self._execute(task, values, run)
 
     def _execute(self, task: int, values: list[Any], run: Run) -> None:
-        generated = self.generated or (self._generate() if self.is_warm else None)
+        if run.in_order:
+            generated = self.generated or (self.generate(task_sources) if self.is_warm else None)
+        else:
+            generated = self.by_kernel or (self.generate_by_kernel(task_sources) if self.is_warm else None)
         if generated is None:
             interpret(self.tasks[task], values, run, self.plan.tasks[task].units)
             return
@@ -142,20 +146,27 @@ class Program:
         """Whether the runs to come are worth a program of their own."""
         return self._runs >= GENERATED_AFTER and len(self.plan.units) <= GENERATED_UNITS
 
-    def _generate(self) -> Generated:
-        return self.generate(task_sources)
-
-    def generate(self, write: Callable[[Plan], Source]) -> Generated:
+    def generate(self, write: Callable[..., Source]) -> Generated:
         """The source that ``write`` makes of the plan, ready to be called; made once."""
         with self.lock:
             if self.generated is None:
-                source = write(self.plan)
-                self.generated = Generated(source, self.plan, self.buffers, self.kernels(source.kernels))
+                self.generated = self._called(write(self.plan))
             return self.generated
 
-    def kernels(self, named: dict[str, Unit]) -> dict[str, Callable[..., Any]]:
-        """What the names of kernels in a source stand for."""
-        return {name: self.holding[id(unit)] if unit.bodies else unit.kernel for name, unit in named.items()}
+    def generate_by_kernel(self, write: Callable[..., Source]) -> Generated:
+        """The same without tapes, for arrays that do not lie as they need them."""
+        with self.lock:
+            if self.by_kernel is None:
+                self.by_kernel = self._called(write(self.plan, by_kernel=True))
+            return self.by_kernel
+
+    def _called(self, source: Source) -> Generated:
+        return Generated(source, self.plan, self.buffers, self.kernels(source))
+
+    def kernels(self, source: Source) -> dict[str, Callable[..., Any]]:
+        """What the names of kernels and sections in a source stand for."""
+        kernels = {name: self.holding[id(unit)] if unit.bodies else unit.kernel for name, unit in source.kernels.items()}
+        return kernels | {name: section.bind(refuse) for name, section in source.sections.items()}
 
 
 class Body:
@@ -182,10 +193,14 @@ class Body:
             if not self.program.is_warm:
                 return self._interpreted(run, arrays)
             call = self._call = self.program.generate(body_source).names["body"]
+        generated = self.program.generated
         try:
-            return call(run, rows, *arrays)
+            try:
+                return call(run, rows, *arrays)
+            except NotInOrder:
+                generated = self.program.generate_by_kernel(body_source)
+                return generated.names["body"](run, rows, *arrays)  # type: ignore[no-any-return]
         except Exception as error:
-            generated = self.program.generated
             failed = None if error is run.stop or generated is None else generated.failed(error)
             if failed is None:
                 raise

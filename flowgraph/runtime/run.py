@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .gate import Gate
+from .generated import is_in_order
 from .memory import BufferPool
 from .pool import Pool
 from .program import Program
@@ -49,6 +50,7 @@ class Run:
         self.error: BaseException | None = None
         self.has_begun = False
         self.check: Any = None  # what the session looks at when it is over
+        self.in_order = True  # whether what it is given lies in memory as tapes need it
         self.peak_bytes = 0
         self._live = 0
         self._counted: set[int] = set()  # buffers that `_live` counts already
@@ -67,7 +69,7 @@ class Run:
 
     def run_here(self) -> None:
         """Runs every task in order on this thread."""
-        self.has_begun = True
+        self._begin()
         with np.errstate(all="ignore"):
             try:
                 for task in range(len(self.program.tasks)):
@@ -80,7 +82,7 @@ class Run:
 
     def run_on(self, pools: Mapping[str, Pool]) -> None:
         """Starts the run on the threads of the pools, each task on that of its device; `wait` tells when it is over."""
-        self.has_begun = True
+        self._begin()
         if self.state is None:
             tasks = self.program.plan.tasks
             pool = pools[tasks[0].device] if tasks else next(iter(pools.values()))
@@ -91,6 +93,12 @@ class Run:
                 self.gate = Gate(self.program.room)
             ready = self._admitted(self.state.start())
         self._offer(pools, ready)
+
+    def _begin(self) -> None:
+        self.has_begun = True
+        plan, values = self.program.plan, self.values
+        if plan.sections is not None:
+            self.in_order = all(is_in_order(values[slot]) for _, slot in (*plan.feeds, *plan.variables))
 
     def wait(self, timeout: float | None = None) -> bool:
         """Waits for the end; whether it has come."""

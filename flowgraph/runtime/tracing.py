@@ -195,13 +195,13 @@ def _called(generated: Generated, name: str, run: Run, *arguments: Any) -> Any:
         raise explained(error, *failed) from error
 
 
-def _generated(program: Program, write: Callable[[Plan], Source]) -> Generated:
+def _generated(program: Program, write: Callable[..., Source]) -> Generated:
     """The source that ``write`` makes of a program's plan, with a clock read before each kernel; made once."""
     if program.stamped is None:
         with program.lock:
             if program.stamped is None:
-                source = stamped(write(program.plan))
-                kernels = program.kernels(source.kernels)
+                source = stamped(write(program.plan, by_kernel=True))
+                kernels = program.kernels(source)
                 generated = Generated(source, program.plan, program.buffers, kernels, clock=perf_counter)
                 generated.names["plan"] = program.plan
                 program.stamped = generated

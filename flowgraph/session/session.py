@@ -89,8 +89,8 @@ class Session:
     devices  those that nodes may ask for with `flowgraph.device`; None for ``device`` alone, or where that is None as well for those in the
              environment variable ``FLOWGRAPH_DEVICES``, else ``cpu:0``. The host may be parted into several,
              ``["cpu:0", "cpu:1"]``, each with threads and memory of its own; what else there is, `flowgraph.devices` tells
-    passes   the simplifications that plans make, of "algebra", "fold" and "common": all of them, and none changes a bit
-
+    passes   what plans make of the graph: the simplifications "algebra", "fold" and "common", none of which changes a bit, and "fuse",
+             the loops of ``jit``; all of them
     jit      whether elementwise stretches of the graph run as loops compiled by LLVM, and convolutions and pooling by kernels made for
              their shapes: the same values but for the last digits of sums, exp, log and their kin. None where llvmlite is installed, True
              to insist on it, False for NumPy's kernels alone

@@ -1,0 +1,165 @@
+"""Stretches of kernels that run as one call of machine code: the same bits as kernels one by one, on arrays in any order."""
+
+import numpy as np
+import pytest
+
+import flowgraph as fg
+from flowgraph.jit import tape
+from flowgraph.jit.tape import Tape, code_of, place
+
+llvm = pytest.importorskip("llvmlite")
+F4, F8 = np.dtype("float32"), np.dtype("float64")
+
+
+def network(x, y):
+    """Products, views, broadcasts, sums between them, of small matrices."""
+    a = fg.tanh(x) @ y
+    b = a * x + y
+    c = b.T @ x
+    d = fg.exp(-c * c)
+    e = d + x[0]
+    f = fg.sum(e) * 2.0
+    return [a, e, f * f, d @ y.T, fg.sum(fg.sqrt(abs(b) + 1) @ c, axis=0), fg.reshape(b, (2, -1)) * 3.0]
+
+
+def numbers(u, v):
+    """Of shape ()."""
+    w = u * v + u
+    z = fg.sin(w) * v
+    for _ in range(9):
+        z = fg.maximum(z / w - u, z) * u
+    return [w, z]
+
+
+def spread(u, v):
+    """Along both axes."""
+    w = u * v + v
+    return [w, fg.minimum(fg.cos(w) * v, u) + w]
+
+
+R = np.random.default_rng(0)
+SQUARES = R.standard_normal((2, 8, 8)).astype("f4")
+
+
+class Own(np.ndarray):
+    """Somebody's own kind of array."""
+
+
+CASES = {
+    "small matrices": (network, list(SQUARES)),
+    "in Fortran's order": (network, [np.asfortranarray(SQUARES[0]), SQUARES[1]]),
+    "backwards": (network, [SQUARES[0][::-1], SQUARES[1].T]),
+    "of a class of its own": (network, [SQUARES[0].view(Own), SQUARES[1]]),
+    "not aligned": (network, [np.frombuffer(b"-" + SQUARES[0].tobytes(), "f4", offset=1).reshape(8, 8), SQUARES[1]]),
+    "numbers": (numbers, [np.float64(2), np.float64(3)]),
+    "broadcast": (spread, [R.standard_normal((5, 1)), R.standard_normal((1, 4))]),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_runs_behind_the_first_have_its_bits_and_kinds_whatever_lies_how_in_memory(name):
+    build, feeds = CASES[name]
+    with fg.Graph() as graph:
+        inputs = [fg.placeholder(f"x{i}", feed.shape, feed.dtype) for i, feed in enumerate(feeds)]
+        results = build(*inputs)
+    with fg.Session(graph, threads=2, passes=("algebra",)) as session:
+        call = session.function(inputs, results)
+        runs = [call(*feeds) for _ in range(3)] + [session.run(results, dict(zip(inputs, feeds, strict=True))) for _ in range(3)]
+        assert "native_0(" in call.source()
+    for run in runs[1:]:
+        assert [(type(x), x.tobytes()) for x in run] == [(type(x), x.tobytes()) for x in runs[0]]
+
+
+def test_one_call_serves_a_stretch_and_plan_and_source_say_which_kernels_are_in_it():
+    with fg.Graph() as graph:
+        x = fg.placeholder("x", (4, 4), "float32")
+        y = fg.exp(fg.sin(x @ x) + x) * x
+    with fg.Session(graph, threads=1, passes=()) as session:
+        call = session.function([x], y)
+        for _ in range(3):
+            call(np.eye(4, dtype="f4"))
+    assert "one call of 5 kernels:" in str(call.plan())
+    lines = [line.strip().partition("  #")[0].rstrip() for line in call.source().splitlines()]
+    start = lines.index("# 5 kernels as one call of machine code:")
+    assert lines[start - 1 : start + 9] == [
+        "s5 = new_0()",
+        "# 5 kernels as one call of machine code:",
+        "#   s1 = matmul(s0, s0)",
+        "#   s2 = sin(s1)",
+        "#   s3 = add(s2, s0)",
+        "#   s4 = exp(s3)",
+        "#   s5 = multiply(s4, s0)",
+        "native_0(s0, s5)",
+        "except not_in_order:",
+        "return otherwise(a0)",
+    ]
+
+
+@pytest.mark.parametrize("options", [{"jit": False}, {"memory_limit": "1MB"}], ids=str)
+def test_without_a_compiler_and_under_a_memory_limit_kernels_are_called_one_by_one(options):
+    with fg.Graph() as graph:
+        x = fg.placeholder("x", (4, 4), "float32")
+        y = fg.exp(fg.sin(x @ x) + x) * x
+    with fg.Session(graph, threads=1, passes=(), **options) as session:
+        assert "native" not in session.function([x], y).source()
+
+
+def test_a_kernel_that_may_fail_is_in_no_stretch_and_its_error_names_the_node():
+    with fg.Graph() as graph:
+        x = fg.placeholder("x", (3,), "int64")
+        y = fg.pow((x + x) * x - x + x * x, x)
+    with fg.Session(graph, threads=1, passes=()) as session:
+        call = session.function([x], y)
+        for _ in range(3):
+            np.testing.assert_array_equal(call(np.array([1, 2, 0])), [2, 100, 1])
+            with pytest.raises(fg.ExecutionError, match="pow"):
+                call(np.array([1, -2, 0]))
+        source = call.source()
+    assert "native_0(" in source
+    assert "pow" in source.partition("native_0(")[2]
+
+
+def test_a_variable_that_lies_in_another_order_is_read_as_it_lies():
+    value = np.asfortranarray(SQUARES[0])
+    with fg.Graph() as graph:
+        w = fg.variable(value, name="w")
+        y = fg.exp(fg.sin(w @ w) + w) * w
+        step = fg.assign(w, w * 0.5)
+    with fg.Session(graph, threads=1, passes=()) as session:
+        call = session.function([], y)
+        runs = [call().tobytes() for _ in range(3)]
+        assert len(set(runs)) == 1
+        session.run(step)
+        assert call().tobytes() == call().tobytes() != runs[0]
+
+
+def test_the_turns_of_a_loop_run_as_calls_too():
+    with fg.Graph() as graph:
+        x = fg.placeholder("x", (4, 4), "float32")
+        last, ys = fg.scan(lambda c, turn: (fg.tanh(c @ x + c) * x - c, c @ c), x, length=9)
+    for passes in [(), ("algebra", "fold", "common", "fuse")]:
+        with fg.Session(graph, threads=2, passes=passes) as session:
+            assert "one call of" in str(session.plan([last, ys], {x: (4, 4)})) or passes
+            for feed in [SQUARES[0][:4, :4].copy(), SQUARES[0][:4, :4].T]:
+                runs = {tuple(r.tobytes() for r in session.run([last, ys], {x: feed})) for _ in range(3)}
+                assert len(runs) == 1
+
+
+def test_a_loop_of_numpy_is_found_by_its_dtypes_and_a_tape_has_its_bits():
+    add, product = code_of(np.add, (F8,) * 3), code_of(np.matmul, (F8,) * 3)
+    assert add != code_of(np.add, (F4,) * 3) and code_of(np.add, (F4, F8, F8)) is None and code_of(np.divmod, (F8,) * 4) is None
+    x, y = R.standard_normal((2, 5, 5))
+    made = Tape()
+    assert add is not None and product is not None
+    rows = (40, 8)
+    made.add(product, [place(1), place(2), place(3)], (1, 5, 5, 5), (0, 0, 0, *rows, *rows[::-1], *rows))
+    made.add(add, [place(3), place(1), place(3)], (5,), (8, 8, 8), 5, (40, 40, 40))  # row by row
+    call = made.call(lambda *arrays: "refused", with_lock=False)
+    out = np.empty((5, 5))
+    assert call(x, y, out) is out
+    assert out.tobytes() == (x @ y.T + x).tobytes()
+    assert call(x.T, y, out) == call(x, y, [0.0]) == "refused"
+
+
+def test_a_tape_is_compiled_once_for_all(monkeypatch):
+    assert tape._address() == tape._address()
