@@ -55,6 +55,18 @@ def test_a_trace_itself_is_the_heat_of_its_time(traced):
     assert text.count("fillcolor") == len(graph)
 
 
+def test_the_time_of_a_compiled_loop_goes_to_the_nodes_in_it():
+    with fg.Graph() as graph:
+        x = fg.placeholder("x", (1000, 100), "float32")
+        y = fg.sum(fg.exp(x) * 2 + fg.sin(x))
+    with fg.Session(graph, threads=1) as session:
+        values = {x: np.ones((1000, 100), "float32")}
+        with session.trace() as trace:
+            session.run(y, values)
+    took = fg.viz.heat_of(trace).by_node()
+    assert [took[graph.node(name)] > 0 for name in ("exp", "sin", "multiply")] == [True] * 3
+
+
 def test_a_plan_has_the_heat_that_it_expects_by_kernel_and_by_node(traced):
     _, _, plan = traced
     heat = fg.viz.heat_of(plan)

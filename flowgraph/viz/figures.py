@@ -81,7 +81,7 @@ def _pieces(trace: Trace) -> Iterator[Piece]:
         ran = [run.by_task[task.index] for run in runs if task.index in run.by_task]
         waits = [each.start - each.ready for each in ran] if index == task.first else []
         waiting = sum(waits) / len(runs)
-        shares = [share for _, _, share, _ in kernel.members] or [1.0]
+        shares = [share for _, _, share, *_ in kernel.members] or [1.0]
         for node, share in zip(nodes[index], shares):
             yield Piece(node, seconds * share, waiting * share, kernel.made * share, kernel.flops * share)
 
