@@ -12,7 +12,8 @@ from .autodiff import custom_gradient, grad, gradients, hessian, hvp, jacobian, 
 from .check import check_gradient
 from .compile import Explanation, Plan
 from .control import checkpoint, cond, map, scan, while_loop
-from .devices import Calibration, calibrate, devices
+from .devices import Calibration, devices
+from .devices.calibrate import calibrate
 from .errors import (
     ArgumentError,
     DataError,

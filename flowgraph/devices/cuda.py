@@ -24,9 +24,10 @@ import numpy as np
 
 from ..errors import ArgumentError
 from ..graph.arguments import counted
-from . import Device
 from .arrivals import Arrivals
+from .device import Device
 from .lacking import lacking
+from .listing import why_not
 
 # So many events at most are looked at whether they are over when another copy starts.
 LOOKED_AT = 8
@@ -205,8 +206,6 @@ def open_cuda(index: int) -> Cuda:
     try:
         import cupy
     except ImportError as error:
-        from .listing import why_not
-
         raise ArgumentError(f"{name}: {why_not(error)}", help='device="cpu:0" computes on the host') from None
     try:
         count = cupy.cuda.runtime.getDeviceCount()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 
-from ..devices.speed import SPEEDS, calibrate
+from ..devices.calibrate import calibrate
+from ..devices.speed import SPEEDS
 from ..jit.llvm import cache_folder
 from .data import Kernel
 
