@@ -15,6 +15,7 @@ This module knows neither graphs nor arrays (of NumPy, only an error's class).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
@@ -37,6 +38,7 @@ class FlowgraphError(Exception):
     # Finds the call, and tells what the tensors in `near` were made of, as this module knows no graphs. Put here by `flowgraph.graph`.
     find_call: ClassVar[Callable[[], Any]] = staticmethod(lambda: None)
     upstream: ClassVar[Callable[[Any], list[str]]] = staticmethod(lambda error: [])
+    drawn: ClassVar[Callable[..., Any]] = staticmethod(lambda error, file: None)
 
     def __init__(self, message: str, *, help: str | None = None, rows: list[tuple[str, str]] | None = None, blamed: Any = None) -> None:
         self.call = FlowgraphError.find_call()
@@ -47,6 +49,7 @@ class FlowgraphError(Exception):
         self.rows = self.details if self.call is None else [*self.call.rows, *self.details]
         self.node: Any = None
         self.near: tuple[Any, ...] = ()
+        self.place: Any = None  # (op, name, location) of that node, or of the one that would have been made
         self.blamed = blamed
 
     @property
@@ -63,6 +66,32 @@ class FlowgraphError(Exception):
         2
         """
         return self.blamed or (self.call.location if self.call is not None else None)
+
+    def draw(self, file: str | os.PathLike[str] | None = None, **options: Any) -> Any:
+        """A picture of the node that failed, marked, and of what it was made of; see `flowgraph.draw`, whose options it takes.
+
+        file     where to write; None: the text of an SVG is returned
+        raises   ArgumentError for an error that is about no node
+
+        >>> try:
+        ...     fg.exp(fg.ones((2, 3))) @ fg.ones((2, 3))
+        ... except fg.ShapeError as error:
+        ...     "matmul" in error.draw()
+        True
+        """
+        return FlowgraphError.drawn(self, file, **options)
+
+    def _repr_svg_(self) -> str | None:
+        """What a notebook shows of an error in a cell of its own."""
+        return None if self.place is None else str(self.draw())
+
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows where a cell raises: the traceback as ever, and below it the picture."""
+        from IPython import display, get_ipython
+
+        if self.place is not None and get_ipython() is not None and hasattr(get_ipython(), "kernel"):
+            display.display(display.SVG(self.draw()))
+        return list(get_ipython().InteractiveTB.structured_traceback(type(self), self, self.__traceback__))
 
     def __str__(self) -> str:
         rows = self._all_rows()
@@ -83,7 +112,7 @@ class FlowgraphError(Exception):
 
 def _rebuild(cls: type[FlowgraphError], message: str, help: str | None, rows: list[tuple[str, str]], blamed: Any) -> FlowgraphError:
     error = cls.__new__(cls, message)
-    error.__dict__.update(message=message, help=help, rows=rows, details=rows, node=None, near=(), call=None, blamed=blamed)
+    error.__dict__.update(message=message, help=help, rows=rows, details=rows, node=None, near=(), place=None, call=None, blamed=blamed)
     return error
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import flowgraph as fg
+from flowgraph.runtime import Program
 
 
 @pytest.fixture
@@ -337,3 +338,61 @@ def test_a_cell_of_a_notebook_goes_by_its_number_and_shows_its_line(monkeypatch)
     with fg.Graph(), pytest.raises(fg.ShapeError) as caught:
         exec(compile(cell, file, "exec"), {})
     assert "matmul, made at Cell In[3]:3    y = x @ x\n" in str(caught.value)
+
+
+def test_an_error_is_drawn_with_the_node_that_failed_marked_and_what_it_was_made_of(small):
+    graph, session, x, _, y = small
+    with graph, pytest.raises(fg.ShapeError) as caught, fg.scope("head"):
+        fg.exp(y) @ fg.ones((3, 3))
+    text = caught.value.draw(format="dot")
+    assert "matmul" in text and "the inner sizes differ, 2 and 3" in text and "exp" in text
+    assert len(graph) == len([node for node in graph if node.name in graph])  # nothing was added
+    assert "<svg" in (caught.value._repr_svg_() or "")
+    with graph:
+        broken = fg.py_call(lambda a: 1 // 0, x, fg.exp(x))
+    with pytest.raises(fg.ExecutionError) as failed:
+        session.run(broken + 1, {x: np.ones((2, 3), np.float32)})
+    assert "py_call" in failed.value.draw(format="dot")
+    with pytest.raises(fg.FeedError) as missing:
+        session.run(y)
+    assert missing.value._repr_svg_() is None
+    with pytest.raises(fg.ArgumentError, match="the FeedError is about no node"):
+        missing.value.draw()
+
+
+def test_a_notebook_shows_the_picture_of_an_error_and_its_own_traceback(small, monkeypatch):
+    graph, _, _, _, y = small
+    shown: list[str] = []
+    traceback = types.SimpleNamespace(structured_traceback=lambda kind, error, trace: [kind.__name__, str(error)])
+    shell = types.SimpleNamespace(InteractiveTB=traceback, kernel=True, compile=types.SimpleNamespace(format_code_name=lambda name: None))
+    display = types.SimpleNamespace(display=shown.append, SVG=lambda text: text)
+    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell, display=display))
+    with graph, pytest.raises(fg.ShapeError) as caught:
+        fg.exp(y) @ fg.ones((3, 3))
+    assert caught.value._render_traceback_()[0] == "ShapeError"
+    assert "<svg" in shown[0]
+
+
+def test_an_error_of_a_compiled_loop_names_its_members():
+    pytest.importorskip("llvmlite")
+    with fg.Graph() as graph:
+        x = fg.placeholder("x", ("n", 100), "float64")
+        y = fg.tanh(fg.exp(x) * 2) + 1
+    with fg.Session(graph, threads=1) as session:
+        plan = session.plan(y, {x: (1000, 100)})
+        (unit,) = plan.units
+
+        def failing(*arrays, **out):
+            raise MemoryError("no room")
+
+        unit.kernel = failing
+        session._programs.clear()
+        program = Program(plan, session._buffers)
+        with pytest.raises(fg.ExecutionError) as caught:
+            session._perform(program, [np.zeros((1000, 100))], None)
+    error = caught.value
+    assert error.node is y.node
+    assert error.message.endswith("no room (MemoryError)")
+    loop = dict(error.rows)["loop of"]
+    assert [line.split(",")[0] for line in loop.splitlines()] == ["exp", "multiply", "tanh", "add"]
+    assert "y = fg.tanh(fg.exp(x) * 2) + 1" in loop

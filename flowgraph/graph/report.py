@@ -32,7 +32,7 @@ def explain(
     """
     if any(label == "node" for label, _ in error.rows):
         return error
-    error.node = node
+    error.node, error.place = node, (op, name, location)
     called = error.call.name if error.call is not None and error.call.is_operation else None
     if not called:
         other = f"{error.call.name}: " if error.call is not None else ""

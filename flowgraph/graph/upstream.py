@@ -6,9 +6,13 @@ It shows little, as it stands in every error: a few levels, the nearest nodes fi
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from ..errors import FlowgraphError
-from .node import Node, Tensor
+from .context import Context
+from .location import Location
+from .node import FUNCTIONS, Node, Tensor
+from .op import OPS, Op
 from .spec import format_spec
 
 LEVELS = 4
@@ -75,6 +79,32 @@ def _sources(node: Node) -> Iterator[Tensor]:
             yield outer.get(tensor, tensor)
 
 
+def around(node: Node, levels: int = LEVELS, most: int = 40) -> list[Node]:
+    """A node and those before it in its graph, the nearest ones, in creation order."""
+    shown = {node: None}
+    level = [node]
+    for _ in range(levels):
+        level = [tensor.node for each in level for tensor in each.inputs if tensor.node not in shown and tensor.node.graph is node.graph]
+        shown.update(dict.fromkeys(level[: most - len(shown)]))
+    return sorted(shown, key=lambda each: each.id)
+
+
+class Unmade(Node):
+    """Stands for a node that could not be made, as its inference has refused it; it is in no graph."""
+
+    __slots__ = ("_name",)
+
+    def __init__(self, op: Op, name: str, location: Location, inputs: tuple[Tensor, ...], scope: str) -> None:
+        self.graph, self.id = inputs[0].graph, len(inputs[0].graph)
+        self.op, self.inputs, self.attrs, self.outputs = op, inputs, {}, ()
+        self._context, self._label = Context(self.graph, scope), None
+        self._code, self._offset, self._name = location, 0, name
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+
 def _is_number(tensor: Tensor) -> bool:
     return tensor.node.op.name == "constant" and not tensor.shape and not tensor.node.label
 
@@ -101,4 +131,17 @@ def of_error(error: FlowgraphError) -> list[str]:
     return tree(error.near)
 
 
-FlowgraphError.upstream = staticmethod(of_error)
+def failed_node(error: FlowgraphError) -> Node | None:
+    """The node that an error is about, or one that stands for it; None where it is about none."""
+    if error.node is not None or error.place is None or not error.near:
+        return error.node  # type: ignore[no-any-return]
+    op, name, location = error.place
+    scope = name.rpartition("/")[0]
+    return Unmade(OPS[op], name, location, tuple(t for t in error.near if t.graph is error.near[0].graph), scope)
+
+
+def _draw(error: FlowgraphError, file: Any, **options: Any) -> Any:
+    return FUNCTIONS["draw"](error, file, **options)
+
+
+FlowgraphError.upstream, FlowgraphError.drawn = staticmethod(of_error), staticmethod(_draw)

@@ -9,11 +9,12 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from ..compile import Plan, Unit
+from ..compile.fuse import FusedNode
 from ..compile.plan import ENTRY, ROWS, WHOLE
 from ..compile.source import Source, body_source, task_sources, written_where_told
 from ..compile.units import Stretch, chunks_of
 from ..errors import ExecutionError, FlowgraphError, LinAlgError
-from ..graph.report import explain_node, raised_at
+from ..graph.report import explain_node, raised_at, where
 from .gate import Room
 from .generated import Generated, NotInOrder, refuse
 from .memory import BufferPool, Buffers
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 # A run through the interpreter costs 0.25 us a node, generated source 0.2 us and once 6 us to generate.
 GENERATED_AFTER = 1
 GENERATED_UNITS = 20_000
+
+LISTED = 8  # members of a compiled loop that an error names
 
 
 # What the interpreter runs: (kernel, number of inputs, first input, second input, all inputs, output, slots to empty).
@@ -330,7 +333,14 @@ def explained(error: Exception, unit: Unit, value: Callable[[int], Any]) -> Flow
     raised = error if isinstance(error, FlowgraphError) else _as_ours(error)
     if isinstance(raised, LinAlgError) and unit.mode == "part" and unit.cut[0]:
         raised.count_from(unit.read[0])
-    return explain_node(raised, unit.node, read(unit, value), unit.device)
+    explain_node(raised, unit.node, read(unit, value), unit.device)
+    if isinstance(unit.node, FusedNode):
+        # What it was about to write is the member's; which of them was being computed, a loop does not say.
+        raised.node = unit.node.outputs[0].node
+        members = [f"{member.name}, made at {where(member.location)}" for member in unit.node.op.members]
+        text = "\n".join([*members[:LISTED], *([f"and {len(members) - LISTED} more"] if len(members) > LISTED else [])])
+        raised.rows.insert(1, ("loop of", text))
+    return raised
 
 
 def read(unit: Unit, value: Callable[[int], Any]) -> list[Any]:

@@ -8,9 +8,10 @@ from typing import Any
 
 from ..compile import Explanation, Plan
 from ..compile.needed import needed_nodes
-from ..errors import ArgumentError
+from ..errors import ArgumentError, FlowgraphError
 from ..graph import Graph, Node, Tensor
 from ..graph.op import public
+from ..graph.upstream import around, failed_node
 from ..session import Session
 from ..traces import Trace
 from .files import path_and_format, written
@@ -23,7 +24,7 @@ from .values import values_of
 
 
 def draw(
-    what: Graph | Tensor | Node | Sequence[Tensor | Node] | Plan | Explanation,
+    what: Graph | Tensor | Node | Sequence[Tensor | Node] | Plan | Explanation | FlowgraphError,
     file: str | os.PathLike[str] | None = None,
     *,
     format: str | None = None,
@@ -36,7 +37,7 @@ def draw(
     marked: Node | Tensor | Collection[Node | Tensor] | None = None,
     groups: str | Mapping[Any, str] | None = None,
 ) -> Any:
-    """A picture of a graph, of what some tensors depend on, of a plan, or of what became of a request.
+    """A picture of a graph, of what some tensors depend on, of a plan, of what became of a request, or of where an error is.
 
     file       where to write; its ending says the format. None: the text of an SVG is returned
     format     "svg", "png", "pdf", "dot" (the text for Graphviz), or "html": one page with all of the graph, to zoom, search, open and
@@ -82,7 +83,12 @@ def draw(
             }
             notes = {**became, **(notes or {})}
         what = what.nodes[0].graph if stages else list(what.nodes)
-    nodes = [] if isinstance(what, Plan) else nodes_of(what)
+    if isinstance(what, FlowgraphError):
+        failed = _failed(what)
+        notes = {failed: what.message.removeprefix(f"{failed.op.name}: "), **(notes or {})}
+        marked, nodes = failed, around(failed)
+    else:
+        nodes = [] if isinstance(what, Plan) else nodes_of(what)
     if groups == "device" or (groups is None and isinstance(what, Plan)):
         groups = _by_device(what, nodes)
     if isinstance(values, Session):
@@ -105,6 +111,13 @@ def _by_device(what: Any, nodes: Sequence[Node]) -> dict[Any, str]:
         by_device = {unit: unit.device for unit in what.units}
         return by_device if len(set(by_device.values())) > 1 else {}
     return {node: node.device for node in nodes if node.device}
+
+
+def _failed(error: FlowgraphError) -> Node:
+    node = failed_node(error)
+    if node is None:
+        raise ArgumentError(f"draw: the {type(error).__name__} is about no node", help="print(error) tells all of it")
+    return node
 
 
 def nodes_of(what: Any) -> list[Node]:
