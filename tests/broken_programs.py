@@ -1188,7 +1188,7 @@ def a_function_of_a_name():
 
 @broken("session", fg.ArgumentError, "passes are some of")
 def a_pass_that_is_not_there():
-    fg.Session(passes=["fuse"])  # <- here
+    fg.Session(passes=["unroll"])  # <- here
 
 
 @broken("session", fg.ArgumentError, "timeout is a number of seconds")
