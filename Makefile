@@ -11,7 +11,7 @@ extras-docs  := docs,plot,dot,cli
 extras-bench := bench,jit
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-gpu test-browser bench docs lint format types clean
+.PHONY: help demo test test-slow test-gpu test-browser bench bench-predict docs lint format types clean
 .NOTPARALLEL:
 
 help: ## this list
@@ -36,6 +36,9 @@ test-browser: .venv/.ready-test ## the tests of the HTML page in Chromium; apt i
 
 bench: .venv/.ready-bench ## measure the workloads beside their rivals, into benchmarks/RESULTS.md
 	@$(bin)/python -m benchmarks
+
+bench-predict: .venv/.ready-bench ## hold predictions of runs against measurements, into benchmarks/PREDICTIONS.md
+	@$(bin)/python -m benchmarks.predictions
 
 docs: .venv/.ready-docs ## the documents, into docs/_build/html; warnings are errors
 	@echo "==> sphinx"

@@ -110,7 +110,7 @@ def test_a_loops_own_time_is_without_that_of_its_turns():
 
 
 def free_of_cost(seconds):
-    return Costs(seconds, [0.0] * len(seconds), 1, 0.0, 0.0, 0.0)
+    return Costs(seconds, [0.0] * len(seconds), 1, 0.0, 0.0, 0.0, 0.0)
 
 
 def test_independent_tasks_take_the_work_divided_by_the_threads():
@@ -126,9 +126,9 @@ def test_a_chain_takes_its_length_on_any_number_of_threads():
 
 def test_hand_overs_and_what_threads_share_cost_what_they_cost():
     plan = made_up({"a": ([], "t0", 0, 1), "b": (["a"], "t0", 1, 2), "c": (["a"], "t1", 1, 2)}).plan
-    costs = Costs([1.0, 1.0, 1.0], [0.0, 0.0, 0.0], 1, follow=0.1, hand_over=0.5, lead=0.2)
+    costs = Costs([1.0, 1.0, 1.0], [0.0, 0.0, 0.0], 1, follow=0.1, hand_over=0.5, lead=0.2, wake=0.0)
     assert simulate(plan, costs, {"cpu:0": 2}).seconds == pytest.approx(0.1 + 1 + 0.5 + 1 + 0.1)
-    slowed = Costs([1.0, 1.0, 1.0], [0.0, 1.0, 1.0], 1, 0.0, 0.0, 0.0)  # b and c side by side take twice as long
+    slowed = Costs([1.0, 1.0, 1.0], [0.0, 1.0, 1.0], 1, 0.0, 0.0, 0.0, 0.0)  # b and c side by side take twice as long
     assert simulate(plan, slowed, {"cpu:0": 2}).seconds == pytest.approx(3.0)
 
 

@@ -167,6 +167,14 @@ class TracedRun(Run):
             note.end = perf_counter()
 
     def _compute(self, task: int) -> None:
+        device = self.program.buffers.device(self.program.plan.tasks[task].device)
+        if device.is_host:
+            self._noted(task)
+        else:
+            with device.active():
+                self._noted(task)
+
+    def _noted(self, task: int) -> None:
         program = self.program
         if len(program.plan.units) > GENERATED_UNITS:
             interpret_stamped(program.tasks[task], self.values, self, program.plan.tasks[task].units, self.recording.marks(task))

@@ -39,7 +39,7 @@ def learnt(runs: Sequence[RunData]) -> Costs:
     alone = [each / (1 + slow * share) for each, slow, share in zip(seconds, slowed, shares, strict=True)]
     follow, hand_over = _between(runs)
     lead = [run.seconds - (max(task.end for task in run.tasks) - min(task.start for task in run.tasks)) for run in runs if run.tasks]
-    return Costs(alone, slowed, max(1, runs[0].workers - 1), follow, hand_over, fmean(lead) if lead else 0.0)
+    return Costs(alone, slowed, max(1, runs[0].workers - 1), follow, hand_over, fmean(lead) if lead else 0.0, _wake(runs))
 
 
 def _slowed(plan: PlanData, took: dict[int, list[float]], beside: dict[int, list[float]]) -> list[float]:
@@ -93,6 +93,19 @@ def _between(runs: Sequence[RunData]) -> tuple[float, float]:
                 hand_overs.append(task.start - task.ready)
             last[task.worker] = task
     return (fmean(follows) if follows else 5e-6), (fmean(hand_overs) if hand_overs else HAND_OVER_SECONDS)
+
+
+def _wake(runs: Sequence[RunData]) -> float:
+    """Seconds from the first task of a run to that of each further thread, where it was ready from the beginning."""
+    found: list[float] = []
+    for run in runs:
+        firsts: dict[str, TaskRun] = {}
+        for task in run.tasks:
+            if not run.plan.tasks[task.task].after and (task.worker not in firsts or task.start < firsts[task.worker].start):
+                firsts[task.worker] = task
+        starts = sorted(task.start for task in firsts.values())
+        found += [start - starts[0] for start in starts[1:]]
+    return fmean(found) if found else HAND_OVER_SECONDS
 
 
 def made_faster(runs: Sequence[RunData], plans: Sequence[PlanData], costs: Costs, matches: Callable[[Kernel], float]) -> Costs:

@@ -24,6 +24,7 @@ class Costs:
     follow     seconds from the end of a task to the start of the one that the same thread goes on with
     hand_over  seconds from the moment at which a task is ready until a free thread has it
     lead       seconds from the begin of the run to the first task, and from the last one to its end
+    wake       seconds from the first task until each further thread has one of those that were ready from the beginning
     """
 
     seconds: Sequence[float]
@@ -32,6 +33,7 @@ class Costs:
     follow: float = 5e-6
     hand_over: float = 40e-6
     lead: float = 20e-6
+    wake: float = 40e-6
 
 
 @dataclass
@@ -130,10 +132,10 @@ class _Simulation:
 
     def run(self) -> Simulated:
         self.now = self.costs.lead / 2
-        for task in self.state.start():  # (the lead is what it takes to get them going)
+        for number, task in enumerate(self.state.start()):  # (the lead is what it takes to get the first going)
             self.ready[task] = self.now
             device, delay = self._placed(task)
-            self._come(delay, device, -1, task)
+            self._come(delay + (self.costs.wake if number else 0.0), device, -1, task)
         while self.running or self.coming:
             self._advance()
         return Simulated(self.bars, self.now + self.costs.lead / 2, dict(self.threads))
