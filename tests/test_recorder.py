@@ -255,6 +255,23 @@ def test_numbers_that_tensorflow_writes_as_tensors_are_read(tmp_path):
     assert (series.steps.tolist(), series.values.tolist()) == ([9], [0.75])
 
 
+def test_arrays_on_a_gpu_are_fetched(tmp_path):
+    class OnGpu:
+        __cuda_array_interface__: dict[str, object] = {}
+
+        def get(self):
+            return np.array([0.5], np.float32)
+
+    with fg.io.Recorder(tmp_path) as recorder:
+        recorder.scalar("loss", OnGpu(), 1)
+        recorder.histogram("w", OnGpu(), 1)
+    run = fg.io.load_records(tmp_path)["."]
+    assert run.scalars["loss"].values.tolist() == [0.5]
+    bar = fg.viz.progress(range(1))
+    bar.show(loss=OnGpu())
+    assert bar.text == "0/1 (0%)  loss 0.5"
+
+
 def test_a_recorder_that_is_dropped_closes_its_file(tmp_path):
     recorder = fg.io.Recorder(tmp_path)
     descriptor = recorder._descriptor
@@ -274,7 +291,7 @@ with GRAPH:
     [
         (lambda r: r.scalar("loss", tensor, 1), "loss is a node of a graph, not an array"),
         (lambda r: r.scalar("loss", [1.0, 2.0], 1), r"'loss' is one number, got \[1.0, 2.0\]"),
-        (lambda r: r.scalar("loss", "3", 1), "'loss' is one number, got '3'"),
+        (lambda r: r.scalar("loss", "3", 1), "Recorder: 'loss': cannot compute with '3'"),
         (lambda r: r.scalar("", 3, 1), "a name is a text such as \"train/loss\", got ''"),
         (lambda r: r.scalar("loss", 3, -1), "a step is a whole number, at least 0, got -1"),
         (lambda r: r.scalar("loss", 3, 0.5), "a step is a whole number, at least 0, got 0.5"),

@@ -10,22 +10,10 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArgumentError, ShapeError
-from ..graph import Tensor
-from ..graph.op import as_array
+from .numbers import as_numbers
 
 Limits = tuple[float, float] | None
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-
-
-def as_numbers(value: Any, what: str) -> np.ndarray[Any, Any]:
-    """``value`` as an array of real numbers; ``what`` it is begins the message. raises ArgumentError, DtypeError for anything else."""
-    if isinstance(value, Tensor):
-        help = "session.run(tensor, feeds) gives its value, session.variables[name] that of a variable"
-        raise ArgumentError(f"{what}: {value.name} is a node of a graph, not an array", help=help)
-    array = as_array(value, what)
-    if array.dtype.kind == "c":
-        raise ArgumentError(f"{what}: complex numbers cannot be shown", help="np.abs(values)")
-    return array
 
 
 def as_images(images: Any, what: str) -> np.ndarray[Any, Any]:

@@ -21,7 +21,8 @@ from ..graph.arguments import as_count
 from . import events
 from .files import as_path
 from .graph_event import graph_def
-from .pixels import SIGNATURE, Limits, as_bytes, as_images, as_numbers, columns_of, png, sheet
+from .numbers import as_numbers
+from .pixels import SIGNATURE, Limits, as_bytes, as_images, columns_of, png, sheet
 
 BINS = 64  # of a histogram; TensorBoard shows 30
 _NUMBERS = itertools.count()  # tells apart the files of one process
@@ -163,7 +164,7 @@ def _name(name: Any) -> str:
 
 
 def _number(name: Any, value: Any) -> float:
-    array = np.asarray(value)  # (a tensor says that it has no value before a run)
-    if array.size != 1 or array.dtype.kind not in "biuf" + "V" * (array.dtype.name == "bfloat16"):
+    array = as_numbers(value, f"Recorder: {name!r:.60}")
+    if array.size != 1:
         raise ArgumentError(f"Recorder: {name!r:.60} is one number, got {value!r:.80}", help="recorder.histogram takes arrays")
     return float(array.reshape(()))

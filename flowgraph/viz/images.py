@@ -10,7 +10,8 @@ import numpy as np
 
 from ..errors import ArgumentError, ShapeError
 from ..graph.arguments import as_count
-from ..io.pixels import Limits, as_images, as_numbers, columns_of
+from ..io.numbers import as_numbers
+from ..io.pixels import Limits, as_images, columns_of
 from .plot import GREY, File, Plot
 
 MOST = 16  # inputs of a filter, and filters, where each has a row of its own

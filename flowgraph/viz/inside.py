@@ -12,6 +12,7 @@ from ..errors import ArgumentError, ShapeError
 from ..graph import Tensor
 from ..graph.arguments import as_count
 from ..graph.spec import format_shape
+from ..io.numbers import on_host
 from ..ops.reduce import max as largest
 from ..ops.reduce import sum as total
 from .plot import GREY, File, Plot
@@ -171,4 +172,4 @@ def saliency(
 def _run(session: Any, tensors: Sequence[Tensor], feeds: Any, what: str) -> Any:
     if not callable(getattr(session, "run", None)):
         raise ArgumentError(f"{what}: a session is expected, got {session!r:.80}", help="it holds the values of the variables")
-    return session.run(list(tensors), feeds)
+    return [on_host(value) for value in session.run(list(tensors), feeds)]

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import ArgumentError, ShapeError
 from ..graph.arguments import as_count, call
-from ..io.pixels import as_numbers
+from ..io.numbers import as_numbers
 from ..io.records import Records, load_records
 from .plot import File, Plot
 
@@ -174,9 +174,10 @@ def confusion(true: Any, predicted: Any = None, file: File = None, *, names: Seq
         for (i, j), count in np.ndenumerate(matrix):
             if count:
                 axis.text(j, i, f"{count:g}", ha="center", va="center", fontsize=8, color="white" if shares[i, j] > 0.4 else "black")
-    is_short = max(map(len, labels)) < 4
-    axis.set_xticks(range(len(labels)), labels, rotation=0 if is_short else 45, ha="center" if is_short else "right")
-    axis.set_yticks(range(len(labels)), labels)
+    is_short, every = max(map(len, labels)) < 4, -(-len(labels) // 30)
+    shown = range(0, len(labels), every)
+    axis.set_xticks(shown, labels[::every], rotation=0 if is_short else 45, ha="center" if is_short else "right")
+    axis.set_yticks(shown, labels[::every])
     axis.set_xlabel("predicted")
     axis.set_ylabel("true")
     total = matrix.sum()

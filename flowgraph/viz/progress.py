@@ -21,6 +21,7 @@ import numpy as np
 from ..errors import ArgumentError
 from ..graph import Tensor
 from ..graph.arguments import as_count, as_number
+from ..io.numbers import on_host
 
 T = TypeVar("T")
 
@@ -150,6 +151,7 @@ def _length(items: Any) -> int | None:
 
 
 def _written(value: Any) -> str:
+    value = on_host(value)
     array = np.asarray(value)
     return f"{array.reshape(())[()]:.4g}" if array.size == 1 and array.dtype.kind in "fV" else str(value)[:60]
 
