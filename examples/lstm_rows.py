@@ -32,10 +32,12 @@ def main(epochs: int = 3, limit: int | None = None) -> float:
         for epoch in range(epochs):
             losses, seconds = [], 0.0
             with fg.data.batches((x, labels), BATCH, seed=epoch, drop_last=True) as batches:
-                for batch in batches:
+                bar = fg.viz.progress(batches, f"epoch {epoch + 1}", unit="images")
+                for batch in bar:
                     start = time.perf_counter()
                     losses.append(step(*batch)[0])
                     seconds += time.perf_counter() - start
+                    bar.show(loss=losses[-1])
             reached = float(np.mean([test(test_x[i : i + 500], test_labels[i : i + 500]) for i in range(0, len(test_x), 500)]))
             print(
                 f"epoch {epoch + 1}: loss {np.mean(losses):.4f}, accuracy on the test images {reached:.2%}, "

@@ -104,6 +104,22 @@ def test_long_curves_are_drawn_as_a_mean_that_says_of_how_many_steps():
     assert lines(fg.viz.curves({"loss": np.arange(100.0)}, smooth=1))[""].keys() == {"loss"}
 
 
+def test_distributions_show_quantiles_of_what_was_recorded_for_each_run(tmp_path):
+    for run, scale in (("a", 1), ("b", 10)):
+        with fg.io.Recorder(tmp_path / run) as recorder:
+            recorder.histogram("w", scale * np.linspace(0, 100, 1001), 1)
+            recorder.histogram("w", scale * np.linspace(0, 50, 1001), 2)
+            recorder.histogram("w", [np.nan], 3)
+            recorder.histogram("b", [1.0, 2.0], 1)
+    figure = fg.viz.distributions(tmp_path, names=["w"]).figure
+    assert [axis.get_title() for axis in figure.axes] == ["w (a)", "w (b)"]
+    median = figure.axes[1].lines[0].get_xydata()
+    np.testing.assert_allclose(median, [[1, 500], [2, 250]], rtol=0.01)
+    widest = figure.axes[0].collections[0].get_paths()[0].vertices
+    assert (widest[:, 1].min(), widest[:, 1].max()) == (0, 100)
+    assert len(fg.viz.distributions(fg.io.load_records(tmp_path)["a"]).figure.axes) == 2
+
+
 def test_a_logarithmic_scale_has_plain_numbers():
     plot = fg.viz.curves({"loss": [3.0, 0.3]}, log=True)
     plot._repr_png_()
@@ -244,6 +260,9 @@ NO_PREDICTION: Any = no_argument
         (lambda f: fg.viz.curves({"loss": [1], "b": {"c": [1]}}, f), fg.ArgumentError, "some histories are dicts"),
         (lambda f: fg.viz.curves({"loss": [1]}, f, names=["los"]), fg.ArgumentError, "no history is called los"),
         (lambda f: fg.viz.curves({}, f), fg.ArgumentError, "there are no numbers to draw"),
+        (lambda f: fg.viz.distributions(fg.io.Records(), f), fg.ArgumentError, "no histograms were recorded"),
+        (lambda f: fg.viz.distributions(fg.io.Records(), f, names=["w"]), fg.ArgumentError, "no histogram is called 'w'"),
+        (lambda f: fg.viz.distributions(NO_HISTORIES, f), fg.ArgumentError, "a folder with records is expected"),
         (lambda f: fg.viz.confusion(np.ones((2, 3)), file=f), fg.ShapeError, r"a square matrix of counts is expected, got \(2, 3\)"),
         (lambda f: fg.viz.confusion(np.ones((2, 2)), f), fg.ArgumentError, "predicted are classes, got a path"),
         (lambda f: fg.viz.confusion([0, 1], [0], f), fg.ShapeError, r"as many classes, got \(2,\) and \(1,\)"),

@@ -115,6 +115,18 @@ def test_a_histogram_counts_what_is_finite_whatever_the_range(tmp_path, values):
     assert (np.diff(edges) >= 0).all()
 
 
+def test_a_histogram_tells_quantiles_also_of_heavy_tails(tmp_path):
+    values = np.random.default_rng(0).standard_cauchy(20_000)
+    with fg.io.Recorder(tmp_path) as recorder:
+        recorder.histogram("gradient", values, 1)
+    ((_, _, (edges, counts)),) = fg.io.load_records(tmp_path)["."].histograms["gradient"]
+    assert len(counts) <= 64
+    shares = np.concatenate([[0], np.cumsum(counts)]) / counts.sum()
+    np.testing.assert_allclose(np.interp([0.1, 0.5, 0.9], shares, edges), np.quantile(values, [0.1, 0.5, 0.9]), atol=0.1)
+    for left, right, count in zip(edges[:-1], edges[1:], counts):
+        assert count == np.sum((values >= left) & ((values < right) | (right == edges[-1])))
+
+
 def test_a_sheet_has_its_images_in_rows_and_channels_come_first_or_last(tmp_path):
     image = pytest.importorskip("PIL.Image")
     grey = np.arange(5)[:, None, None] * np.ones((5, 3, 4)) / 4

@@ -24,7 +24,7 @@ from .graph_event import graph_def
 from .numbers import as_numbers
 from .pixels import SIGNATURE, Limits, as_bytes, as_images, columns_of, png, sheet
 
-BINS = 64  # of a histogram; TensorBoard shows 30
+BINS = 64  # of a histogram, at most; TensorBoard shows 30
 _NUMBERS = itertools.count()  # tells apart the files of one process
 
 
@@ -90,13 +90,7 @@ class Recorder:
         """How the numbers of an array are distributed: weights, gradients, activations. Those that are not finite are left out."""
         array = as_numbers(values, f"Recorder.histogram: {name!r:.60}").astype(np.float64).ravel()
         array = np.clip(array[np.isfinite(array)], -8e307, 8e307)  # (the distance of two of them has to be finite, too)
-        if array.size:
-            low, high = array.min(), array.max()
-            # Numbers that are all equal, or nearly, get bins as narrow as float64 has them.
-            room = max(abs(low), abs(high), 1e-300) * 1e-12
-            counts, edges = np.histogram(array, BINS, (low, high) if high - low > room else (low - room, high + room))
-        else:
-            counts, edges = np.zeros(0, int), np.zeros(1)
+        edges, counts = _binned(array) if array.size else (np.zeros(1), np.zeros(0, int))
         self._record([events.histogram(_name(name), array, edges, counts)], step)
 
     def image(self, name: str, image: Any, step: int, *, limits: Limits = None) -> None:
@@ -155,6 +149,22 @@ class Recorder:
             except OSError:  # a full disk, say: behind half a record nothing could be read
                 os.ftruncate(self._descriptor, size)
                 raise
+
+
+def _binned(array: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """The edges of bins, and how many values each holds.
+
+    Half of the edges are evenly spaced, and show the tails; the others are quantiles, and show what lies in the middle of heavy tails, as
+    gradients have them.
+    """
+    ordered = np.sort(array)
+    low, high = ordered[0], ordered[-1]
+    room = max(abs(low), abs(high), 1e-300) * 1e-12
+    if high - low <= room:  # all values are equal, or nearly
+        return np.array([low - room, high + room]), np.array([array.size])
+    quantiles = ordered[np.linspace(0, array.size - 1, BINS // 2).astype(int)]
+    edges = np.unique(np.concatenate([np.linspace(low, high, BINS // 2 + 1), quantiles]))
+    return edges, np.diff(np.searchsorted(ordered, edges[:-1]), append=array.size)
 
 
 def _name(name: Any) -> str:

@@ -7,10 +7,10 @@ from .heat import Heat
 from .images import filters, images
 from .inside import activations, saliency
 from .plot import Plot
-from .plots import confusion, curves, decision_boundary
+from .plots import confusion, curves, decision_boundary, distributions
 from .progress import Progress, progress
 
 __all__ = [
     "draw", "draw_difference", "Heat", "heat_of", "progress", "Progress",
-    "activations", "confusion", "curves", "decision_boundary", "filters", "images", "Plot", "saliency",
+    "activations", "confusion", "curves", "decision_boundary", "distributions", "filters", "images", "Plot", "saliency",
 ]  # fmt: skip

@@ -57,29 +57,36 @@ def activations(
             raise ShapeError(f"activations: {tensor.name} is {value.shape}; what can be shown is {shapes}")
         if example >= len(value):
             raise ArgumentError(f"activations: example {example} of {tensor.name}, which has {len(value)}, from 0 on")
-    wide = max(min(value.shape[1], most) if value.ndim == 4 else 1 for value in values)
-    inch = 9 / max(wide, 6)
-    heights = [inch * value.shape[2] / value.shape[3] if value.ndim == 4 else 0.35 if value.ndim == 2 else 1.2 for value in values]
     labels = [_label(tensor, value, most) for tensor, value in zip(several, values)]
-    left = max(len(part) for label in labels for part in label.split("\n")) * 0.075 + 0.15
+    return _rows(labels, [value[example].astype(np.float64) for value in values], most).to(file)
+
+
+def _rows(labels: Sequence[str], values: Sequence[np.ndarray[Any, Any]], most: int) -> Plot:
+    """A row of images for values (channels, height, width), one image for others; each row with its label on its left. In inches."""
+    cells = max(6, *(min(len(value), most) if value.ndim == 3 else 1 for value in values))
+    side = 9 / cells
+    heights = [side * value.shape[1] / value.shape[2] if value.ndim == 3 else 0.35 if value.ndim == 1 else 1.2 for value in values]
     rows = [max(height, 0.15 * (label.count("\n") + 1)) + 0.12 for height, label in zip(heights, labels)]
-    plot = Plot(left + inch * max(wide, 6), sum(rows), free=True)
+    left = max(len(line) for label in labels for line in label.split("\n")) * 0.075 + 0.15
+    plot = Plot(left + 9, sum(rows), free=True)
     width, height = plot.figure.get_size_inches()
-    at = height
-    for value, label, tall, row in zip(values, labels, heights, rows):
-        at -= row
-        middle = at + row / 2
+
+    def image(value: np.ndarray[Any, Any], x: float, middle: float, wide: float, tall: float, limits: dict[str, float]) -> None:
+        axis = plot.figure.add_axes((x / width, (middle - tall / 2) / height, wide / width, tall / height))
+        axis.axis("off")
+        axis.imshow(value, cmap="viridis", aspect="auto", interpolation="nearest", **limits)
+
+    top = height
+    for label, value, tall, row in zip(labels, values, heights, rows):
+        middle, top = top - row / 2, top - row
         plot.figure.text((left - 0.1) / width, middle / height, label, ha="right", va="center", fontsize=8)
-        shown = value[example].astype(np.float64)
-        limits = {"vmin": shown.min(), "vmax": shown.max()} if np.isfinite(shown).all() else {}
-        if value.ndim == 4:
-            for i, channel in enumerate(shown[:most]):
-                box = ((left + i * inch) / width, (middle - tall / 2) / height, inch * 0.94 / width, tall * 0.94 / height)
-                _image(plot, box, channel, limits)
+        limits = {"vmin": value.min(), "vmax": value.max()} if np.isfinite(value).all() else {}
+        if value.ndim == 3:
+            for i, channel in enumerate(value[:most]):
+                image(channel, left + i * side, middle, 0.94 * side, 0.94 * tall, limits)
         else:
-            image = shown[None] if value.ndim == 2 else shown.T
-            _image(plot, (left / width, (middle - tall / 2) / height, inch * max(wide, 6) * 0.99 / width, tall / height), image, limits)
-    return plot.to(file)
+            image(value[None] if value.ndim == 1 else value.T, left, middle, 9 - 0.06 * side, tall, limits)
+    return plot
 
 
 def _label(tensor: Tensor, value: np.ndarray[Any, Any], most: int) -> str:
@@ -95,12 +102,6 @@ def _label(tensor: Tensor, value: np.ndarray[Any, Any], most: int) -> str:
     if dead:
         lines.append(f"{dead} always 0")
     return "\n".join(lines)
-
-
-def _image(plot: Plot, box: tuple[float, float, float, float], image: np.ndarray[Any, Any], limits: dict[str, Any]) -> None:
-    axis = plot.figure.add_axes(box)
-    axis.axis("off")
-    axis.imshow(image, cmap="viridis", aspect="auto", interpolation="nearest", **limits)
 
 
 def saliency(

@@ -13,7 +13,7 @@ from ..errors import ArgumentError, ShapeError
 from ..graph.arguments import as_count, call
 from ..io.numbers import as_numbers
 from ..io.records import Records, load_records
-from .plot import File, Plot
+from .plot import GREY, File, Plot
 
 LONG = 100  # so many points of a curve are smoothed
 FINE = 200  # points along each side of a map of decisions
@@ -130,6 +130,70 @@ def _line(axis: Any, color: str, label: str, steps: Any, values: Any, smooth: in
         counts = np.minimum(np.arange(1, len(values) + 1), smooth)  # at the beginning of those that there are
         values = np.convolve(values, np.ones(smooth))[: len(values)] / counts
     axis.plot(steps, values, color=color, label=label, linewidth=1.3, marker="o" if len(values) < 20 else None, markersize=3)
+
+
+def distributions(
+    histories: Mapping[str, Records] | Records | str | os.PathLike[str],
+    file: File = None,
+    *,
+    names: Sequence[str] | None = None,
+) -> Any:
+    """How what was recorded as histograms changed with the steps: from the least to the largest, with bands around the median.
+
+    histories  the folder of a `flowgraph.io.Recorder`, or what `flowgraph.io.load_records` gave: a plot for each name and run
+    file       where to write it, its ending says the format; None: the `Plot` is returned, which a notebook shows
+    names      the histograms to show; None: all
+    returns    the path, or without a file the plot
+    raises     ArgumentError where none was recorded, or for an unknown name; MissingExtraError without matplotlib
+
+    >>> with fg.io.Recorder("run") as recorder:
+    ...     for step in range(5):
+    ...         recorder.histogram("w", np.random.default_rng(step).normal(0, 1 + step, 1000), step)
+    >>> fg.viz.distributions("run", "weights.png")
+    PosixPath('weights.png')
+    """
+    runs = load_records(histories) if isinstance(histories, str | os.PathLike) else histories
+    runs = {".": runs} if isinstance(runs, Records) else runs
+    if not isinstance(runs, Mapping) or not all(isinstance(run, Records) for run in runs.values()):
+        raise ArgumentError(f"distributions: a folder with records is expected, got {histories!r:.80}", help="fg.io.Recorder writes one")
+    panels = {(name, run): rows for run, records in runs.items() for name, rows in records.histograms.items()}
+    known = list(dict.fromkeys(name for name, _ in panels))
+    unknown = [name for name in names or () if name not in known]
+    if unknown or isinstance(names, str):
+        what = unknown[0] if unknown else names
+        raise ArgumentError(f"distributions: no histogram is called {what!r:.60}", help=f"there are {', '.join(known)}")
+    chosen = [(name, run) for name in names or known for run in runs if (name, run) in panels]
+    if not chosen:
+        raise ArgumentError("distributions: no histograms were recorded", help="recorder.histogram(name, values, step)")
+    columns = min(len(chosen), 3)
+    plot = Plot(max(4.5 * columns, 6), 3.2 * math.ceil(len(chosen) / columns) + 0.3)
+    axes = plot.axes(math.ceil(len(chosen) / columns), columns)
+    for axis in axes.flat[len(chosen) :]:
+        axis.axis("off")
+    for axis, (name, run) in zip(axes.flat, chosen):
+        rows = [row for row in panels[name, run] if row.content[1].sum()]  # (of what was all NaN nothing is known)
+        steps = np.array([row.step for row in rows], np.float64)
+        values = np.array([_quantiles(*row.content) for row in rows]).reshape(-1, len(_SHARES)).T
+        if len(steps) == 1:
+            steps, values = steps[0] + np.array([-0.5, 0.5]), np.repeat(values, 2, axis=1)
+        for i in range(len(_SHARES) // 2):
+            axis.fill_between(steps, values[i], values[-1 - i], color="C0", alpha=0.18, linewidth=0)
+        axis.plot(steps, values[len(_SHARES) // 2], color="C0", linewidth=1.2)
+        axis.set(title=name if len(runs) == 1 else f"{name} ({run})", xlabel="step")
+        axis.grid(alpha=0.3)
+    plot.figure.supxlabel("all values, the middle 86, 68 and 38 % of them, and the median", fontsize=8, color=GREY)
+    return plot.to(file)
+
+
+_SHARES = (0.0, 0.07, 0.16, 0.31, 0.5, 0.69, 0.84, 0.93, 1.0)  # as in TensorBoard: half standard deviations of a normal distribution
+
+
+def _quantiles(edges: np.ndarray[Any, Any], counts: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The values below which the _SHARES lie, where those of a bin are spread evenly over it."""
+    filled = np.flatnonzero(counts)
+    edges, counts = edges[filled[0] : filled[-1] + 2], counts[filled[0] : filled[-1] + 1]
+    found: np.ndarray[Any, Any] = np.interp(_SHARES, np.concatenate([[0], np.cumsum(counts)]) / counts.sum(), edges)
+    return found
 
 
 def _logarithmic(axis: Any) -> None:
