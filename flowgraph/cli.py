@@ -15,16 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from .devices import devices
-from .errors import ArgumentError, FlowgraphError
-from .graph import Graph, Node, Tensor
-from .io import load_graph
+from .errors import FlowgraphError
+from .graph import Graph
 from .jit.llvm import cache_folder
 from .replay import Replay, terminal
 from .session import Session
 from .traces import commands as tracing
+from .viz import commands as drawing
 from .viz.dot import program
-from .viz.draw import draw
-from .viz.files import FORMATS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,17 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     running = commands.add_parser("run", help="run a Python file that builds and runs graphs")
     running.add_argument("file", type=Path)
     running.add_argument("rest", nargs=argparse.REMAINDER, help="arguments for the file")
-    drawing = commands.add_parser(
-        "draw",
-        help="draw the graph of a Python file, or of a file that fg.io.save_graph wrote",
-        description=_DRAWING,
-        epilog=_DRAWING_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    drawing.add_argument("file", metavar="FILE[:NAME]", help="a Python file, or a graph file")
-    drawing.add_argument("-o", "--output", type=Path, default=None, help="where to write; its ending says the format (FILE with .svg)")
-    drawing.add_argument("--depth", type=int, default=None, help="fold scopes nested deeper than this (as deep as a page allows)")
-    drawing.add_argument("--only", metavar="NODE", action="append", default=[], help="draw what this node depends on; may be repeated")
+    drawing.add_parser(commands)
     replaying = commands.add_parser(
         "replay",
         help="go through a recorded run step by step, forwards and backwards",
@@ -66,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command == "run":
             _run(options.file, options.rest, "__main__")
         elif options.command == "draw":
-            print(_draw(options.file, options.output, options.depth, options.only))
+            print(drawing.run(options, _run))
         elif options.command == "replay":
             _replay(options.file, options.run, options.commands, options.nodes, options.functions)
         elif options.command == "trace":
@@ -91,18 +79,6 @@ def _run(file: Path, rest: Sequence[str], name: str) -> dict[str, object]:
         sys.argv, sys.path[:] = before
 
 
-_DRAWING = """Draws a graph into an SVG, PNG, PDF or DOT file. Gradients stand beside what they belong to; large scopes are folded.
-
-A Python file is run, except for what stands below `if __name__ == "__main__":`, and the largest graph among its names is
-drawn. NAME chooses another: a graph, a tensor, or a function without arguments that gives one. Nothing is trained, and no
-session is opened, unless the file does so when it is imported."""
-
-_DRAWING_EXAMPLES = """examples:
-  flowgraph draw toy.py                         writes toy.svg
-  flowgraph draw train.py:build -o net.png --depth 1
-  flowgraph draw net.graph --only loss/mean     what one node depends on"""
-
-
 _REPLAYING = """Runs a recorded run again, step by step, at a prompt: forwards and backwards, with breakpoints on nodes, scopes, lines and
 conditions; any tensor can be looked at, and changed. The values are those of the recorded run, bit by bit. `help` at the prompt lists
 its commands. Without a terminal, commands are read from standard input, a line each."""
@@ -119,57 +95,6 @@ def _replay(file: Path, run: int, commands: str | None, nodes: bool, functions: 
         {} if functions is None else {name: value for name, value in _run(functions, [], "__replay__").items() if callable(value)}
     )
     terminal.main(Replay(file, run, functions=found, jit=False if nodes else None), commands)
-
-
-def _draw(source: str, output: Path | None, depth: int | None, only: Sequence[str]) -> Path:
-    name = ""
-    if not Path(source).exists() and ":" in source:
-        source, _, name = source.rpartition(":")
-    file = Path(source)
-    output = output or file.with_suffix(".svg")
-    if output.suffix[1:].lower() not in FORMATS:  # before the file is run: that may take a while
-        raise ArgumentError(f"draw: {output} must end in one of {', '.join(FORMATS)}", help="for example: -o graph.svg")
-    with open(file, "rb") as opened:
-        is_graph_file = opened.read(2) == b"PK"
-    found: Any
-    if is_graph_file:
-        if name:
-            raise ArgumentError(f"draw: {file} is a graph file, which has no names of Python", help=f"--only {name} draws one node")
-        found = load_graph(file)
-    else:
-        found = _named(file, name)
-    if only:
-        graph = found if isinstance(found, Graph) else found.graph
-        found = [graph.node(node) for node in only]
-    draw(found, output, depth=depth)
-    return output
-
-
-def _named(file: Path, name: str) -> Any:
-    """The graph or tensor called ``name`` in a Python file, or its largest graph."""
-    names = _run(file, [], "__draw__")
-    if not name:
-        graphs = [value for value in names.values() if isinstance(value, Graph)]
-        graphs += [value.graph for value in names.values() if isinstance(value, Tensor | Node)]
-        if not graphs:
-            raise ArgumentError(
-                f"draw: {file} has no graph among its names",
-                help=f"give it one at the top: with fg.Graph() as graph: ...; or name a function that gives one: {file}:build",
-            )
-        return max(graphs, key=len)
-    if name not in names:
-        near = [key for key, value in names.items() if isinstance(value, Graph | Tensor | Node)]
-        raise ArgumentError(f"draw: {file} has no name {name!r}", help=f"it has {', '.join(near)}" if near else None)
-    value: Any = names[name]
-    if callable(value):
-        with Graph() as graph:  # what a function builds without a graph of its own lands here
-            value = value()
-        value = graph if value is None else value
-    if isinstance(value, tuple | list) and value and all(isinstance(part, Tensor | Node) for part in value):
-        value = value[0].graph
-    if not isinstance(value, Graph | Tensor | Node):
-        raise ArgumentError(f"draw: {file}:{name} is no graph, tensor or function that gives one, but {value!r:.60}")
-    return value
 
 
 # Kernels of OpenBLAS for vectors of 32 bytes.

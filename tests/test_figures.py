@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import flowgraph as fg
+from flowgraph.traces.ceilings import Ceilings
 from flowgraph.viz.overlay import Overlay
 from flowgraph.viz.plan_picture import PlanPicture
 
@@ -36,6 +37,15 @@ def test_operations_bytes_and_their_rate_are_those_of_the_op(traced):
     speed, time = fg.viz.heat_of(trace, "speed"), fg.viz.heat_of(trace)
     assert speed.by_node()[product] == pytest.approx(2 * 200**3 / time.by_node()[product])
     assert speed.folding == "mean"
+
+
+def test_the_roofline_is_the_least_time_by_arithmetic_or_memory_over_the_time_taken(traced, monkeypatch):
+    graph, trace, _ = traced
+    monkeypatch.setattr("flowgraph.viz.figures.ceilings", lambda: Ceilings(1e9, 1e12))
+    share, time = fg.viz.heat_of(trace, "roofline"), fg.viz.heat_of(trace)
+    product = graph.node("matmul")
+    assert share.by_node()[product] == pytest.approx(2 * 200**3 / 1e9 / time.by_node()[product])
+    assert (share.unit, share.folding) == ("%", "mean")
 
 
 def test_the_mean_rate_of_a_scope_is_weighted_by_time():

@@ -753,6 +753,30 @@ def test_draw_takes_a_python_file_and_a_name_in_it(toy_file, capsys, arguments, 
     assert f"label=<{absent}>" not in text
 
 
+def test_a_page_with_the_passes_a_plan_and_a_difference_are_drawn_from_the_command_line(toy_file, capsys):
+    Path("net.py").write_text(
+        "import flowgraph as fg\nwith fg.Graph() as graph:\n    x = fg.placeholder('x', ('n', 4))\n    y = fg.exp(x * 1.0)\n"
+    )
+    assert command("net.py", "--passes", "--feed", "x=3,4", "-o", "net.html", "--mark", "exp", capsys=capsys) == (0, "net.html", "")
+    assert all(name in Path("net.html").read_text() for name in ('"algebra"', '"tasks"', "is x"))
+    assert command("net.py:y", "--plan", "--feed", "x=3,4", "-o", "plan.dot", capsys=capsys)[0] == 0
+    assert "task 0" in Path("plan.dot").read_text()
+    assert command("net.py", "--against", "toy.py", "-o", "change.dot", capsys=capsys)[0] == 0
+    assert "removed" in Path("change.dot").read_text()
+    assert command("net.py", "--devices", "-o", "net.dot", capsys=capsys)[0] == 0
+
+
+def test_the_heat_of_a_file_is_what_its_runs_took(toy_file, capsys):
+    run = "with fg.Session(graph, threads=1) as session:\n        session.run(y, {graph.placeholders[0]: 1.0})\n"
+    build = "import flowgraph as fg\nwith fg.Graph() as graph:\n    y = fg.exp(fg.placeholder('x', ()))\n"
+    Path("ran.py").write_text(f"{build}if __name__ == '__main__':\n    {run}")
+    assert command("ran.py", "--heat", "memory", "-o", "ran.dot", "--mark", "exp", capsys=capsys) == (0, "ran.dot", "")
+    assert "memory made" in Path("ran.dot").read_text()
+    Path("idle.py").write_text("x = 1\n")
+    status, _, err = command("idle.py", "--heat", "time", capsys=capsys)
+    assert (status, err) == (1, "ArgumentError: draw: idle.py ran nothing in a session, so that there is no time to show")
+
+
 def test_draw_takes_a_graph_file(toy_file, capsys):
     fg.io.save_graph(network(2), "net.graph")
     assert command("net.graph", "--depth", "1", "-o", "net.dot", capsys=capsys)[0] == 0
@@ -764,6 +788,8 @@ def test_draw_takes_a_graph_file(toy_file, capsys):
     ("arguments", "said"),
     [
         (["toy.py", "-o", "toy.gif"], "ArgumentError: draw: toy.gif must end in one of svg, png, pdf, dot, html"),
+        (["toy.py", "--plan", "--feed", "x"], "ArgumentError: draw: --feed is NAME=SIZES, got 'x'\n  help   --feed x=128,784"),
+        (["toy.py", "--mark", "expp"], "UnknownNameError: no node is called 'expp'"),
         (["toy.py:missing"], "ArgumentError: draw: toy.py has no name 'missing'\n  help   it has small, graph, y"),
         (["toy.py:fg"], "ArgumentError: draw: toy.py:fg is no graph, tensor or function that gives one, but <module"),
         (["toy.py", "--only", "expp"], "UnknownNameError: no node is called 'expp'\n  help   near: exp"),

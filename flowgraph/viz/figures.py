@@ -9,6 +9,8 @@ from ..compile import Plan
 from ..errors import ArgumentError
 from ..graph import Node
 from ..traces import Trace
+from ..traces.ceilings import ceilings
+from ..traces.data import Kernel
 from .heat import Heat
 
 # What can be asked for: the unit, and the title of the legend.
@@ -18,6 +20,7 @@ FIGURES = {
     "memory": ("B", "memory made"),
     "flops": ("flop", "operations"),
     "speed": ("flop/s", "operations a second"),
+    "roofline": ("%", "of what one thread of this machine can do"),
 }
 
 
@@ -29,13 +32,15 @@ class Piece(NamedTuple):
     waiting: float
     nbytes: float
     flops: float
+    least: float  # seconds that one thread of this machine needs
 
 
 def heat_of(source: Trace | Plan, what: str = "time") -> Heat:
     """The heat of the nodes in a trace, or as a plan expects it.
 
-    what     "time" in kernels; "waiting": between the arrival of the last input and the start of the task; "memory" made; "flops"; "speed":
-             flops a second. Of a plan "time" and "memory", as it expects them
+    what     "time" in kernels; "waiting": between the arrival of the last input and the start of the task; "memory" made; "flops";
+             "speed": flops a second; "roofline": the least time for a kernel, by the speeds of this machine's processor and memory, which
+             are measured once, over the time that it took. Of a plan "time" and "memory", as it expects them
     returns  a `Heat` for `draw`; of runs of the plan that took longest in all, on average. A compiled loop's numbers are shared out among
              the nodes that it stands for
     raises   ArgumentError for anything else, or a trace that was loaded from a file, which has no graph
@@ -54,8 +59,8 @@ def heat_of(source: Trace | Plan, what: str = "time") -> Heat:
         raise ArgumentError(f"heat_of: what is one of {', '.join(FIGURES)}, got {what!r:.60}")
     if isinstance(source, Plan):
         return _expected(source, what)
-    pieces = list(_pieces(source))
-    if what == "speed":
+    pieces = list(_pieces(source, ceilings().bound if what == "roofline" else lambda kernel: 0.0))
+    if what in ("speed", "roofline"):
         return _rate(pieces, what)
     amount: dict[str, Callable[[Piece], float]] = {
         "time": lambda piece: piece.seconds,
@@ -66,7 +71,7 @@ def heat_of(source: Trace | Plan, what: str = "time") -> Heat:
     return Heat(_summed((piece.node, amount[what](piece)) for piece in pieces), *FIGURES[what])
 
 
-def _pieces(trace: Trace) -> Iterator[Piece]:
+def _pieces(trace: Trace, bound: Callable[[Kernel], float]) -> Iterator[Piece]:
     runs = trace.alike() if trace.runs else []
     if not runs:
         raise ArgumentError("heat_of: no run is over in this trace", help="with session.trace() as t: session.run(...)")
@@ -80,10 +85,10 @@ def _pieces(trace: Trace) -> Iterator[Piece]:
         seconds = sum(end - begin for begin, end in spans) / len(runs)
         ran = [run.by_task[task.index] for run in runs if task.index in run.by_task]
         waits = [each.start - each.ready for each in ran] if index == task.first else []
-        waiting = sum(waits) / len(runs)
+        waiting, least = sum(waits) / len(runs), bound(kernel)
         shares = [share for _, _, share, *_ in kernel.members] or [1.0]
         for node, share in zip(nodes[index], shares):
-            yield Piece(node, seconds * share, waiting * share, kernel.made * share, kernel.flops * share)
+            yield Piece(node, seconds * share, waiting * share, kernel.made * share, kernel.flops * share, least * share)
 
 
 def _summed(pairs: Iterator[tuple[Node, float]]) -> dict[Node, float]:
@@ -94,9 +99,9 @@ def _summed(pairs: Iterator[tuple[Node, float]]) -> dict[Node, float]:
 
 
 def _rate(pieces: list[Piece], what: str) -> Heat:
-    """Work over time; what took no time has no rate."""
+    """Work, or the least time for it, over time; what took no time has no rate."""
     seconds = _summed((piece.node, piece.seconds) for piece in pieces)
-    work = _summed((piece.node, piece.flops) for piece in pieces)
+    work = _summed((piece.node, piece.flops if what == "speed" else piece.least) for piece in pieces)
     rates = {node: work[node] / seconds[node] for node in seconds if seconds[node] > 0 and work[node] > 0}
     return Heat(rates, *FIGURES[what], fold="mean", weights=seconds)
 
