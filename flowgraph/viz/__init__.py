@@ -1,5 +1,7 @@
 """Pictures: graphs by Graphviz, plots by matplotlib (extra ``plot``); and the progress of a loop."""
 
+from .classes import confusion, decision_boundary
+from .curves import curves, distributions
 from .difference import draw_difference
 from .draw import draw
 from .figures import heat_of
@@ -7,7 +9,6 @@ from .heat import Heat
 from .images import filters, images
 from .inside import activations, saliency
 from .plot import Plot
-from .plots import confusion, curves, decision_boundary, distributions
 from .progress import Progress, progress
 
 __all__ = [
