@@ -81,6 +81,8 @@ def test_curves_of_one_training_share_a_plot_and_may_have_steps_of_their_own():
 def test_curves_of_several_runs_have_a_plot_for_each_name():
     plot = fg.viz.curves({"slow": {"loss": [2.0], "accuracy": [0.5]}, "quick": {"loss": [1.0]}})
     assert lines(plot) == {"loss": {"slow": [[1, 2]], "quick": [[1, 1]]}, "accuracy": {"slow": [[1, 0.5]]}}
+    plot = fg.viz.curves({"slow": {"loss": [2.0]}, "quick": {"loss": [1.0], "accuracy": [0.5]}})
+    assert [[line.get_color() for line in axis.lines] for axis in plot.figure.axes] == [["C0", "C1"], ["C1"]]
     assert lines(fg.viz.curves({"slow": {"loss": [2.0], "accuracy": [0.5]}}, names=["accuracy"])).keys() == {"accuracy"}
 
 

@@ -54,9 +54,11 @@ def curves(
     axes = plot.axes(lines, columns)
     for axis in axes.flat[len(panels) :]:
         axis.axis("off")
+    # A run has one colour in all plots, also where another one lacks what is plotted.
+    labels = list(dict.fromkeys(label for series in panels.values() for label in series))
     for axis, (name, series) in zip(axes.flat, panels.items()):
-        for i, (label, (steps, values)) in enumerate(series.items()):
-            _line(axis, f"C{i % 10}", label, steps, values, smooth)
+        for label, (steps, values) in series.items():
+            _line(axis, f"C{labels.index(label) % 10}", label, steps, values, smooth)
         only = next(iter(series)) if not name and len(series) == 1 else ""
         axis.set_xlabel(xlabel)
         axis.set_ylabel(ylabel or only)
