@@ -305,6 +305,46 @@ def kind_of(task: Any) -> str:
     return max(weights, key=lambda color: weights[color])
 
 
+@cache
+def lenet_trace() -> fg.Trace:
+    """Five training steps on 128 images, on two threads."""
+    graph, loss, update = lenet()
+    rng = np.random.default_rng(0)
+    images, classes = rng.random((128, 1, 28, 28), np.float32), rng.integers(0, 10, 128).astype(np.int32)
+    with fg.Session(graph, threads=2) as session:
+        step = session.function([graph["images"], graph["classes"]], [loss, update])
+        for _ in range(3):
+            step(images, classes)
+        with session.trace() as trace:
+            for _ in range(5):
+                step(images, classes)
+    return trace
+
+
+@cache
+def wide_trace() -> fg.Trace:
+    """Runs of eight branches that do not depend on each other, on two threads."""
+    rng = np.random.default_rng(0)
+    with fg.Graph() as graph:
+        x = fg.placeholder("x", (256, 256), "float32")
+        ends = []
+        for branch in range(8):
+            w = fg.variable(rng.standard_normal((256, 256)).astype(np.float32) / 16, name=f"w{branch}")
+            h = x
+            for _ in range(2 + branch % 4):
+                h = fg.tanh(h @ w)
+            ends.append(h)
+        total = fg.sum(sum(ends))
+    with fg.Session(graph, threads=2) as session:
+        step = session.function([x], total)
+        for _ in range(3):
+            step(np.ones((256, 256), np.float32))
+        with session.trace() as trace:
+            for _ in range(15):
+                step(np.ones((256, 256), np.float32))
+    return trace
+
+
 def canvas(width: float, height: float, rows: int, heights: list[float] | None = None) -> tuple[Any, Any]:
     """A figure of matplotlib with ``rows`` plots above each other."""
     from matplotlib.figure import Figure
@@ -325,6 +365,10 @@ def save(figure: Any, path: Path) -> None:
 
 
 PICTURES: dict[str, Callable[[Path], object]] = {
+    "gantt.svg": lambda path: wide_trace().gantt(path),
+    "prediction.svg": lambda path: wide_trace().predict(threads=[1, 2, 4, 8, 16]).draw(path),
+    "memory.svg": lambda path: lenet_trace().memory().draw(path),
+    "lenet_heat.svg": lambda path: fg.draw(lenet()[0], path, depth=0, heat=lenet_trace()),
     "toy.svg": toy_values,
     "toy_graph.svg": toy_graph,
     "line.svg": line,

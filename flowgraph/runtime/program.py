@@ -61,7 +61,8 @@ class Program:
         for slot, array in plan.constants:
             self.template[slot] = buffers.constant(array, plan.on.get(slot))
         apart = [unit for unit in chunks_of(plan.units) if not isinstance(unit, Stretch)]
-        self.holding = {id(unit): holding(unit, buffers, [Body(body, buffers) for body in unit.bodies]) for unit in apart if unit.bodies}
+        self.bodies = {id(unit): [Body(body, buffers) for body in unit.bodies] for unit in apart if unit.bodies}
+        self.holding = {id(unit): holding(unit, buffers, self.bodies[id(unit)]) for unit in apart if unit.bodies}
         self.tasks = [self._pieces(task.units) for task in plan.tasks]
         self.extra = 0  # how many of the last fetches the caller has not asked for: they are watched
         self.generated: Generated | None = None

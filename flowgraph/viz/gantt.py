@@ -89,7 +89,8 @@ def _axis(sheet: Sheet, run: RunData, place: _Place, top: float, bottom: float) 
     for tick in ticks(run.seconds):
         x = place(run.begun + tick)
         sheet.line([(x, top), (x, bottom)], "#dde2e7", 0.7)
-        sheet.text(x, bottom + 14, f"{tick * factor:g}", 10.5, GREY, "middle")
+        if x < WIDTH - RIGHT - 24:
+            sheet.text(x, bottom + 14, f"{tick * factor:g}", 10.5, GREY, "middle")
     sheet.text(WIDTH - RIGHT, bottom + 14, unit, 10.5, GREY, "end")
 
 

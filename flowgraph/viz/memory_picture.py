@@ -49,7 +49,8 @@ def sheet_of(memory: MemoryTimeline) -> Sheet:
         sheet.text(LEFT - 8, y(level) + 4, format_bytes(int(level)) if level else "0", 10.5, GREY, "end")
     factor, unit = scaled(run.seconds)
     for tick in ticks(run.seconds, 7):
-        sheet.text(x(run.begun + tick), bottom + 16, f"{tick * factor:g}", 10.5, GREY, "middle")
+        if x(run.begun + tick) < WIDTH - RIGHT - 24:
+            sheet.text(x(run.begun + tick), bottom + 16, f"{tick * factor:g}", 10.5, GREY, "middle")
     sheet.text(WIDTH - RIGHT, bottom + 16, unit, 10.5, GREY, "end")
     for number, (each, points) in enumerate(_bands(memory)):
         fill = REST if each is None else SHADES[run.plan.kinds[each.kernel]][number % 3]

@@ -131,7 +131,8 @@ def _charts(sheet: Sheet, prediction: Prediction, lane: float) -> None:
         sheet.line([(end, y), (end, y + len(rows) * lane)], INK, 1)
         y += len(rows) * lane + 24
     for tick in ticks(longest, 8):
-        sheet.text(CHART_LEFT + tick * wide / longest, y - 10, f"{tick * factor:g}", 10.5, GREY, "middle")
+        if tick < 0.95 * longest:
+            sheet.text(CHART_LEFT + tick * wide / longest, y - 10, f"{tick * factor:g}", 10.5, GREY, "middle")
     sheet.text(WIDTH - RIGHT, y - 10, unit, 10.5, GREY, "end")
 
 
