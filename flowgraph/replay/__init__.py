@@ -1,6 +1,7 @@
 """Replay: a recorded run, gone through step by step, forwards and backwards; and orders of tasks tried until one differs."""
 
+from .orders import OrderReport, check_orders
 from .record import Record, load_record
-from .replay import Replay
+from .replay import Comparison, Replay
 
-__all__ = ["Record", "Replay", "load_record"]
+__all__ = ["Comparison", "OrderReport", "Record", "Replay", "check_orders", "load_record"]

@@ -14,8 +14,10 @@ from ..graph import Node
 from ..graph.report import where
 from ..jit import llvm
 from ..runtime import Walk, started
+from ..runtime.chaos import Orders
 from ..session import Session
 from ..session.recorder import RecordedRun, Recorder
+from .orders import difference
 from .record import Record, load_record, task_hash
 from .stepping import Stepping
 
@@ -153,6 +155,32 @@ class Replay(Stepping):
         values += [(f"what {name} is set to", made, again.updated.get(name)) for name, made in was.updated.items()]
         what = next((f"{name} differs" for name, a, b in values if a != b), "")
         return Comparison(len(compared), len(values), what, tuple(notes))
+
+    def check_order(self) -> Comparison:
+        """Runs its tasks one by one in the order in which they began when it was recorded, and compares that with their usual order here.
+
+        raises  ArgumentError where that order is not possible here, as a task would run before another that it waits for
+        """
+        was, before = self.recorded, self._before(self.recorded)
+        with self._session(1) as session:
+            session.variables.update([(node.outputs[0], value) for node, value in before.items()])
+            session.random_state = was.seed, was.number
+            program, _, values = session._to_be_run(list(was.fetches), was.feeds)
+            tasks = program.plan.tasks
+            if set(was.order) - set(range(len(tasks))) or len(set(was.order)) < len(was.order):
+                raise ArgumentError("the recorded order names tasks that the plan does not have here")
+            order = [*was.order, *sorted(set(range(len(tasks))) - set(was.order))]
+            place = {task: number for number, task in enumerate(order)}
+            for task in tasks:
+                late = next((other for other in task.after if place[other] > place[task.index]), None)
+                if late is not None:
+                    what = f"task {task.index} waits for task {late}, which comes later"
+                    raise ArgumentError(f"the recorded order cannot be run here: {what}")
+            orders = Orders(program, values.copy)
+            usual = orders.in_order(range(len(tasks)))
+            outcome = orders.in_order(order)
+        said = f"in the recorded order, {difference(program.plan, usual, outcome)}" if outcome.differs(usual) else ""
+        return Comparison(len(outcome.tasks), len(outcome.results), said)
 
     # --- running recorded runs again
 

@@ -39,7 +39,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], str, str]] = {
     "source": ((), "", "the program that ran, a kernel a line"),
     "runs": ((), "", "the runs of this record"),
     "select": ((), "N", "look at another run, from its start"),
-    "verify": ((), "[THREADS]", "run all of it and compare each task with the record, bit by bit"),
+    "verify": ((), "[THREADS | order]", "run all of it, and compare each task with the record, bit by bit"),
     "results": ((), "", "run to the end, and what was fetched and written"),
     "info": ((), "", "what made this record"),
     "help": (("h", "?"), "[COMMAND]", "this; or more on one"),
@@ -344,7 +344,8 @@ class Terminal:
         self.greet()
 
     def _verify(self, rest: str) -> None:
-        self._write(str(self.replay.verify(_number(rest, 1))))
+        comparison = self.replay.check_order() if rest == "order" else self.replay.verify(_number(rest, 1))
+        self._write(str(comparison))
 
     def _results(self, rest: str) -> None:
         del self.levels[1:]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, cast
 
 import numpy as np
 
@@ -84,6 +85,14 @@ class BufferPool:
         lent = np.asarray(_Loan(array, self._returned, self.limit))
         return lent if lent.dtype == array.dtype else lent.view(array.dtype)
 
+    def spoil(self, byte: int) -> None:
+        """Fills what lies idle with ``byte``: who reads an array before it is written then gets something else each time."""
+        self._take_back()
+        with self._lock:
+            for arrays in self._idle.values():
+                for array in arrays:
+                    array.reshape(-1).view(np.uint8)[...] = byte
+
     def trim(self) -> None:
         """Lets go of everything that lies idle."""
         with self._lock:
@@ -119,10 +128,39 @@ class Buffers:
         for pool in self._pools.values():
             pool.bound(limit // len(self._pools))
 
+    @contextmanager
+    def spoiled(self, byte: int) -> Iterator[None]:
+        """While it is entered, arrays that are taken are full of ``byte``, but for those that the run itself has had before."""
+        pools = list(self._pools.values())
+        devices = [pool.device for pool in pools]
+        for pool in pools:
+            pool.spoil(byte)
+            pool.device = cast("Device", _Spoiling(pool.device, byte))
+        try:
+            yield
+        finally:
+            for pool, device in zip(pools, devices, strict=True):
+                pool.device = device
+
     def trim(self) -> None:
         """Lets go of everything that lies idle."""
         for pool in self._pools.values():
             pool.trim()
+
+
+class _Spoiling:
+    """A device whose new arrays are full of a byte."""
+
+    def __init__(self, device: Device, byte: int) -> None:
+        self._device, self._byte = device, byte
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+        array = self._device.empty(shape, dtype)
+        array.reshape(-1).view(np.uint8)[...] = self._byte
+        return array
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._device, name)
 
 
 class _Loan:

@@ -13,8 +13,9 @@ A Schedule is what is fixed (who waits for whom, what is urgent); a RunState is 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
-from typing import Generic, TypeVar
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from heapq import heapify, heappop, heappush
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T", bound=Hashable)
 
@@ -72,15 +73,16 @@ class RunState(Generic[T]):
 
     Promises:
     - A task is handed out once, by ``start`` or by the ``finish`` that delivered the last thing it waited for.
-    - Tasks are handed out most urgent first; equally urgent ones in the order in which they were named.
+    - Tasks are handed out most urgent first; equally urgent ones in the order in which they were named. What is urgent the schedule
+      says, or ``urgency``, a sort key: that changes the order of a run, and may change nothing else of it.
     - After ``stop`` nothing more is handed out; the run is over when what is still running has finished.
 
     `waiting[task] -= 1` reads, subtracts and writes: without the lock two inputs that arrive together could both see a 2, so
     that the task would never start.
     """
 
-    def __init__(self, schedule: Schedule[T]) -> None:
-        self.schedule = schedule
+    def __init__(self, schedule: Schedule[T], urgency: Callable[[T], Any] | None = None) -> None:
+        self.schedule, self.urgency = schedule, urgency
         self.waiting = dict(schedule.counts)
         self.running = 0
         self.left = len(self.waiting)
@@ -118,4 +120,49 @@ class RunState(Generic[T]):
         if self.stopped:
             return []
         self.running += len(tasks)
-        return list(tasks)
+        return list(tasks) if self.urgency is None else sorted(tasks, key=self.urgency)
+
+
+def hurried(schedule: Schedule[T], first: Iterable[T]) -> list[T]:
+    """An order of all tasks in which those of ``first``, one behind the other, run as soon as what they wait for allows.
+
+    Everything else keeps its order. Each list gives an order that the schedule allows, and each such order is given by some list: itself.
+
+    >>> schedule = Schedule({"a": [], "b": [], "c": ["b"], "d": ["a", "c"]})
+    >>> hurried(schedule, [])
+    ['a', 'b', 'c', 'd']
+    >>> hurried(schedule, ["c"])
+    ['b', 'c', 'a', 'd']
+    """
+    befores: dict[T, list[T]] = {task: [] for task in schedule.counts}
+    for task, readers in schedule.readers.items():
+        for reader in readers:
+            befores[reader].append(task)
+    place = _places(schedule)
+    order: dict[T, None] = {}
+    for task in first:
+        needed, stack = {task}, [task]
+        while stack:
+            for before in befores[stack.pop()]:
+                if before not in needed and before not in order:
+                    needed.add(before)
+                    stack.append(before)
+        order.update(dict.fromkeys(sorted(needed - order.keys(), key=place.__getitem__)))
+    order.update(dict.fromkeys(sorted(schedule.counts, key=place.__getitem__)))
+    return list(order)
+
+
+def _places(schedule: Schedule[T]) -> dict[T, int]:
+    """Each task's place in the order that the schedule allows and that is nearest to that in which tasks were named."""
+    waiting, tasks = dict(schedule.counts), list(schedule.counts)
+    ready = [schedule.rank[task] for task, count in waiting.items() if not count]
+    heapify(ready)
+    places: dict[T, int] = {}
+    while ready:
+        task = tasks[heappop(ready)]
+        places[task] = len(places)
+        for reader in schedule.readers[task]:
+            waiting[reader] -= 1
+            if not waiting[reader]:
+                heappush(ready, schedule.rank[reader])
+    return places

@@ -316,14 +316,11 @@ class Session:
         >>> steps.results
         np.float64(30.0)
         """
-        names, flat = flatten(fetches, self.graph)
+        names = flatten(fetches, self.graph)[0]
         if not self.host_only:
             raise ArgumentError("steps: only on the host can a run be gone through node by node", help='Session(device="cpu:0")')
-        program, arrays = self._prepared(flat, feeds)
-        plan, values = program.plan, program.template.copy()
-        for (_, slot), array in zip(plan.feeds, arrays, strict=True):
-            values[slot] = array
-        self._given(plan, values)
+        program, _, values = self._to_be_run(fetches, feeds)
+        plan = program.plan
 
         def ended(walk: Walk) -> Any:
             results = [handed_out(values[slot], True) if slot >= 0 else None for slot in plan.fetches]
@@ -595,15 +592,20 @@ class Session:
             trace.add(recording)
         return TracedRun(program, values, finish, recording)
 
-    def _given(self, plan: Plan, values: list[Any]) -> None:
-        """Fills in what a run is given besides its feeds: the variables as they are now, and its key."""
+    def _to_be_run(self, fetches: Any, feeds: Mapping[Tensor, Any] | None) -> tuple[Program, list[Any], list[Any]]:
+        """What a run of ``fetches`` would execute, its feeds, and the values that it would start with, as they are now."""
+        program, arrays = self._prepared(flatten(fetches, self.graph)[1], feeds)
+        values = program.template.copy()
+        for (_, slot), array in zip(program.plan.feeds, arrays, strict=True):
+            values[slot] = array
         with self._lock:
             if self._closed:
                 raise closed()
-            self._begin(plan, values)
+            self._begin(program.plan, values)
+        return program, arrays, values
 
     def _begin(self, plan: Plan, values: list[Any]) -> int:
-        """The same, and the number of the run; the lock is held."""
+        """Fills in what a run is given besides its feeds, the variables and its key, and counts it; its number. The lock is held."""
         number = self._runs_started
         if plan.run_key >= 0:
             values[plan.run_key] = np.array([self.seed, number, 0], np.uint64)
