@@ -18,6 +18,7 @@ import types
 from pathlib import Path
 
 import numpy as np
+from cuda_on_host import HostModule  # type: ignore[import-not-found]
 
 LIKE = {}  # name -> its description in CuPy
 for line in (Path(__file__).parent / "data" / "cupy_names.txt").read_text().splitlines()[1:]:
@@ -620,7 +621,34 @@ def scipy_special():
     return scipy.special
 
 
-def stand_in(capacity=2**40, count=1, raw_module=None):
+class _Module:
+    """Kernels of a text in CUDA, run on the host."""
+
+    def __init__(self, gpu, code, options=()):
+        self.gpu, self.module = gpu, HostModule(code, options)
+
+    def get_function(self, name):
+        function = self.module.get_function(name)
+
+        def call(grid, block, arguments, **options):
+            arrays = [x for x in arguments if isinstance(x, ndarray)]
+            assert all(x.host.flags.c_contiguous or x.host.strides[-1] == x.itemsize for x in arrays)
+            with self.gpu.lock:
+                # (Which of them are written, the text says: those that are no pointers to constants.)
+                written = [x for x, kind in zip(arguments, self.module.kinds[name], strict=True) if isinstance(x, ndarray) and kind]
+                reads = [x for x in arrays if all(x is not other for other in written)]
+                self.gpu.step(reads, written, name)
+                again = functools.partial(function, grid, block, [x.host if isinstance(x, ndarray) else x for x in arguments])
+                graph = self.gpu.stream.graph
+                if graph is None:
+                    again()
+                else:
+                    graph.steps.append(lambda: (self.gpu.step(reads, written, name), again()))
+
+        return call
+
+
+def stand_in(capacity=2**40, count=1):
     """A module to be put in place of ``cupy``; ``module.gpu`` has the log."""
     gpu = Gpu(capacity, count)
     cupy = _Names(gpu, "cupy", "", np)
@@ -631,7 +659,7 @@ def stand_in(capacity=2**40, count=1, raw_module=None):
     cupy.fft = _Names(gpu, "cupy.fft", "fft.", np.fft)
     tricks = _Names(gpu, "cupy.lib.stride_tricks", "lib.stride_tricks.", np.lib.stride_tricks)
     cupy.lib = types.SimpleNamespace(stride_tricks=tricks)
-    cupy.RawModule = raw_module
+    cupy.RawModule = functools.partial(_Module, gpu)
     cupy.get_default_memory_pool = lambda: gpu.pool
     cupy.asnumpy = lambda a, **kwargs: a.get(**kwargs) if isinstance(a, ndarray) else np.asarray(a)
     special = _Names(gpu, "cupyx.scipy.special", "special.", scipy_special())

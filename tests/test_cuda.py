@@ -72,11 +72,11 @@ def test_a_number_comes_as_one_of_numpys_scalars(session):
     assert type(result) is np.float32 and result == 6
 
 
-def train(graph_of, devices, steps=4, **options):
+def train(graph_of, devices, steps=4, jit=False, **options):
     """Losses and variables of a training, as one list of arrays."""
     with fg.Graph() as graph:
         fetches, feeds = graph_of()
-    with fg.Session(graph, devices=devices, jit=False, **options) as session:
+    with fg.Session(graph, devices=devices, jit=jit, **options) as session:
         step = session.function(list(feeds), fetches)
         results = [np.asarray(step(*feeds.values())[0]) for _ in range(steps)]
         return [*results, *session.variables.copy().values()]

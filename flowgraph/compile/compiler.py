@@ -157,7 +157,8 @@ def _compile(
     nodes = still_needed(nodes, fetched, simplified, feeds)
     notes = simplified.notes()
     if compiled is not None and "fuse" in passes:
-        nodes, fused = fuse(nodes, simplified, feeds, fetches, compiled, is_body)
+        joins = device.is_host and all(other.is_host for other in others)
+        nodes, fused = fuse(nodes, simplified, feeds, fetches, compiled, is_body, joins)
         notes += fused
     plan = Plan(nodes)
     placement = None

@@ -9,10 +9,13 @@ from copy import copy
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import numpy as np
+
 from ..graph import Node, Op, Spec, Tensor, Work
 from ..graph.op import Slicing
 from ..graph.spec import is_known
 from ..jit.functions import Scalars
+from ..jit.gpu import GpuKernel
 from ..jit.loops import Loop, Operand, Result, Window
 from ..jit.values import Unfusable, Value, in_order
 from .cost import BYTES_PER_SECOND, CALL_SECONDS, estimated_seconds
@@ -44,12 +47,14 @@ def fuse(
     fetched: Collection[Tensor | Node],
     compiled: Compiled,
     is_body: bool = False,
+    joins: bool = True,
 ) -> tuple[list[Node], list[str]]:
     """``nodes`` with regions of them replaced by fused nodes, in an order in which each comes behind what it reads; and an account.
 
     fetched   what the run gives, and the nodes that it must run
     compiled  makes a loop, or a convolution with a loop behind it, a function of arrays
     is_body   whether they are those of a sub-graph, where no kernel is cut
+    joins     whether loops may become parts of the kernels of convolutions, as those for the host can have
     """
     given = (simplified, fed, is_body)
     loops: list[FusedNode] = []
@@ -58,12 +63,12 @@ def fuse(
         regions = Regions(nodes, *given)
         small = SmallNodes(regions, fetched, WORTH_SECONDS)
         if small.may_pay:
-            nodes = _with_trees(nodes, Fuser(regions, compiled), Trees(small, regions), loops)
+            nodes = _with_trees(nodes, Fuser(regions, compiled, joins), Trees(small, regions), loops)
         apart = small.is_apart
     if apart is None or not small.are_all_apart:
         regions = Regions(nodes, *given)
         regions.grow(apart)
-        fuser = Fuser(regions, compiled)
+        fuser = Fuser(regions, compiled, joins)
         fuser.settle(fetched)
         if fuser.made:
             loops += fuser.made.values()
@@ -129,6 +134,8 @@ class Fused(Op):
         return self.results[-1].spec
 
     def bind(self, xp: Any, attrs: dict[str, Any]) -> Callable[..., Any]:
+        if xp is not np:
+            return _on_gpu(GpuKernel(self.loop, xp), self.results[-1].spec)
         kernel = self._kernel
         spec = self.results[-1].spec
         shape, dtype = spec.shape, spec.dtype
@@ -152,6 +159,17 @@ class Fused(Op):
         if self.conv is not None:
             cut = True, False, *(source.is_cut for source in self.conv.sources)
         return Slicing(cut, self.length, "sum" if self.results[-1].is_total else "concat")
+
+
+def _on_gpu(kernel: GpuKernel, spec: Spec) -> Callable[..., Any]:
+    """The same on a GPU; ``build`` compiles it."""
+    shape, dtype, empty = spec.shape, spec.dtype, kernel.empty
+
+    def call(*arrays: Any, out: Any = None) -> Any:
+        return kernel(*arrays, empty(shape, dtype) if out is None else out)
+
+    call.build = kernel.build  # type: ignore[attr-defined]
+    return call
 
 
 class FusedNode(Node):
@@ -202,8 +220,8 @@ class Made:
 class Fuser:
     """Makes fused nodes of regions. ``made``: region -> its node; the other regions fall apart."""
 
-    def __init__(self, regions: Regions, compiled: Compiled) -> None:
-        self.regions, self.compiled = regions, compiled
+    def __init__(self, regions: Regions, compiled: Compiled, joins: bool) -> None:
+        self.regions, self.compiled, self.joins = regions, compiled, joins
         self.found, self.fed, self.spec, self.resolved = regions.found, regions.fed, regions.spec, regions.resolved
         self.made: dict[Region, FusedNode] = {}
         self.views: set[Node] = set()  # members that are run by themselves, too, as others read them
@@ -307,7 +325,9 @@ class Fuser:
         seconds = _seconds(region, loop, sources, results)
         if plain - seconds < WORTH_SECONDS:
             return None
-        conv = joined(region, loop, sources, results, self.spec, lambda tensor: self._is_lone(tensor, region))
+        conv = None
+        if self.joins:
+            conv = joined(region, loop, sources, results, self.spec, lambda tensor: self._is_lone(tensor, region))
         op = Fused(region, loop, conv, sources, results, seconds, self.compiled)
         if conv is None:
             inputs = [source.tensor for source in sources]

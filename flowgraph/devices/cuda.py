@@ -94,6 +94,9 @@ class Cuda(Device):
                 if not self._depth:
                     self.arrivals.settle()
 
+    def chosen(self) -> Any:
+        return self.cupy.cuda.Device(self.index)
+
     def wait(self) -> None:
         with self.active():
             self.copying.synchronize()

@@ -65,6 +65,10 @@ class Device:
         """What the calls of kernels from outside a run are wrapped in."""
         return nullcontext()
 
+    def chosen(self) -> AbstractContextManager[Any]:
+        """What makes it the device that a library computes on, on this thread."""
+        return nullcontext()
+
     def wait(self) -> None:
         """Until everything that was started here has ended."""
 

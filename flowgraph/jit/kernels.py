@@ -45,6 +45,12 @@ def compiled(loop: Described, target: Target | None = None) -> Callable[..., Any
     return _function(loop.text(target or compiler().target), tuple([operand.dtype for operand in loop.operands]))
 
 
+def compiled_later(loop: Described) -> Callable[..., Any]:
+    """The same, compiled by its first call."""
+    text, dtypes = loop.text(compiler().target), tuple([operand.dtype for operand in loop.operands])
+    return lambda *arrays, out=None: _function(text, dtypes)(*arrays, *(() if out is None else (out,)))
+
+
 def bare(kernel: Callable[..., Any]) -> int:
     """The address of what a compiled kernel does over bare memory, with the signature of NumPy's inner loops; 0 where it has none."""
     return getattr(getattr(kernel, "__self__", None), "bare", 0)

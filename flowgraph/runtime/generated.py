@@ -67,7 +67,7 @@ class Generated:
             **{name: buffers.on(device).give for device, name in source.gives.items()},
             **{name: partial(buffers.on(device).take, spec.shape, spec.dtype) for (device, spec), name in source.takes.items()},
             **{name: partial(np.empty, spec.shape, spec.dtype) for spec, name in source.news.items()},
-            **{f"c{slot}": buffers.constant(array, plan.on.get(slot)) for slot, array in plan.constants},
+            **{f"c{slot}": buffers.constant(array, plan.on.get(slot)) for slot, array in plan.constants if f"c{slot}" not in names},
             **kernels,
             **names,
         }

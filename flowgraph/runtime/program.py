@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 # A run through the interpreter costs 0.25 us a node, generated source 0.2 us and once 6 us to generate.
 GENERATED_AFTER = 1
 GENERATED_UNITS = 20_000
+# Kernels for a GPU that are compiled at once.
+BUILDERS = 8
 
 LISTED = 8  # members of a compiled loop that an error names
 
@@ -61,6 +63,8 @@ class Program:
         for slot, array in plan.constants:
             self.template[slot] = buffers.constant(array, plan.on.get(slot))
         apart = [unit for unit in chunks_of(plan.units) if not isinstance(unit, Stretch)]
+        if not plan.host_only:
+            _build(apart, buffers)
         self.bodies = {id(unit): [Body(body, buffers) for body in unit.bodies] for unit in apart if unit.bodies}
         self.holding = {id(unit): holding(unit, buffers, self.bodies[id(unit)]) for unit in apart if unit.bodies}
         self.tasks = [self._pieces(task.units) for task in plan.tasks]
@@ -112,18 +116,18 @@ class Program:
 
     def execute(self, task: int, values: list[Any], run: Run) -> None:
         """Runs the kernels of ``task`` over ``values``. raises what stopped the run; the error of a kernel, with its node."""
-        device = self.buffers.device(self.plan.tasks[task].device)
-        if device.is_host:
-            self._execute(task, values, run)
-        else:
-            with device.active():
-                self._execute(task, values, run)
-
-    def _execute(self, task: int, values: list[Any], run: Run) -> None:
         if run.in_order:
             generated = self.generated or (self.generate(task_sources) if self.is_warm else None)
         else:
             generated = self.by_kernel or (self.generate_by_kernel(task_sources) if self.is_warm else None)
+        device = self.buffers.device(self.plan.tasks[task].device)
+        if device.is_host:
+            self._execute(generated, task, values, run)
+        else:
+            with device.active():  # (not before: to generate takes `lock`, and may need another device)
+                self._execute(generated, task, values, run)
+
+    def _execute(self, generated: Generated | None, task: int, values: list[Any], run: Run) -> None:
         if generated is None:
             interpret(self.tasks[task], values, run, self.plan.tasks[task].units)
             return
@@ -165,7 +169,8 @@ class Program:
             return self.by_kernel
 
     def _called(self, source: Source) -> Generated:
-        return Generated(source, self.plan, self.buffers, self.kernels(source))
+        on_devices = {f"c{slot}": self.template[slot] for slot in self.plan.on}
+        return Generated(source, self.plan, self.buffers, self.kernels(source), **on_devices)
 
     def kernels(self, source: Source) -> dict[str, Callable[..., Any]]:
         """What the names of kernels and sections in a source stand for."""
@@ -221,6 +226,21 @@ class Body:
             interpret(instructions, values, run, task.units)
         program.has_run()
         return [values[slot] for slot in self.outputs]
+
+
+def _build(units: Sequence[Unit], buffers: Buffers) -> None:
+    """Compiles what is made for GPUs, side by side."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    pending = {id(unit.kernel): unit for unit in units if hasattr(unit.kernel, "build")}
+
+    def build(unit: Unit) -> None:
+        with buffers.device(unit.device).chosen():
+            unit.kernel.build()  # type: ignore[attr-defined]
+
+    if pending:
+        with ThreadPoolExecutor(min(len(pending), BUILDERS)) as pool:
+            list(pool.map(build, pending.values()))
 
 
 def holding(unit: Unit, buffers: Buffers, bodies: Sequence[Any]) -> Callable[..., Any]:

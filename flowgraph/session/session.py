@@ -38,7 +38,7 @@ from ..graph.node import FUNCTIONS
 from ..graph.report import of_another_graph, where
 from ..graph.spec import format_spec
 from ..jit import llvm
-from ..jit.kernels import compiled
+from ..jit.kernels import compiled, compiled_later
 from ..ops.state import Initializer
 from ..runtime import Buffers, Pool, Program, Recording, Run, RunReport, TracedRun, Walk
 from ..runtime.timed import kernel_seconds
@@ -150,6 +150,8 @@ class Session:
         self.device, *others = opened
         self.devices = opened
         self.host_only = all(each.is_host for each in opened)
+        # What makes loops functions; where a GPU may run them, those for the host are compiled in their first call there.
+        self._code = (compiled if self.host_only else compiled_later) if self.jit else None
         self._buffers = Buffers(opened)
         self.memory = self._buffers.on(self.device.name)
         self.last_report: RunReport | None = None
@@ -392,7 +394,7 @@ class Session:
     def explain(self, fetches: Any, feeds: Mapping[Tensor, Any] | None = None) -> Explanation:
         """What becomes of a request: the nodes that it needs, what each pass changes, and the plan. See `fg.explain`."""
         _, flat = flatten(fetches, self.graph)
-        code = compiled if self.jit else None
+        code = self._code
         return explain(flat, self._shapes(feeds), self.device, self.passes, code, self.memory_limit, self.devices[1:], self.calibration)
 
     def calibrate(self, fetches: Any, feeds: Mapping[Tensor, Any] | None = None) -> Calibration:
@@ -412,7 +414,7 @@ class Session:
         for kind, device in {kind_of(device.name): device for device in reversed(self.devices)}.items():
             others = [other for other in self.devices if other is not device]
             shapes = {tensor: array.shape for tensor, array in arrays.items()}
-            code = compiled if self.jit else None
+            code = self._code
             plan = compile_plan(flat, shapes, device, passes=self.passes, compiled=code, others=others, placed=False)
             values: list[Any] = [None] * plan.slots
             for tensor, slot in plan.feeds:
@@ -500,7 +502,7 @@ class Session:
                 return program
         self._growth.check()
         with COLLECTING_RARELY:  # a plan has as many objects as the graph, and none is garbage
-            code = compiled if self.jit else None
+            code = self._code
             plan = compile_plan(
                 flat,
                 shapes,

@@ -1,0 +1,120 @@
+"""Loops as CUDA kernels, compiled as C++ for the host: they have the bits of the loops that LLVM compiles."""
+
+from types import SimpleNamespace
+
+import cuda_on_host  # type: ignore[import-not-found]
+import numpy as np
+import pytest
+from test_cuda import standing_in, train  # type: ignore[import-not-found]
+
+import flowgraph as fg
+from flowgraph.compile.fuse import FusedNode
+from flowgraph.jit import llvm
+from flowgraph.jit.gpu import GpuKernel
+
+pytestmark = [
+    pytest.mark.skipif(cuda_on_host.COMPILER is None, reason="g++ is not installed"),
+    pytest.mark.skipif(not llvm.is_available(), reason="llvmlite is not installed"),
+]
+
+XP = SimpleNamespace(asarray=np.asarray, ascontiguousarray=np.ascontiguousarray, empty=np.empty, RawModule=cuda_on_host.HostModule)
+
+
+def f(*shape):
+    return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+
+
+def several(x, y):
+    z = fg.tanh(x) * fg.exp(y)
+    return [z, fg.sum(z, axis=0), fg.sum(z), fg.max(z, axis=1)]
+
+
+# What is built, what it is fed, and the kernels that serve it.
+CASES = {
+    "elements": (lambda x, y: fg.tanh(x) * fg.exp(y) + fg.log(fg.abs(x) + 1), [f(300, 400), f(300, 400)], "elements"),
+    "broadcast": (lambda x, b: fg.nn.relu(x + b) * 2.0, [f(300, 400), f(400)], "elements"),
+    "by rows": (lambda x, b: fg.tanh(x * b), [f(300, 400), f(300, 1)], "elements"),
+    "gelu": (fg.nn.gelu, [f(100000)], "elements"),
+    "doubles": (lambda x: fg.exp(x) * fg.tanh(x) - fg.log1p(fg.abs(x)), [f(200, 300).astype(np.float64)], "elements"),
+    "integers": (
+        lambda x, n: fg.where(n * 3 - 7 > n + 1, x, -x) + fg.astype(n & 12, "float32"),
+        [f(50000), np.arange(50000) - 20000],
+        "elements",
+    ),
+    "windows": (
+        lambda x: x[1:-1, 1:-1] + 0.1 * (x[:-2, 1:-1] + x[2:, 1:-1] + x[1:-1, :-2] + x[1:-1, 2:] - 4 * x[1:-1, 1:-1]),
+        [f(300, 400)],
+        "elements",
+    ),
+    "rims": (lambda x: fg.tanh(fg.pad(x, 1)[2:, 2:] + fg.pad(x, 1)[:-2, :-2]), [f(300, 400)], "elements"),
+    "columns of a wider array": (lambda x: fg.tanh(x[:, 10:200]) + x[:, 300:490], [f(400, 500)], "elements"),
+    "a softmax": (fg.nn.softmax, [f(200, 333)], "rows"),
+    "a narrow softmax": (fg.nn.softmax, [f(5000, 10)], "rows"),
+    "a softmax of few long rows": (fg.nn.softmax, [f(4, 9000)], "rows"),
+    "the sum of all": (lambda x: fg.sum(fg.square(x) * 3.0 + 1.0), [f(300, 400)], "elements end0"),
+    "the mean of all": (lambda x: fg.mean(fg.exp(x)), [f(120001)], "elements end0"),
+    "sums of columns": (lambda x: fg.sum(fg.tanh(x) * fg.exp(x), axis=0), [f(700, 600)], "columns end0"),
+    "sums of few columns": (lambda x: fg.sum(fg.tanh(x) * fg.exp(x), axis=0), [f(20000, 3)], "columns end0"),
+    "sums of rows": (lambda x: fg.sum(fg.exp(x) * x, axis=1), [f(700, 200)], "rows"),
+    "sums but for an axis in the middle": (lambda x: fg.sum(fg.exp(x) * x, axis=(0, 2)), [f(40, 50, 60)], "rows end0"),
+    "sums but for the last axes": (lambda x: fg.sum(fg.exp(x) * x, axis=0), [f(40, 50, 60)], "columns end0"),
+    "the gradient of a softmax": (
+        lambda x, g: fg.gradients(fg.sum(fg.nn.softmax(x) * g), x),
+        [f(300, 100), f(300, 100)],
+        "rows",
+    ),
+    "a NaN in a maximum": (lambda x: fg.max(fg.sqrt(x), axis=1), [f(300, 200)], "rows"),
+}
+
+
+def fused(build, feeds):
+    """The compiled loops of a plan."""
+    with fg.Graph() as graph:
+        inputs = [fg.placeholder(f"x{i}", value.shape, value.dtype) for i, value in enumerate(feeds)]
+        made = build(*inputs)
+    with fg.Session(graph, jit=True, threads=1) as session:
+        plan = session.plan(made, dict(zip(inputs, [value.shape for value in feeds], strict=True)))
+    return list(dict.fromkeys(unit.node.op for unit in plan.units if isinstance(unit.node, FusedNode)))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_loop_on_a_gpu_has_the_bits_of_the_loop_on_the_host(case):
+    build, feeds, names = CASES[case]
+    seen = []
+    for op in fused(build, feeds):
+        rng = np.random.default_rng(1)
+        given = [np.asarray(rng.standard_normal(source.spec.shape) * 3).astype(source.spec.dtype) for source in op.sources]
+        host, ours = ([np.empty(made.spec.shape, made.spec.dtype) for made in op.results] for _ in range(2))
+        kernel = GpuKernel(op.loop, XP)
+        with np.errstate(all="ignore"):
+            op._kernel(*given, *host)
+            kernel(*given, *ours)
+        seen.append(" ".join(launch.name for launch in kernel.cuda.launches))
+        for a, b in zip(ours, host, strict=True):
+            np.testing.assert_array_equal(a, b)
+            assert a.tobytes() == b.tobytes() or np.isnan(b).any()
+    assert names in seen
+
+
+def test_what_a_loop_gives_does_not_depend_on_strides():
+    (op,) = fused(lambda x, y: fg.tanh(x) * fg.exp(y), [f(300, 400), f(300, 400)])
+    x, y = f(400, 300).T, f(300, 800)[:, ::2]
+    results = [np.empty((300, 400), np.float32) for _ in range(2)]
+    GpuKernel(op.loop, XP)(x, y, results[0])
+    GpuKernel(op.loop, XP)(np.array(x, order="C"), np.array(y, order="C"), results[1])
+    assert results[0].tobytes() == results[1].tobytes()
+
+
+def network():
+    x, labels = fg.placeholder("x", ("n", 200)), fg.placeholder("labels", ("n",), "int64")
+    h = fg.nn.LayerNorm(300)(fg.nn.gelu(fg.nn.Linear(200, 300)(x)))
+    loss = fg.mean(fg.nn.softmax_cross_entropy(fg.nn.Linear(300, 10)(h), labels))
+    return [loss, fg.optim.Adam(0.01).minimize(loss)], {x: f(400, 200), labels: np.arange(400) % 10}
+
+
+def test_a_training_with_loops_on_the_gpu_is_that_of_the_host():
+    with standing_in() as cupy:
+        ours = train(network, ["cuda:0"], jit=True)
+        assert {"rows", "elements"} <= {what for what, *_ in cupy.gpu.log}
+    for a, b in zip(ours, train(network, ["cpu:0"], jit=True), strict=True):
+        np.testing.assert_allclose(a, b, 2e-4, 1e-5)
