@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..graph import Node, Tensor
-from ..jit.conv import Conv, Epilogue
+from ..jit import lazy
 from ..jit.loops import Loop
 from ..jit.values import in_order
 from .regions import Region, agree
@@ -25,7 +25,7 @@ class Joined(NamedTuple):
     """A convolution with its epilogue: the node, the kernel, and what that reads besides images and filters."""
 
     node: Node
-    kernel: Conv
+    kernel: lazy.conv.Conv
     sources: list[Source]
 
 
@@ -64,7 +64,7 @@ def joined(
         operands = ["sum" if other is source else _operand(other, region) for other in sources]
         described = node.op.compiled(*map(spec, node.inputs), **node.attrs)
         if described is not None and "" not in operands:
-            kernel = Conv(described.conv, Epilogue(value, tuple(operands)))
+            kernel = lazy.conv.Conv(described.conv, lazy.conv.Epilogue(value, tuple(operands)))
             return Joined(node, kernel, [other for other in sources if other is not source])
     return None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -72,6 +71,8 @@ class Calibration:
 
     def save(self, file: str | os.PathLike[str]) -> None:
         """Writes it as JSON."""
+        import json
+
         with open(file, "w", encoding="utf-8") as out:
             json.dump(asdict(self), out, indent=1)
 
@@ -87,6 +88,8 @@ class Calibration:
     @classmethod
     def load(cls, file: str | os.PathLike[str]) -> Calibration:
         """What `save` wrote. raises FileFormatError for anything else."""
+        import json
+
         try:
             with open(file, encoding="utf-8") as source:
                 return cls.of(json.load(source))

@@ -17,7 +17,7 @@ from ..errors import ArgumentError, ShapeError
 from ..graph import Op, Shape, Spec, Tensor, Work, op
 from ..graph.op import Batch, Slicing
 from ..graph.spec import broadcast_shapes, format_shape, promote_dtypes
-from ..jit import conv as jit
+from ..jit import lazy
 from . import conv_fold
 from .batching import full
 from .bits import wide
@@ -68,9 +68,9 @@ class Conv(Convolution):
     def scratch(self, x: Any, w: Any, **attrs: Any) -> int:
         return _scratch(x, w, self.infer(x, w, **attrs), **attrs, of=Scratch.conv)
 
-    def compiled(self, x: Any, w: Any, **attrs: Any) -> jit.Conv | None:
+    def compiled(self, x: Any, w: Any, **attrs: Any) -> lazy.conv.Conv | None:
         shapes = _compilable(x, w, x.shape, w.shape, **attrs)
-        return jit.Conv(shapes) if shapes and shapes.fills_vectors else None
+        return lazy.conv.Conv(shapes) if shapes and shapes.fills_vectors else None
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor, w: Tensor, **attrs: Any) -> Any:
         return (
@@ -135,9 +135,9 @@ class ConvInputGrad(Convolution):
     def scratch(self, g: Any, w: Any, *target: Any, extra: Steps = (), **attrs: Any) -> int:
         return _scratch(self.infer(g, w, *target, extra=extra, **attrs), w, g, **attrs, of=Scratch.input_grad)
 
-    def compiled(self, g: Any, w: Any, *target: Any, extra: Steps = (), **attrs: Any) -> jit.ConvInputGrad | None:
+    def compiled(self, g: Any, w: Any, *target: Any, extra: Steps = (), **attrs: Any) -> lazy.conv.ConvInputGrad | None:
         shapes = _compilable(g, w, self.infer(g, w, *target, extra=extra, **attrs).shape, w.shape, **attrs)
-        return jit.ConvInputGrad(shapes) if shapes and shapes.fills_vectors else None
+        return lazy.conv.ConvInputGrad(shapes) if shapes and shapes.fills_vectors else None
 
     def vjp(self, g: Tensor, out: Tensor, cotangent: Tensor, w: Tensor, *target: Tensor, extra: Steps = (), **attrs: Any) -> Any:
         return (
@@ -185,9 +185,9 @@ class ConvWeightGrad(Convolution):
     def scratch(self, g: Any, x: Any, target: Any, **attrs: Any) -> int:
         return _scratch(x, target, g, **attrs, of=Scratch.weight_grad)
 
-    def compiled(self, g: Any, x: Any, target: Any, **attrs: Any) -> jit.ConvWeightGrad | None:
+    def compiled(self, g: Any, x: Any, target: Any, **attrs: Any) -> lazy.conv.ConvWeightGrad | None:
         shapes = _compilable(g, x, x.shape, target.shape, **attrs)
-        return jit.ConvWeightGrad(shapes) if shapes else None
+        return lazy.conv.ConvWeightGrad(shapes) if shapes else None
 
     def vjp(self, g: Tensor, out: Tensor, cotangent: Tensor, x: Tensor, target: Tensor, **attrs: Any) -> Any:
         return (
@@ -248,14 +248,14 @@ def _scratch(
 
 def _compilable(
     a: Any, b: Any, image: Any, filters: Any, *, stride: Steps, padding: Borders, dilation: Steps, groups: int
-) -> jit.Convolution | None:
+) -> lazy.conv.Convolution | None:
     """The shapes of a convolution along one or two axes whose kernels can be compiled. One axis is the width of images of height 1."""
     more = 2 - len(stride)
     if more < 0 or a.dtype != b.dtype or len(image) != len(filters) or len(image) != len(stride) + 2:
         return None
     ones = (1,) * more
     (channels, *sizes), (outputs, _, *window) = image[1:], filters
-    shapes = jit.Convolution(
+    shapes = lazy.conv.Convolution(
         a.dtype,
         (channels, *ones, *sizes),
         (outputs, *ones, *window),

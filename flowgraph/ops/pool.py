@@ -16,8 +16,7 @@ from ..graph import Op, Spec, Tensor, Work, op
 from ..graph.arguments import as_flag, as_number
 from ..graph.op import Batch, Slicing
 from ..graph.spec import format_shape
-from ..jit import pool as jit
-from ..jit.windows import Windows
+from ..jit import lazy
 from . import pool_kernels
 from .batching import full
 from .elementwise import multiply, pow, square
@@ -60,7 +59,7 @@ class Pooling(Op):
         return Slicing(tuple(i not in self.shape_inputs for i in range(len(inputs))), out.shape[0])
 
 
-def _compilable(x: Any, shape: Any, *, window: Steps, stride: Steps, padding: Borders) -> jit.Pooling | None:
+def _compilable(x: Any, shape: Any, *, window: Steps, stride: Steps, padding: Borders) -> lazy.pool.Pooling | None:
     """The shapes of a pooling along one or two axes of images of ``shape``, with the dtype of ``x``, whose kernels can be compiled.
 
     One axis is the width of images of height 1.
@@ -69,10 +68,10 @@ def _compilable(x: Any, shape: Any, *, window: Steps, stride: Steps, padding: Bo
     if more < 0 or len(shape) <= rank:
         return None
     ones = (1,) * more
-    shapes = jit.Pooling(
+    shapes = lazy.pool.Pooling(
         x.dtype,
         math.prod(shape[1:-rank]),
-        Windows((*ones, *shape[-rank:]), (*ones, *window), (*ones, *stride), (*((0, 0),) * more, *padding)),
+        lazy.windows.Windows((*ones, *shape[-rank:]), (*ones, *window), (*ones, *stride), (*((0, 0),) * more, *padding)),
     )
     return shapes if shapes.is_supported else None
 
@@ -86,9 +85,9 @@ class MaxPool(Pooling):
     def kernel(self, xp: Any, x: Any, *, out: Any = None, **attrs: Any) -> Any:
         return pool_kernels.max_pool(xp, x, **attrs, out=out)
 
-    def compiled(self, x: Any, **attrs: Any) -> jit.MaxPool | None:
+    def compiled(self, x: Any, **attrs: Any) -> lazy.pool.MaxPool | None:
         shapes = _compilable(x, x.shape, **attrs)
-        return jit.MaxPool(shapes) if shapes else None
+        return lazy.pool.MaxPool(shapes) if shapes else None
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor, **attrs: Any) -> Any:
         return max_pool_grad(g, x, out, **attrs)
@@ -112,9 +111,9 @@ class MaxPoolGrad(Pooling):
     def scratch(self, g: Any, x: Any, y: Any, *, padding: Borders, **attrs: Any) -> int:
         return _dealing_bytes(g, x, y, padding)
 
-    def compiled(self, g: Any, x: Any, y: Any, **attrs: Any) -> jit.MaxPoolGrad | None:
+    def compiled(self, g: Any, x: Any, y: Any, **attrs: Any) -> lazy.pool.MaxPoolGrad | None:
         shapes = _compilable(x, x.shape, **attrs)
-        return jit.MaxPoolGrad(shapes) if shapes and g.dtype == x.dtype else None
+        return lazy.pool.MaxPoolGrad(shapes) if shapes and g.dtype == x.dtype else None
 
     def vjp(self, g: Tensor, out: Tensor, cotangent: Tensor, x: Tensor, y: Tensor, **attrs: Any) -> Any:
         return max_pool_gather(g, x, y, **attrs), None, None
@@ -152,9 +151,9 @@ class AvgPool(Pooling):
     def kernel(self, xp: Any, x: Any, *, out: Any = None, **attrs: Any) -> Any:
         return pool_kernels.avg_pool(xp, x, **attrs, out=out)
 
-    def compiled(self, x: Any, *, count_include_pad: bool, **attrs: Any) -> jit.AvgPool | None:
+    def compiled(self, x: Any, *, count_include_pad: bool, **attrs: Any) -> lazy.pool.AvgPool | None:
         shapes = _compilable(x, x.shape, **attrs)
-        return jit.AvgPool(shapes, count_include_pad) if shapes else None
+        return lazy.pool.AvgPool(shapes, count_include_pad) if shapes else None
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor, **attrs: Any) -> Any:
         return avg_pool_grad(g, x, **attrs)
@@ -178,10 +177,10 @@ class AvgPoolGrad(Pooling):
     def kernel(self, xp: Any, g: Any, target: Any, *, window: Steps, out: Any = None, **attrs: Any) -> Any:
         return pool_kernels.avg_pool_grad(xp, g, sizes=target.shape[-len(window) :], window=window, **attrs, out=out)
 
-    def compiled(self, g: Any, target: Any, *, window: Steps, count_include_pad: bool, **attrs: Any) -> jit.AvgPoolGrad | None:
+    def compiled(self, g: Any, target: Any, *, window: Steps, count_include_pad: bool, **attrs: Any) -> lazy.pool.AvgPoolGrad | None:
         rank = len(window)
         shapes = _compilable(g, (*g.shape[:-rank], *target.shape[-rank:]), window=window, **attrs)
-        return jit.AvgPoolGrad(shapes, count_include_pad) if shapes else None
+        return lazy.pool.AvgPoolGrad(shapes, count_include_pad) if shapes else None
 
     def vjp(self, g: Tensor, out: Tensor, cotangent: Tensor, target: Tensor, **attrs: Any) -> Any:
         return _avg_pool(g, **attrs), None
