@@ -65,6 +65,7 @@ class Linear:
     given      for each residual the position of the input that it is, or None where the forward part makes it
     results    cotangents of the float inputs, then of the float captures
     products   position in ``results`` -> how it is made, for those of captures that are matrix products
+    sums       position in ``results`` -> what is summed up to it, for those of captures that others were broadcast with
     """
 
     def __init__(self, body: SubGraph, inputs: Sequence[Any]) -> None:
@@ -85,10 +86,14 @@ class Linear:
                 self.results = gradients(floats(self._outputs), wanted, grad_ys=self._cotangents)
         self._split(first)
         self.products: dict[int, Product] = {}
+        self.sums: dict[int, Tensor] = {}
         for place in range(len(floats(self._inputs)), len(self.results)):
-            product = _product(self.results[place], first)
+            result = self.results[place]
+            product = _product(result, first)
             if product is not None:
                 self.products[place] = product
+            elif result.node.id >= first and result.node.op.name == "sum_like":
+                self.sums[place] = result.node.inputs[0]
 
     def _split(self, first: int) -> None:
         """Finds the residuals: what the nodes from ``first`` on read of those before, and what depends on a turn."""

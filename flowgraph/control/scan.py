@@ -17,6 +17,7 @@ from ..graph.op import Batch, public
 from ..graph.subgraph import as_tensor, parameter
 from ..ops.batching import full, moved
 from ..ops.contract import contract
+from ..ops.elementwise import sum_like
 from ..ops.shape import zeros_like
 from .bodies import Linear, floats, is_float, linear_of, push_through
 from .results import AtRun, check_carry, check_nesting, listed, owned, packed, spread_over
@@ -243,15 +244,18 @@ def backward_loop(
     counting    stacks that only say how many turns there are
 
     A cotangent of a capture is a sum over the turns. Where it is a matrix product in each turn, the turns keep its factors, most of
-    which are there anyway, and behind the loop one product does for all: fewer and larger kernels, which can be cut.
+    which are there anyway, and behind the loop one product does for all: fewer and larger kernels, which can be cut. A sum of what is
+    kept in any case, as that for a bias, is made behind the loop as well, so that its turns do not mix rows for it.
     """
     initial, ys = cotangents[:ends], cotangents[ends:]
     results, products = split.results, split.products
     first = len(results) - len(floats(captured))  # of the captures
-    summed = [place for place in range(first, len(results)) if place not in products]
     there = set(split.residuals)
     factors = [x for product in products.values() for x in (product.left, product.right) if x not in there]
     stacked = list(dict.fromkeys([*results[ends:first], *factors]))
+    kept = {*stacked, *there} if initial or stacked else set()
+    late = {place: x for place, x in split.sums.items() if x in kept}
+    summed = [place for place in range(first, len(results)) if place not in products and place not in late]
     sums = [zeros_like(c) for place, c in enumerate(floats(captured), first) if place in summed]
 
     def backwards(turn: Tensor, *values: Tensor) -> list[Tensor]:
@@ -268,6 +272,8 @@ def backward_loop(
     totals = dict(zip(summed, made[ends : ends + len(sums)], strict=True))
     for place, product in products.items():
         totals[place] = contract(stacks[product.left], stacks[product.right], subscripts=product.subscripts)
+    for place, x in late.items():
+        totals[place] = sum_like(stacks[x], floats(captured)[place - first])
     return [*made[:ends], *(stacks[x] for x in results[ends:first]), *(totals[place] for place in range(first, len(results)))]
 
 

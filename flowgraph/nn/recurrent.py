@@ -110,9 +110,6 @@ class _Recurrent(Layer):
             )
         return mask  # type: ignore[no-any-return]
 
-    def _gate(self, x: Tensor, number: int) -> Tensor:
-        return x[..., number * self.size : (number + 1) * self.size]
-
 
 class RNN(_Recurrent):
     """A loop over time with one layer: ``h = activation(x @ w + h @ u + b)``.
@@ -204,10 +201,9 @@ class GRU(_Recurrent):
         self.c = self.weight("c", bias if callable(bias) else init.zeros, (3 * self.size,))
 
     def step(self, x: Tensor, state: Any) -> tuple[Any, Tensor]:
-        seen = add(matmul(state, self.u), self.c)
-        r = sigmoid(add(self._gate(x, 0), self._gate(seen, 0)))
-        z = sigmoid(add(self._gate(x, 1), self._gate(seen, 1)))
-        n = tanh(add(self._gate(x, 2), multiply(r, self._gate(seen, 2))))
+        given, seen = split(x, 3, axis=-1), split(add(matmul(state, self.u), self.c), 3, axis=-1)
+        r, z = sigmoid(add(given[0], seen[0])), sigmoid(add(given[1], seen[1]))
+        n = tanh(add(given[2], multiply(r, seen[2])))
         h = add(n, multiply(z, subtract(state, n)))
         return h, h
 
