@@ -195,6 +195,7 @@ from .traced import trace
 
 if TYPE_CHECKING:
     from . import data, io, metrics, nn, optim, replay, viz
+    from .diagnosis import Diagnosis, diagnose
     from .traces import Trace
     from .viz import draw
 
@@ -206,7 +207,7 @@ __all__ = [
     # where values come from and go to
     "placeholder", "constant", "variable", "assign", "group", "identity",
     # differentiation
-    "gradients", "stop_gradient", "custom_gradient", "custom_op", "py_call", "check_gradient",
+    "gradients", "stop_gradient", "custom_gradient", "custom_op", "py_call", "check_gradient", "diagnose", "Diagnosis",
     # functions of functions
     "grad", "value_and_grad", "vjp", "jvp", "jacobian", "hessian", "hvp", "checkpoint", "vmap", "trace",
     # control flow
@@ -248,8 +249,9 @@ def __getattr__(name: str) -> Any:
     """Loads a library when it is first named: half of the time to import flowgraph is theirs, and many programs do without."""
     if name in ("data", "io", "metrics", "nn", "optim", "replay", "viz"):
         return importlib.import_module(f"{__name__}.{name}")
-    if name in ("draw", "Trace"):
-        value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{'viz' if name == 'draw' else 'traces'}"), name)
+    if name in ("draw", "Trace", "diagnose", "Diagnosis"):
+        module = {"draw": "viz", "Trace": "traces"}.get(name, "diagnosis")
+        value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{module}"), name)
         return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}{_elsewhere(name)}", name=name)
 

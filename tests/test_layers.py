@@ -26,7 +26,7 @@ LAYERS: list[set[str]] = [
     {"session"},
     {"check", "fft", "init", "linalg", "random", "special", "traced"},
     {"nn", "optim", "metrics", "data", "io", "viz"},
-    {"replay"},
+    {"diagnosis", "replay"},
     {"cli"},
     {""},  # flowgraph/__init__.py: may import all, and is imported by none
 ]

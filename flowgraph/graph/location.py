@@ -116,7 +116,7 @@ def is_foreign(frame: FrameType) -> bool:
     """Whether code that is not flowgraph's own is not the user's either: NumPy's, or an ``__init__`` that `dataclass` wrote."""
     module = frame.f_globals.get("__name__", "")
     is_written = frame.f_code.co_filename == "<string>" and module.startswith("flowgraph.")
-    return is_written or module.partition(".")[0] in ("numpy", "scipy", "contextlib")
+    return is_written or module.partition(".")[0] in ("numpy", "scipy", "contextlib", "functools")
 
 
 def here() -> Location:
