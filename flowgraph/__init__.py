@@ -290,6 +290,7 @@ for _name, _module, _function in (
     ("new_trace", "traces", "Trace"),  # what a session calls to record one, and what draws it
     ("draw_gantt", "viz.gantt", "gantt"),
     ("draw_memory", "viz.memory_picture", "draw_memory"),
+    ("draw_memory_curve", "viz.memory_curve", "draw_memory_curve"),
     ("draw_prediction", "viz.prediction", "draw_prediction"),
 ):
     public(_lazy(_module, _function), _name)

@@ -165,7 +165,12 @@ class ExecutionError(FlowgraphError, RuntimeError):
 
 
 class MemoryLimitError(FlowgraphError, MemoryError):
-    """A run that would take more memory than its limit, whatever the order; it has not begun."""
+    """A run that would take more memory than its limit, whatever the order; it has not begun.
+
+    needed  bytes that it would take, in the best order that was found
+    """
+
+    needed = 0
 
 
 class NumericsError(ExecutionError, FloatingPointError):

@@ -90,10 +90,23 @@ def is_repeatable(node: Node) -> bool:
     return bool(node.inputs) and not (node.op.is_stateful or node.op.bodies or node.control)
 
 
-def chosen(graph: Any, nodes: Sequence[int]) -> list[Tensor]:
-    """About √n of the n places at which the forward part hangs on one tensor, evenly spread by the sizes of what lies between.
+def chosen(graph: Any, nodes: Sequence[int], parts: int | None = None) -> list[Tensor]:
+    """Some of the places at which the forward part hangs on one tensor, evenly spread by the sizes of what lies between.
 
-    nodes  ids of the forward nodes, in creation order. A size that is not known counts as 1, as it is often the batch, which all share
+    nodes  ids of the forward nodes, in creation order
+    parts  how many stretches they divide it into; None for about √n of the n places
+    """
+    places, made = hanging(graph, nodes)
+    parts = math.isqrt(len(places)) if parts is None else parts
+    positions = [position for position, _ in places]
+    found = [places[bisect_left(positions, made * part // parts)][1] for part in range(1, parts) if positions[-1] >= made * part // parts]
+    return list(dict.fromkeys(found))
+
+
+def hanging(graph: Any, nodes: Sequence[int]) -> tuple[list[tuple[int, Tensor]], int]:
+    """The places at which the forward part hangs on one tensor: how many elements were made so far, and the tensor; and all elements.
+
+    A size that is not known counts as 1, as it is often the batch, which all share.
     """
     last_read: dict[Tensor, int] = {}
     for node_id in nodes:
@@ -115,6 +128,4 @@ def chosen(graph: Any, nodes: Sequence[int]) -> list[Tensor]:
             (tensor,) = across
             if tensor.node is node:
                 places.append((made, tensor))
-    parts = math.isqrt(len(places))
-    positions = [position for position, _ in places]
-    return [places[bisect_left(positions, made * part // parts)][1] for part in range(1, parts) if positions[-1] >= made * part // parts]
+    return places, made

@@ -158,12 +158,14 @@ def check_limit(plan: Plan, limit: int) -> None:
         rows.append((format_bytes(nbytes), f"{what}   {unit.node.name}, made at {where(unit.node.location)}"))
     if len(largest) > LISTED:
         rows.append((format_bytes(sum(entry[0] for entry in largest[LISTED:])), f"{len(largest) - LISTED} more"))
-    raise MemoryLimitError(
+    error = MemoryLimitError(
         f"the run would take {format_bytes(plan.peak_bytes)}, in the best order that was found, and the limit is {format_bytes(limit)}",
         rows=rows,
         help='feed a smaller batch, or compute values again for the gradient instead of keeping them: fg.gradients(..., recompute="sqrt")',
         blamed=blamed_line(largest[0][1].node) if largest else None,
     )
+    error.needed = plan.peak_bytes
+    raise error
 
 
 def alive_at_peak(plan: Plan) -> tuple[list[tuple[int, Unit, str]], Unit | None]:

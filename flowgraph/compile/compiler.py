@@ -57,7 +57,8 @@ def compile_plan(
     compiled  makes a loop a function of arrays; None for plans without compiled loops
     witness   is told of the "nodes" that are needed, and of what is "simplified"
     is_body  whether it is that of a sub-graph, which runs on the thread that comes to it: one task, whole kernels
-    memory_limit  most bytes that a run may take; where the usual order takes more, others are tried. None for no limit
+    memory_limit  most bytes that a run may take; where the usual order takes more, others are tried. None for no limit, 0 for as few bytes
+             as are found to do
     others   further devices; a body has the one alone
     calibration  how fast they are, where there are several
     placed   whether nodes are placed; if not, all run on the first device, whatever they ask for
@@ -87,7 +88,10 @@ def compile_plan(
         if plan.peak_bytes <= memory_limit:
             break
         plan = min(plan, compiling(saving=saving), key=attrgetter("peak_bytes"))
-    check_limit(plan, memory_limit)
+    if memory_limit:
+        check_limit(plan, memory_limit)
+    else:
+        memory_limit = plan.peak_bytes
     plan.request = request
     plan.memory_limit, plan.sections = memory_limit, None  # (buffers are held longer by one call than by kernels one by one)
     if plan is not usual:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..autodiff.again import ways
 from ..compile import Plan, compile_plan
 from ..compile.source import call_source, is_direct, task_sources
 from ..compile.standalone import write_module
 from ..devices import HOST
-from ..errors import ArgumentError
+from ..errors import ArgumentError, MemoryLimitError
 from ..graph import Node, Shape, Tensor
 from ..graph.arguments import counted
 from ..runtime import Program, direct_call
 from ..runtime.numerics import are_finite
+from .curve import Choice, MemoryCurve
 from .values import check_symbols, closed, flatten, handed_out
 
 if TYPE_CHECKING:
@@ -36,7 +40,9 @@ class Function:
         memory_limit: int | None,
         check: bool | None,
         device_arrays: bool,
+        may_repeat: bool = False,
     ) -> None:
+        self.may_repeat = may_repeat  # whether forward values may be computed again to stay below the limit
         self.session, self.memory_limit, self.check, self.device_arrays = session, memory_limit, check, device_arrays
         self.inputs = tuple(inputs) if isinstance(inputs, list | tuple) else (inputs,)
         for tensor in self.inputs:
@@ -126,10 +132,54 @@ class Function:
         if fed:
             check_symbols(arrays)
         by_tensor = dict(zip(self.inputs, shapes, strict=True))
-        program = session._program(self._outputs, by_tensor, self.memory_limit, session._homes(arrays), self.device_arrays)
+        program = self._fitting(by_tensor, session._homes(arrays))
         if not session._watches:
             self._programs[shapes if key is None else key] = program
         return program
+
+    def _fitting(self, shapes: Mapping[Tensor, Shape], homes: Mapping[Tensor, str] = MappingProxyType({})) -> Program:
+        """The program for these shapes that computes least again of those below the limit."""
+        make = partial(self.session._program, shapes=shapes, limit=self.memory_limit, homes=homes, device_arrays=self.device_arrays)
+        try:
+            return make(self._outputs)
+        except MemoryLimitError as error:
+            if not self.may_repeat:
+                raise
+            least = error
+        for _, outputs in ways(self._outputs):
+            try:
+                return make(outputs)
+            except MemoryLimitError as error:
+                least = min(least, error, key=lambda each: each.needed)
+        raise least
+
+    def memory_curve(self, *arrays: Any) -> MemoryCurve:
+        """What less memory costs in time: by another order of the kernels, and by computing forward values of gradients again.
+
+        arrays  as for a call, or shapes; none where all sizes are known
+        returns a `MemoryCurve`; `Session.function` with ``memory=`` picks a point of it
+
+        >>> x = fg.placeholder("x", (100, 100), "float64")
+        >>> h = x
+        >>> for _ in range(9):
+        ...     h = fg.tanh(fg.sort(h, axis=0) * 2.0)
+        >>> (dx,) = fg.gradients(fg.sum(h), x)
+        >>> curve = session.function([x], dx).memory_curve()
+        >>> curve.choices[-1].peak_bytes < curve.first.peak_bytes
+        True
+        """
+        if len(arrays) != len(self.inputs) and (arrays or not all(tensor.is_known for tensor in self.inputs)):
+            raise self._wrong_number(arrays)
+        given = arrays or [tensor.shape for tensor in self.inputs]
+        shapes = self.session._shapes(dict(zip(self.inputs, given, strict=True)))
+        choices = []
+        for kept, outputs in [(-1, self._outputs), *ways(self._outputs)]:
+            for limit in (None, 0):
+                plan = self.session._program(outputs, shapes, limit).plan
+                how = "as it is" if kept < 0 else f"{counted(kept, 'tensor')} kept, others made again"
+                how += "" if limit is None else ", in another order"
+                choices.append(Choice(how, plan.peak_bytes, plan.seconds, plan))
+        return MemoryCurve(choices)
 
     def plan(self, *arrays: Any) -> Plan:
         """The plan that a call with these arrays (or shapes) runs; without arguments, the last one made."""
@@ -140,7 +190,7 @@ class Function:
         if len(arrays) != len(self.inputs):
             raise self._wrong_number(arrays)
         shapes = self.session._shapes(dict(zip(self.inputs, arrays, strict=True)))
-        return self.session._program(self._outputs, shapes, self.memory_limit, device_arrays=self.device_arrays).plan
+        return self._fitting(shapes).plan
 
 
 def export(function: Function, file: str | os.PathLike[str]) -> Path:

@@ -243,12 +243,15 @@ class Session:
         outputs: Any,
         *,
         memory_limit: int | str | None = None,
+        memory: int | str | None = None,
         check_numerics: bool | None = None,
         device_arrays: bool = False,
     ) -> Function:
         """A function of arrays, in the order of ``inputs``, that returns ``outputs``: compiled once for each set of shapes.
 
         memory_limit  most bytes that a call may take for what it makes itself; None for the session's limit, if it has one
+        memory      the same, and to stay within it, forward values that a gradient reads may be computed again instead of being kept: as
+                      few as will do; see `Function.memory_curve`
         check_numerics  as of the session, for calls of this function; None for what the session says
         device_arrays  as for ``run``
 
@@ -257,8 +260,12 @@ class Session:
         >>> double([1.0, 2.0])
         array([2., 4.])
         """
+        if memory is not None and memory_limit is not None:
+            raise ArgumentError("function: memory and memory_limit are both given", help="memory alone: it is a limit as well")
         limit = self.memory_limit if memory_limit is None else as_bytes(memory_limit, "function: memory_limit")
-        return Function(self, inputs, outputs, limit, as_check(check_numerics, self.check_numerics, "function"), device_arrays)
+        limit = limit if memory is None else as_bytes(memory, "function: memory")
+        check = as_check(check_numerics, self.check_numerics, "function")
+        return Function(self, inputs, outputs, limit, check, device_arrays, memory is not None)
 
     @contextmanager
     def record(self, path: str | os.PathLike[str], *, last: int | None = None) -> Iterator[Recorder]:
