@@ -1,4 +1,4 @@
-"""The command line: ``flowgraph run FILE``, ``flowgraph draw FILE``, ``flowgraph replay FILE``,
+"""The command line: ``flowgraph run FILE``, ``flowgraph draw FILE``, ``flowgraph replay FILE``, ``flowgraph bisect FILE``,
 ``flowgraph trace FILE``, ``flowgraph predict FILE``, ``flowgraph info``.
 """
 
@@ -12,13 +12,12 @@ import runpy
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from .devices import devices
 from .errors import FlowgraphError
 from .graph import Graph
 from .jit.llvm import cache_folder
-from .replay import Replay, terminal
+from .replay import commands as replaying
 from .session import Session
 from .traces import commands as tracing
 from .viz import commands as drawing
@@ -33,20 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     running.add_argument("file", type=Path)
     running.add_argument("rest", nargs=argparse.REMAINDER, help="arguments for the file")
     drawing.add_parser(commands)
-    replaying = commands.add_parser(
-        "replay",
-        help="go through a recorded run step by step, forwards and backwards",
-        description=_REPLAYING,
-        epilog=_REPLAYING_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    replaying.add_argument("file", type=Path, help="a record, as session.record wrote it")
-    replaying.add_argument("--run", type=int, default=-1, metavar="N", help="which of its runs, from 0 (the last)")
-    replaying.add_argument("-c", "--commands", default=None, metavar="TEXT", help="commands to answer, parted by `;`, in place of a prompt")
-    replaying.add_argument("--nodes", action="store_true", help="no compiled loops: a step for each node (last digits may differ)")
-    replaying.add_argument(
-        "--functions", metavar="FILE", type=Path, default=None, help="a Python file with the functions that the record needs by name"
-    )
+    replaying.add_parsers(commands)
     tracing.add_parsers(commands)
     commands.add_parser("info", help="versions, devices, BLAS and its threads, dot")
     options = parser.parse_args(tracing.parted(arguments))
@@ -56,7 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         elif options.command == "draw":
             print(drawing.run(options, _run))
         elif options.command == "replay":
-            _replay(options.file, options.run, options.commands, options.nodes, options.functions)
+            replaying.replay(options, _run)
+        elif options.command == "bisect":
+            return replaying.bisect(options, _run)
         elif options.command == "trace":
             tracing.trace(options, _run)
         elif options.command == "predict":
@@ -77,24 +65,6 @@ def _run(file: Path, rest: Sequence[str], name: str) -> dict[str, object]:
         return runpy.run_path(str(file), run_name=name)
     finally:
         sys.argv, sys.path[:] = before
-
-
-_REPLAYING = """Runs a recorded run again, step by step, at a prompt: forwards and backwards, with breakpoints on nodes, scopes, lines and
-conditions; any tensor can be looked at, and changed. The values are those of the recorded run, bit by bit. `help` at the prompt lists
-its commands. Without a terminal, commands are read from standard input, a line each."""
-
-_REPLAYING_EXAMPLES = """examples:
-  flowgraph replay run.fgr
-  flowgraph replay run.fgr -c "break any(isnan(x)); continue; where"     where the first nan comes from
-  flowgraph replay run.fgr -c "break train.py:12; continue; show"
-  flowgraph replay run.fgr -c "verify 8"                                 the same bits here, on 8 threads?"""
-
-
-def _replay(file: Path, run: int, commands: str | None, nodes: bool, functions: Path | None) -> None:
-    found: dict[str, Any] = (
-        {} if functions is None else {name: value for name, value in _run(functions, [], "__replay__").items() if callable(value)}
-    )
-    terminal.main(Replay(file, run, functions=found, jit=False if nodes else None), commands)
 
 
 # Kernels of OpenBLAS for vectors of 32 bytes.

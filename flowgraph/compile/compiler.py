@@ -28,7 +28,7 @@ from .order import check_updates
 from .place import count_by_device, place
 from .plan import Plan, format_bytes, in_order
 from .shapes import specialise
-from .simplify import SIMPLIFICATIONS, Simplified, simplify
+from .simplify import SIMPLIFICATIONS, Allows, Simplified, simplify
 from .tasks import form_tasks
 
 # Those that a session may leave out.
@@ -50,6 +50,7 @@ def compile_plan(
     placed: bool = True,
     homes: Mapping[Tensor, str] = MappingProxyType({}),
     device_arrays: bool = False,
+    allows: Allows | None = None,
 ) -> Plan:
     """The plan that computes ``fetches`` from ``feeds``, given the shapes of these.
 
@@ -63,12 +64,15 @@ def compile_plan(
     calibration  how fast they are, where there are several
     placed   whether nodes are placed; if not, all run on the first device, whatever they ask for
     homes    the devices of feeds that are not on the host
+    allows   asked before each single rewrite, with its kind ("algebra", "fold", "common", "fuse", "compile", "cut", "in place") and the
+             node, whether it may be made; None: each may
     device_arrays  whether what is fetched stays on its device
     raises  FeedError for a placeholder that is needed and not fed; ShapeError where the shapes do not fit; MemoryLimitError; ArgumentError
             for a node that asks for a device that is not there
     """
     options: dict[str, Any] = {
         "passes": passes,
+        "allows": allows,
         "is_body": is_body,
         "compiled": compiled,
         "witness": witness,
@@ -79,7 +83,9 @@ def compile_plan(
         "device_arrays": device_arrays,
     }
     compiling = partial(_compile, fetches, feeds, device, **options)
-    request = Request(tuple(fetches), feeds, device, tuple(passes), compiled, memory_limit, tuple(others), calibration, placed)
+    request = Request(
+        tuple(fetches), feeds, device, tuple(passes), compiled, memory_limit, tuple(others), calibration, placed, homes, device_arrays
+    )
     plan = usual = compiling()
     plan.request = request
     if memory_limit is None:
@@ -115,6 +121,8 @@ class Request:
     others: tuple[Device, ...]
     calibration: Calibration
     placed: bool
+    homes: Mapping[Tensor, str]
+    device_arrays: bool
 
     def compile(self, *, witness: Callable[[str, Any], None] | None = None, **changed: Any) -> Plan:
         """The plan once more, with the fields in ``changed`` in place of its own."""
@@ -142,6 +150,7 @@ def _compile(
     placed: bool = True,
     homes: Mapping[Tensor, str] = MappingProxyType({}),
     device_arrays: bool = False,
+    allows: Allows | None = None,
     saving: Saving = Saving.NONE,
 ) -> Plan:
     fetched = {fetch.node if isinstance(fetch, Tensor) else fetch for fetch in fetches if fetch not in feeds or isinstance(fetch, Node)}
@@ -154,7 +163,7 @@ def _compile(
         check_updates(nodes)
     if any(op.bodies for op in ops):
         nodes = one_of_twins(nodes)
-    simplified = simplify(nodes, specs, feeds, passes)
+    simplified = simplify(nodes, specs, feeds, passes, allows)
     if witness is not None:
         witness("nodes", nodes)
         witness("simplified", simplified)
@@ -169,7 +178,7 @@ def _compile(
     if others and placed and not is_body:
         wanted = [fetch for fetch in fetches if isinstance(fetch, Tensor)]
         placement = place(nodes, simplified, feeds, (device, *others), calibration, wanted, homes)
-    compile_body = partial(_compile_body, passes=passes, compiled=compiled, saving=saving)
+    compile_body = partial(_compile_body, passes=passes, compiled=compiled, saving=saving, allows=allows)
     lowering = Lowering(plan, specs, (device, *others), compile_body, is_body, compiled, placement)
     for tensor in feeds:
         plan.feeds.append((tensor, lowering.source(tensor)))
@@ -194,7 +203,7 @@ def _compile(
         save_memory(lowering)
     task_of = form_tasks(plan, lowering, single=is_body, keep_order=saving is Saving.TASKS)
     memory = Memory(lowering)
-    memory.work_in_place()
+    memory.work_in_place(allows)
     memory.release(plan.tasks, task_of)
     updated = {memory.root(slot) for _, slot in plan.updates}
     roots = Counter(memory.root(slot) for slot in plan.fetches if slot >= 0)  # what is fetched twice is the caller's twice
@@ -214,10 +223,11 @@ def _compile_body(
     passes: Collection[str],
     compiled: Callable[[Loop], Callable[..., Any]] | None,
     saving: Saving,
+    allows: Allows | None,
 ) -> Plan:
     """The plan of a sub-graph, fed its inputs and then its captures."""
     feeds = dict(zip((*sub.inputs, *sub.captures.values()), shapes, strict=True))
-    return _compile(sub.outputs, feeds, device, passes=passes, is_body=True, compiled=compiled, saving=saving)
+    return _compile(sub.outputs, feeds, device, passes=passes, is_body=True, compiled=compiled, saving=saving, allows=allows)
 
 
 def still_needed(nodes: list[Node], fetched: Collection[Node], simplified: Simplified, fed: Collection[Tensor]) -> list[Node]:

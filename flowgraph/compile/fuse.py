@@ -261,6 +261,8 @@ class Fuser:
         if sum([trees.saved(tree) for group in groups for tree, _ in group]) < WORTH_SHARE * CALL_SECONDS * len(self.regions.nodes):
             return made
         for group in groups:
+            if self.found.allows is not None and not self.found.allows("fuse", group[0][0].nodes[-1]):
+                continue
             first = self._attempt(self._op_of_tree, *group[0])
             if first is None:
                 continue
@@ -323,7 +325,7 @@ class Fuser:
         sources, reads = self._sources(region, members)
         loop = self._loop(region, members, results, sources, reads)
         seconds = _seconds(region, loop, sources, results)
-        if plain - seconds < WORTH_SECONDS:
+        if plain - seconds < WORTH_SECONDS or (self.found.allows is not None and not self.found.allows("fuse", results[-1].tensor.node)):
             return None
         conv = None
         if self.joins:

@@ -61,6 +61,7 @@ class Kind:
         codes: tuple[int, ...],
         device: Device,
         compiled: Callable[[Any], Callable[..., Any]] | None,
+        allows: Callable[[str, Node], bool] | None = None,
     ) -> None:
         op = node.op
         self.codes = codes
@@ -81,7 +82,7 @@ class Kind:
             and self.spec is not None
             and all(is_known(x.shape) for x in inputs)
         ):
-            code = _machine_code(node, inputs, self.spec, compiled)
+            code = _machine_code(node, inputs, self.spec, compiled, allows)
             self.kernel, self.is_compiled = code or self.kernel, code is not None
         self.scratch = self.scratch_of(node, inputs)
         made = [] if self.is_view else [Spec(output.shape, output.dtype).nbytes for output in outputs if is_known(output.shape)]
@@ -107,6 +108,7 @@ class Kinds:
 
     def __init__(self, device: Device, compiled: Callable[[Any], Callable[..., Any]] | None = None) -> None:
         self.device, self.compiled = device, compiled
+        self.allows: Callable[[str, Node], bool] | None = None  # whether a kernel may be compiled, as `compile_plan` says
         self.compiled_ops: set[str] = set()  # those with a kernel made for the shapes of a node
         self.specs: list[Any] = []  # by their number
         self._codes: dict[Any, int] = {}  # (shape, dtype) -> number
@@ -141,7 +143,7 @@ class Kinds:
         if kind is None:
             outputs = [spec(tensor) for tensor in node.outputs]
             codes = tuple([self.code(output) for output in outputs])
-            kind = Kind(node, [self.specs[code] for code in inputs], outputs, codes, self.device, self.compiled)
+            kind = Kind(node, [self.specs[code] for code in inputs], outputs, codes, self.device, self.compiled, self.allows)
             if kind.is_compiled:
                 self.compiled_ops.add(node.op.name)
             if key is not None:
@@ -172,11 +174,15 @@ def _typed(value: Any) -> Any:
 
 
 def _machine_code(
-    node: Node, inputs: Sequence[Any], spec: Spec, compiled: Callable[[Any], Callable[..., Any]]
+    node: Node,
+    inputs: Sequence[Any],
+    spec: Spec,
+    compiled: Callable[[Any], Callable[..., Any]],
+    allows: Callable[[str, Node], bool] | None,
 ) -> Callable[..., Any] | None:
     """The kernel that the op wants compiled for these shapes, if there is one."""
     description = node.op.compiled(*inputs, **node.attrs)
-    if description is None:
+    if description is None or (allows is not None and not allows("compile", node)):
         return None
     try:
         kernel = compiled(description)

@@ -103,6 +103,8 @@ class Lowering:
     def lower(self, nodes: list[Node], feeds: Collection[Tensor], simplified: Simplified) -> None:
         """Adds the units of ``nodes``, which come behind what they read."""
         self._fed, self._simplified = feeds, simplified
+        for _, kinds in self._by_device.values():
+            kinds.allows = simplified.allows
         self._given = {tensor.node for tensor in (*feeds, *simplified.same, *simplified.values)}
         if self.placement is not None:
             self._lower_placed(nodes, self.placement)
@@ -539,11 +541,12 @@ class Lowering:
         slicing = node.op.slicing(kind.spec, *inputs, **node.attrs)
         if slicing is None:
             return None
+        allows = self._simplified.allows
         for cut, slot in zip(slicing.inputs, slots, strict=True):
             made = self.parts.get(slot, ())
             if cut and made and made[-1][1] == slicing.length:
-                return slicing, len(made)
-        if kind.seconds < SLICE_SECONDS:
+                return (slicing, len(made)) if allows is None or allows("cut", node) else None
+        if kind.seconds < SLICE_SECONDS or (allows is not None and not allows("cut", node)):
             return None
         count = 2
         while count < MAX_PARTS and kind.seconds / count > 1.5 * PART_SECONDS:

@@ -7,11 +7,12 @@ otherwise the tasks count down, and the last one frees it.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from ..graph import Node
 from .ends import Ends, bytes_alive
 from .kinds import POOLED_BYTES
 from .lower import Lowering
@@ -48,8 +49,8 @@ class Memory:
             result[slot] = result[self.lowering.alias[slot]]
         return result
 
-    def work_in_place(self) -> None:
-        """Lets a kernel write over an input that nothing else reads: the result takes over the storage."""
+    def work_in_place(self, allows: Callable[[str, Node], bool] | None = None) -> None:
+        """Lets a kernel write over an input that nothing else reads, if that is allowed: the result takes over the storage."""
         alias, units = self.lowering.alias, self.plan.units
         if not self.lowering.given:
             return
@@ -82,6 +83,8 @@ class Memory:
                     or unit.inputs.count(slot) > 1
                 ):
                     continue
+                if allows is not None and not allows("in place", unit.node):
+                    break
                 if unit.mode == "take":
                     unit.mode, unit.reuse = "reuse", position
                     # From now on the storage is the result's: who reads and views it, and may be written over as that was.

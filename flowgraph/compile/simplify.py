@@ -31,6 +31,10 @@ SIMPLIFICATIONS = ("algebra", "fold", "common")
 FOLDED_BYTES = 65536
 
 
+# Says of a rewrite, by its kind and the node, whether it may be made.
+Allows = Callable[[str, Node], bool]
+
+
 class Simplified:
     """What the passes found.
 
@@ -40,8 +44,8 @@ class Simplified:
     reasons tensor in ``same`` -> the pass that found it
     """
 
-    def __init__(self, specs: Mapping[Tensor, Any], fed: Collection[Tensor]) -> None:
-        self.specs, self.fed = specs, fed
+    def __init__(self, specs: Mapping[Tensor, Any], fed: Collection[Tensor], allows: Allows | None = None) -> None:
+        self.specs, self.fed, self.allows = specs, fed, allows
         self.same: dict[Tensor, Tensor] = {}
         self.values: dict[Tensor, Any] = {}
         self.counts: Counter[str] = Counter()
@@ -69,10 +73,14 @@ class Simplified:
 
 
 def simplify(
-    nodes: Sequence[Node], specs: Mapping[Tensor, Any], fed: Collection[Tensor], passes: Collection[str] = SIMPLIFICATIONS
+    nodes: Sequence[Node],
+    specs: Mapping[Tensor, Any],
+    fed: Collection[Tensor],
+    passes: Collection[str] = SIMPLIFICATIONS,
+    allows: Allows | None = None,
 ) -> Simplified:
     """Which of ``nodes`` need not be computed, and what has their value."""
-    found = Simplified(specs, fed)
+    found = Simplified(specs, fed, allows)
     if not passes:
         return found
     ordered = {before for context in set(map(attrgetter("_context"), nodes)) for before in context.control}  # others wait for them
@@ -105,7 +113,7 @@ def simplify(
         rule = RULES.get(op.name) if algebra else None
         if rule is not None and not (is_plain and rule in BY_CONSTANTS):
             target = rule(found, node, *inputs)
-            if target is not None and _alike(found.spec(target), found.spec(out)):
+            if target is not None and _alike(found.spec(target), found.spec(out)) and (allows is None or allows("algebra", node)):
                 same[out] = same.get(target, target)
                 found.counts["algebra"] += 1
                 found.reasons[out] = "algebra"
@@ -134,7 +142,7 @@ def _merge(found: Simplified, node: Node, inputs: Sequence[Tensor]) -> bool:
         return False
     out = node.outputs[0]
     first = found._seen.setdefault(key, out)
-    if first is out:
+    if first is out or (found.allows is not None and node.op.name != "constant" and not found.allows("common", node)):
         return False
     found.same[out] = first
     found.reasons[out] = "common"
@@ -186,6 +194,8 @@ def _fold(found: Simplified, node: Node, inputs: Sequence[Tensor]) -> bool:
             value = np.array(node.op.bind(np, node.attrs)(*arrays))
     except Exception:
         return False  # the run says what is wrong with it
+    if found.allows is not None and not found.allows("fold", node):
+        return False
     value.flags.writeable = False
     found.values[node.outputs[0]] = value
     found.counts["fold"] += 1

@@ -16,6 +16,7 @@ from ..jit import llvm
 from ..runtime import Walk, started
 from ..runtime.chaos import Orders
 from ..session import Session
+from ..session.bisect import Bisecting, Bisection
 from ..session.recorder import RecordedRun, Recorder
 from .orders import difference
 from .record import Record, load_record, task_hash
@@ -155,6 +156,13 @@ class Replay(Stepping):
         values += [(f"what {name} is set to", made, again.updated.get(name)) for name, made in was.updated.items()]
         what = next((f"{name} differs" for name, a, b in values if a != b), "")
         return Comparison(len(compared), len(values), what, tuple(notes))
+
+    def bisect(self, bound: float | None = None) -> Bisection:
+        """The rewrite of the compiler that changes a result of this run by more than it may: see `flowgraph.Session.bisect`."""
+        given: dict[Any, Any] = {tensor: self._given[tensor] for tensor, _ in self.plan.feeds}
+        given |= {node: self._given[node.outputs[0]] for node, _ in self.plan.variables}
+        key = np.array([self.recorded.seed, self.recorded.number, 0], np.uint64)
+        return Bisecting(self.plan, self.session._buffers, given, key, bound).bisected()
 
     def check_order(self) -> Comparison:
         """Runs its tasks one by one in the order in which they began when it was recorded, and compares that with their usual order here.

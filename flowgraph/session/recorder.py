@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -19,6 +20,10 @@ from ..compile import Plan
 from ..graph import Node, Tensor
 from ..runtime import Run
 from ..runtime.digest import Digests, digest, left_by
+
+# Where it is set, sessions that are made record their last runs, and add themselves: the command line runs a file so.
+RECORDED: ContextVar[list[Any] | None] = ContextVar("flowgraph_recorded", default=None)
+RUNS_RECORDED = 8
 
 
 @dataclass(eq=False)

@@ -43,11 +43,12 @@ from ..ops.state import Initializer
 from ..runtime import Buffers, Pool, Program, Recording, Run, RunReport, TracedRun, Walk
 from ..runtime.timed import kernel_seconds
 from ..runtime.tracing import TRACED
+from .bisect import Bisecting, Bisection
 from .checks import Check, as_check, warn
 from .function import Function
 from .future import RunFuture
 from .guards import BLAS, Growth, Turnstile
-from .recorder import Recorder
+from .recorder import RECORDED, RUNS_RECORDED, Recorder
 from .steps import Steps
 from .values import (
     adopted,
@@ -176,6 +177,9 @@ class Session:
         self._growth = Growth(self.graph)
         self._recorder: Recorder | None = None
         self._watches: tuple[Watch, ...] = ()
+        if (sessions := RECORDED.get()) is not None:
+            self._recorder, self._detour = Recorder(RUNS_RECORDED), True
+            sessions.append(self)
         if (trace := TRACED.get()) is not None:
             self._tracing(trace, True)
         BLAS.hold()
@@ -293,15 +297,16 @@ class Session:
         with self._lock:
             if self._closed:
                 raise closed()
-            if self._recorder is not None:
+            before = self._recorder
+            if before is not None and RECORDED.get() is None:
                 raise ArgumentError("record: a record of this session is being made already")
             self._recorder, self._detour = recorder, True
         try:
             yield recorder
         finally:
             with self._lock:
-                self._recorder = None
-                self._detour = self._closed or bool(self._traces or self._watches)
+                self._recorder = before
+                self._detour = self._closed or bool(self._traces or self._watches) or before is not None
             FUNCTIONS["save_record"](self, list(recorder.runs), path)
 
     def steps(self, fetches: Any, feeds: Mapping[Tensor, Any] | None = None) -> Steps:
@@ -403,6 +408,27 @@ class Session:
         _, flat = flatten(fetches, self.graph)
         code = self._code
         return explain(flat, self._shapes(feeds), self.device, self.passes, code, self.memory_limit, self.devices[1:], self.calibration)
+
+    def bisect(self, fetches: Any, feeds: Mapping[Tensor, Any] | None = None, *, bound: float | None = None) -> Bisection:
+        """The rewrite of the compiler that changes a result by more than it may, if any does: print what it gives.
+
+        bound   how far a result may be from what NumPy's kernels give one by one, of its largest element. None for 1e-10 in float64,
+                1e-4 in float32, more in 16 bits
+        raises  as ``run``, before anything runs
+
+        Simplifications and working in place may not change a bit; compiled loops and kernels, and sums of slices, no more than the bound.
+        Where a result is off, the plan is made with fewer and fewer rewrites until the fewest are left that do it. No variable is written.
+
+        >>> x = fg.placeholder("x", (3,), "float64")
+        >>> print(session.bisect(fg.exp(x * 1.0) + fg.exp(x * 1.0), {x: [0.0, 1.0, 2.0]}))
+        3 rewrites, 6 runs: none changes a result by more than it may; the largest difference is 0
+        """
+        if not self.host_only:
+            raise ArgumentError("bisect: only on the host can plans be compared", help='Session(device="cpu:0")')
+        program, _, values = self._to_be_run(fetches, feeds)
+        plan = program.plan
+        given = {tensor: values[slot] for tensor, slot in plan.feeds} | {node: values[slot] for node, slot in plan.variables}
+        return Bisecting(plan, self._buffers, given, values[plan.run_key] if plan.run_key >= 0 else None, bound).bisected()
 
     def calibrate(self, fetches: Any, feeds: Mapping[Tensor, Any] | None = None) -> Calibration:
         """What each kernel of a request takes, on one device of each kind: the session's calibration with these measured times in it.
