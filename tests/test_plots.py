@@ -94,7 +94,7 @@ def test_curves_of_a_folder_are_those_that_were_recorded(tmp_path):
             recorder.text("note", "not drawn")
     plot = fg.viz.curves(tmp_path)
     assert lines(plot) == {"loss": {"a": [[10, 4], [20, 1]], "b": [[10, 4], [20, 2]]}}
-    assert lines(fg.viz.curves(fg.io.load_records(tmp_path)["a"])) == {"loss": {"_child0": [[10, 4], [20, 1]]}}  # (no label)
+    assert lines(fg.viz.curves(fg.io.load_events(tmp_path)["a"])) == {"loss": {"_child0": [[10, 4], [20, 1]]}}  # (no label)
 
 
 def test_long_curves_are_drawn_as_a_mean_that_says_of_how_many_steps():
@@ -119,7 +119,7 @@ def test_distributions_show_quantiles_of_what_was_recorded_for_each_run(tmp_path
     np.testing.assert_allclose(median, [[1, 500], [2, 250]], rtol=0.01)
     widest = figure.axes[0].collections[0].get_paths()[0].vertices
     assert (widest[:, 1].min(), widest[:, 1].max()) == (0, 100)
-    assert len(fg.viz.distributions(fg.io.load_records(tmp_path)["a"]).figure.axes) == 2
+    assert len(fg.viz.distributions(fg.io.load_events(tmp_path)["a"]).figure.axes) == 2
 
 
 def test_a_logarithmic_scale_has_plain_numbers():
@@ -262,8 +262,8 @@ NO_PREDICTION: Any = no_argument
         (lambda f: fg.viz.curves({"loss": [1], "b": {"c": [1]}}, f), fg.ArgumentError, "some histories are dicts"),
         (lambda f: fg.viz.curves({"loss": [1]}, f, names=["los"]), fg.ArgumentError, "no history is called los"),
         (lambda f: fg.viz.curves({}, f), fg.ArgumentError, "there are no numbers to draw"),
-        (lambda f: fg.viz.distributions(fg.io.Records(), f), fg.ArgumentError, "no histograms were recorded"),
-        (lambda f: fg.viz.distributions(fg.io.Records(), f, names=["w"]), fg.ArgumentError, "no histogram is called 'w'"),
+        (lambda f: fg.viz.distributions(fg.io.Events(), f), fg.ArgumentError, "no histograms were recorded"),
+        (lambda f: fg.viz.distributions(fg.io.Events(), f, names=["w"]), fg.ArgumentError, "no histogram is called 'w'"),
         (lambda f: fg.viz.distributions(NO_HISTORIES, f), fg.ArgumentError, "a folder with records is expected"),
         (lambda f: fg.viz.confusion(np.ones((2, 3)), file=f), fg.ShapeError, r"a square matrix of counts is expected, got \(2, 3\)"),
         (lambda f: fg.viz.confusion(np.ones((2, 2)), f), fg.ArgumentError, "predicted are classes, got a path"),

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import flowgraph as fg
-from flowgraph.io.events import data, event, read_events, record, whole
+from flowgraph.io.event_file import data, event, read_events, record, whole
 
 
 def messages(path):
@@ -91,7 +91,7 @@ def test_what_was_recorded_is_read_back(tmp_path):
         recorder.histogram("w", np.arange(100), 1)
         recorder.image("colours", pixels, 2)
         recorder.text("note", "a\nb", 7)
-    run = fg.io.load_records(tmp_path)["a"]
+    run = fg.io.load_events(tmp_path)["a"]
     loss = run.scalars["loss"]
     assert loss.steps.tolist() == [1, 2, 5]
     np.testing.assert_allclose(loss.values, [1, 0.5, 0.2], rtol=1e-7)
@@ -110,7 +110,7 @@ RANGES = [[], [np.nan], [3.0] * 5, [0.0], [1e300, -1e308, 1e308], [1e-320, 2e-32
 def test_a_histogram_counts_what_is_finite_whatever_the_range(tmp_path, values):
     with fg.io.Recorder(tmp_path) as recorder:
         recorder.histogram("w", values, 1)
-    ((_, _, (edges, counts)),) = fg.io.load_records(recorder.path)["."].histograms["w"]
+    ((_, _, (edges, counts)),) = fg.io.load_events(recorder.path)["."].histograms["w"]
     assert counts.sum() == np.isfinite(np.asarray(values, float)).sum()
     assert (np.diff(edges) >= 0).all()
 
@@ -119,7 +119,7 @@ def test_a_histogram_tells_quantiles_also_of_heavy_tails(tmp_path):
     values = np.random.default_rng(0).standard_cauchy(20_000)
     with fg.io.Recorder(tmp_path) as recorder:
         recorder.histogram("gradient", values, 1)
-    ((_, _, (edges, counts)),) = fg.io.load_records(tmp_path)["."].histograms["gradient"]
+    ((_, _, (edges, counts)),) = fg.io.load_events(tmp_path)["."].histograms["gradient"]
     assert len(counts) <= 64
     shares = np.concatenate([[0], np.cumsum(counts)]) / counts.sum()
     np.testing.assert_allclose(np.interp([0.1, 0.5, 0.9], shares, edges), np.quantile(values, [0.1, 0.5, 0.9]), atol=0.1)
@@ -134,7 +134,7 @@ def test_a_sheet_has_its_images_in_rows_and_channels_come_first_or_last(tmp_path
         recorder.images("grey", grey, 1, columns=2)
         recorder.image("first", np.ones((3, 2, 5)) * np.array([0.0, 0.5, 1.0])[:, None, None], 1, limits=(0, 1))
         recorder.image("last", np.ones((2, 5, 3)) * np.array([0.0, 0.5, 1.0]), 1, limits=(0, 1))
-    images = fg.io.load_records(tmp_path)["."].images
+    images = fg.io.load_events(tmp_path)["."].images
     sheet = np.asarray(image.open(io.BytesIO(images["grey"][0].content)))
     assert sheet.shape == (3 * 3 + 2, 2 * 4 + 1)
     assert [sheet[1, 1], sheet[1, 6], sheet[5, 1], sheet[5, 6], sheet[9, 1], sheet[9, 6], sheet[3, 1]] == [0, 64, 128, 191, 255, 255, 255]
@@ -166,7 +166,7 @@ def test_a_killed_process_loses_nothing_that_it_recorded(tmp_path):
         pytest.skip("needs SIGKILL")
     done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False)
     assert done.returncode == -signal.SIGKILL
-    assert fg.io.load_records(tmp_path)["."].scalars["loss"].steps.tolist() == list(range(100))
+    assert fg.io.load_events(tmp_path)["."].scalars["loss"].steps.tolist() == list(range(100))
 
 
 def test_records_of_several_threads_do_not_mix(tmp_path):
@@ -183,7 +183,7 @@ def test_records_of_several_threads_do_not_mix(tmp_path):
             thread.start()
         for thread in threads:
             thread.join()
-    run = fg.io.load_records(tmp_path)["."]
+    run = fg.io.load_events(tmp_path)["."]
     assert [series.values.tolist() for series in run.scalars.values()] == [list(range(100))] * 8
 
 
@@ -202,7 +202,7 @@ def test_a_record_that_the_disk_had_no_room_for_leaves_the_next_ones_readable(tm
         recorder.scalar("loss", 2, 2)
     recorder.scalar("loss", 3, 3)
     recorder.close()
-    assert fg.io.load_records(tmp_path)["."].scalars["loss"].steps.tolist() == [1, 3]
+    assert fg.io.load_events(tmp_path)["."].scalars["loss"].steps.tolist() == [1, 3]
 
 
 def test_a_training_that_goes_on_from_a_checkpoint_records_its_steps_once(tmp_path):
@@ -212,7 +212,7 @@ def test_a_training_that_goes_on_from_a_checkpoint_records_its_steps_once(tmp_pa
         recorder.scalar("late", 6, 6)
     with fg.io.Recorder(tmp_path, after=4) as recorder:
         recorder.scalar("loss", 50, 5)
-    run = fg.io.load_records(tmp_path)["."]
+    run = fg.io.load_events(tmp_path)["."]
     assert run.scalars["loss"].values.tolist() == [1, 2, 3, 4, 50]
     assert "late" not in run.scalars
     start = messages(recorder.path)[1]
@@ -263,7 +263,7 @@ def test_numbers_that_tensorflow_writes_as_tensors_are_read(tmp_path):
     tensor = whole(1, 1) + data(2, b"") + data(4, np.float32(0.75).tobytes())
     value = data(1, "epoch_loss") + data(8, tensor) + data(9, data(1, data(1, "scalars")))
     (tmp_path / "events.out.tfevents.1.host").write_bytes(record(event(1.0, 9, values=[value])))
-    series = fg.io.load_records(tmp_path)["."].scalars["epoch_loss"]
+    series = fg.io.load_events(tmp_path)["."].scalars["epoch_loss"]
     assert (series.steps.tolist(), series.values.tolist()) == ([9], [0.75])
 
 
@@ -277,7 +277,7 @@ def test_arrays_on_a_gpu_are_fetched(tmp_path):
     with fg.io.Recorder(tmp_path) as recorder:
         recorder.scalar("loss", OnGpu(), 1)
         recorder.histogram("w", OnGpu(), 1)
-    run = fg.io.load_records(tmp_path)["."]
+    run = fg.io.load_events(tmp_path)["."]
     assert run.scalars["loss"].values.tolist() == [0.5]
     bar = fg.viz.progress(range(1))
     bar.show(loss=OnGpu())
@@ -321,9 +321,9 @@ with GRAPH:
             "the path of a file is expected, got 3",
         ),
         (lambda r: fg.io.Recorder(r.folder, after=-1), "after is a whole number, at least 0"),
-        (lambda r: fg.io.load_records(r.folder / "nowhere"), "there is no such folder"),
-        (lambda r: fg.io.load_records(Path(__file__).parent), "there is no event file in it"),
-        (lambda r: fg.io.load_records(__file__), "is damaged at byte 0, or no event file"),
+        (lambda r: fg.io.load_events(r.folder / "nowhere"), "there is no such folder"),
+        (lambda r: fg.io.load_events(Path(__file__).parent), "there is no event file in it"),
+        (lambda r: fg.io.load_events(__file__), "is damaged at byte 0, or no event file"),
     ],
 )
 def test_what_cannot_be_recorded_is_told(tmp_path, use, said):

@@ -1,241 +1,123 @@
-"""TensorBoard's event files: records with checksums, and in each an Event as protocol buffers write it. Knows neither graphs nor sessions.
-
-A record is its length (8 bytes), a checksum of that, the data, and a checksum of the data. The numbers of the fields are those of
-TensorFlow's event.proto, summary.proto, histogram.proto and tensor.proto, which cannot change any more.
-"""
+"""What was recorded, read back: the runs of a folder, by name."""
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import FileFormatError
-
-START = 1  # the status in a session log: what was recorded for this step and later ones is void
-
-
-# --- writing
+from ..errors import ArgumentError
+from .event_file import read_events
+from .files import as_path
 
 
-def record(event: bytes) -> bytes:
-    """An event as it stands in a file."""
-    length = struct.pack("<Q", len(event))
-    return b"".join([length, struct.pack("<I", _checksum(length)), event, struct.pack("<I", _checksum(event))])
+class Series(NamedTuple):
+    """The numbers of one name, by rising step.
 
-
-def event(
-    time: float, step: int = 0, *, version: str = "", graph: bytes = b"", values: Sequence[bytes] = (), starts: bool = False
-) -> bytes:
-    """What happened at ``time`` (seconds since 1970) and ``step``; ``values`` are what the functions below make."""
-    parts = [double(1, time), whole(2, step)]
-    if version:
-        parts.append(data(3, version))
-    if graph:
-        parts.append(data(4, graph))
-    if values:
-        parts.append(data(5, b"".join(data(1, value) for value in values)))
-    if starts:
-        parts.append(data(7, whole(1, START)))
-    return b"".join(parts)
-
-
-def scalar(name: str, value: float) -> bytes:
-    """A number, in 32 bits."""
-    with np.errstate(over="ignore"):
-        return data(1, name) + _key(2, 5) + np.float32(value).tobytes()
-
-
-def image(name: str, height: int, width: int, channels: int, file: bytes) -> bytes:
-    """An image, as the bytes of a PNG file."""
-    return data(1, name) + data(4, whole(1, height) + whole(2, width) + whole(3, channels) + data(4, file))
-
-
-def histogram(name: str, values: np.ndarray[Any, Any], edges: np.ndarray[Any, Any], counts: np.ndarray[Any, Any]) -> bytes:
-    """How often ``values`` (finite, float64) are between two ``edges``."""
-    low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
-    with np.errstate(over="ignore"):
-        moments = [low, high, float(values.size), float(values.sum()), float(np.square(values).sum())]
-    rows = [double(field, value) for field, value in enumerate(moments, 1)]
-    return data(1, name) + data(5, b"".join([*rows, data(6, edges[1:].astype("<f8").tobytes()), data(7, counts.astype("<f8").tobytes())]))
-
-
-def text(name: str, value: str) -> bytes:
-    """Text, which TensorBoard shows as Markdown."""
-    tensor = whole(1, 7) + data(2, b"") + data(8, value)
-    return data(1, name) + data(8, tensor) + data(9, data(1, data(1, "text")))
-
-
-def whole(field: int, value: int) -> bytes:
-    """An integer field of a message."""
-    return _key(field, 0) + _varint(value & (2**64 - 1))
-
-
-def double(field: int, value: float) -> bytes:
-    """A field of a message with a float64."""
-    return _key(field, 1) + struct.pack("<d", value)
-
-
-def data(field: int, value: bytes | str) -> bytes:
-    """A field of a message with bytes, text, or another message."""
-    value = value.encode("utf-8", "replace") if isinstance(value, str) else value
-    return _key(field, 2) + _varint(len(value)) + value
-
-
-def _key(field: int, kind: int) -> bytes:
-    return _varint(field << 3 | kind)
-
-
-def _varint(value: int) -> bytes:
-    """Seven bits a byte, the lowest first; the eighth says that there are more."""
-    found = bytearray()
-    while value > 127:
-        found.append(value & 127 | 128)
-        value >>= 7
-    found.append(value)
-    return bytes(found)
-
-
-def _table() -> list[int]:
-    table = []
-    for value in range(256):
-        for _ in range(8):
-            value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)
-        table.append(value)
-    return table
-
-
-_TABLE = _table()
-
-
-def _checksum(part: bytes) -> int:
-    """The CRC-32C of ``part``, turned and shifted as TFRecord has it. 70 ns a byte: 3 us for a number, 2 ms for a sheet of digits."""
-    crc, table = 0xFFFFFFFF, _TABLE
-    for byte in part:
-        crc = table[(crc ^ byte) & 255] ^ crc >> 8
-    crc ^= 0xFFFFFFFF
-    return (crc >> 15 | crc << 17 & 0xFFFFFFFF) + 0xA282EAD8 & 0xFFFFFFFF
-
-
-# --- reading
-
-
-@dataclass(frozen=True, slots=True)
-class Value:
-    """What an event tells of one name.
-
-    kind     "scalar", "histogram", "image" or "text"
-    content  a float; edges and counts; the bytes of a file; a text
+    steps   int64; ``values``: float64; ``times``: seconds since 1970
     """
 
-    name: str
-    kind: str
+    steps: np.ndarray[Any, Any]
+    values: np.ndarray[Any, Any]
+    times: np.ndarray[Any, Any]
+
+
+class Event(NamedTuple):
+    """What was recorded at one step.
+
+    content  of a histogram: the edges (n + 1,) and the counts (n,); of an image: the bytes of its file, a PNG mostly; or a text
+    """
+
+    step: int
+    time: float
     content: Any
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
-    """An event as it was read, with the values that are understood here; ``starts``: what came for its step and later ones is void."""
+@dataclass
+class Events:
+    """One run: by name, what `Recorder` has written, by rising step.
 
-    time: float
-    step: int
-    values: list[Value]
-    starts: bool
-
-
-def read_events(path: Path) -> Iterator[Event]:
-    """The events of a file. A last record that is not all there is left out: its writer was stopped, or is still writing.
-
-    raises  FileFormatError where a checksum does not fit, or a message makes no sense
+    scalars     a `Series` for each name
+    histograms  a list of `Event` for each name, as are ``images`` and ``texts``
     """
-    with open(path, "rb") as file:
-        at = 0
-        while len(head := file.read(12)) == 12:
-            length, checksum = struct.unpack("<QI", head)
-            if _checksum(head[:8]) != checksum:
-                help = "event files are called events.out.tfevents.*"
-                raise FileFormatError(f"{path} is damaged at byte {at}, or no event file", help=help)
-            body = file.read(length + 4)
-            if len(body) < length + 4:
-                return
-            if _checksum(body[:length]) != struct.unpack("<I", body[length:])[0]:
-                raise FileFormatError(f"{path} is damaged: the record at byte {at} does not have its checksum")
-            try:
-                yield _event(body[:length])
-            except (ValueError, LookupError, TypeError, struct.error) as error:
-                raise FileFormatError(f"{path} is damaged: the record at byte {at} holds no event") from error
-            at += 16 + length
+
+    scalars: dict[str, Series] = field(default_factory=dict)
+    histograms: dict[str, list[Event]] = field(default_factory=dict)
+    images: dict[str, list[Event]] = field(default_factory=dict)
+    texts: dict[str, list[Event]] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        parts = [
+            f"{kind} {', '.join(f'{name} ({len(rows[0] if isinstance(rows, Series) else rows)})' for name, rows in table.items())}"
+            for kind, table in vars(self).items()
+            if table
+        ]
+        return f"<Events: {'; '.join(parts) or 'nothing'}>"
 
 
-def _event(message: bytes) -> Event:
-    time, step, values, starts = 0.0, 0, list[Value](), False
-    for field, content in _fields(message):
-        if field == 1:
-            time = _double(content)
-        elif field == 2:
-            step = content - (content >> 63 << 64)
-        elif field == 5:
-            values += [value for number, each in _fields(content) if number == 1 and (value := _value(each)) is not None]
-        elif field == 7:
-            starts = dict(_fields(content)).get(1) == START
-    return Event(time, step, values, starts)
+def load_events(folder: str | os.PathLike[str]) -> dict[str, Events]:
+    """What was recorded in a folder and in those below it: the `Events` of each run.
+
+    folder   the folder of one run, or one that holds those of several. A single event file is taken as well
+    returns  by the path of the run's folder below ``folder``, such as "first"; "." for ``folder`` itself
+    raises   ArgumentError where there is no event file, FileFormatError for a damaged one
+
+    It reads what other libraries have written for TensorBoard, too: scalars, histograms, images and texts. What a run recorded again,
+    as it went on from a checkpoint, takes the place of what had been recorded for that step and later ones.
+
+    >>> for rate in (0.1, 0.2):
+    ...     with fg.io.Recorder(f"runs/rate={rate}") as recorder:
+    ...         recorder.scalars({"loss": rate**2, "accuracy": 1 - rate}, step=1)
+    >>> runs = fg.io.load_events("runs")
+    >>> runs["rate=0.2"]
+    <Events: scalars loss (1), accuracy (1)>
+    >>> {name: float(run.scalars["loss"].values[-1]) for name, run in runs.items()}
+    {'rate=0.1': 0.01, 'rate=0.2': 0.04}
+    """
+    path = as_path(folder, "load_events")
+    files = [path] if path.is_file() else sorted(path.rglob("*.tfevents.*"), key=_when)
+    if not files:
+        what = "no such folder" if not path.exists() else "no event file in it"
+        raise ArgumentError(f"load_events: {path}: there is {what}", help=f'fg.io.Recorder("{path}/first") writes one')
+    runs: dict[str, list[Path]] = {}
+    for file in files:
+        runs.setdefault("." if file == path else file.parent.relative_to(path).as_posix(), []).append(file)
+    return {name: _events(runs[name]) for name in sorted(runs)}
 
 
-def _value(message: bytes) -> Value | None:
-    """None for what is not understood here, such as sound."""
-    fields = dict(_fields(message))
-    name = bytes(fields.get(1, b"")).decode("utf-8", "replace")
-    if 2 in fields:
-        return Value(name, "scalar", float(np.frombuffer(fields[2], "<f4")[0]))
-    if 4 in fields:
-        return Value(name, "image", bytes(dict(_fields(fields[4])).get(4, b"")))
-    if 5 in fields:
-        parts = dict(_fields(fields[5]))
-        limits, counts = (np.frombuffer(parts.get(field, b""), "<f8") for field in (6, 7))
-        first = min(_double(parts[1]), limits[0]) if limits.size else 0.0
-        return Value(name, "histogram", (np.concatenate([[first], limits]), counts.astype(int)))
-    if 8 not in fields:
-        return None
-    # How TensorFlow's newer writers put it: a tensor, and the plugin that shows it.
-    plugin = bytes(dict(_fields(dict(_fields(fields.get(9, b""))).get(1, b""))).get(1, b""))
-    tensor = dict(_fields(fields[8]))
-    if plugin == b"text" and 8 in tensor:
-        return Value(name, "text", bytes(tensor[8]).decode("utf-8", "replace"))
-    if plugin == b"scalars" and tensor.get(1) == 1:  # (a float32)
-        return Value(name, "scalar", float(np.frombuffer(tensor.get(4) or tensor.get(5, bytes(4)), "<f4")[0]))
-    return None
+def _when(file: Path) -> tuple[int, str]:
+    """The order of the files of a run: the second in which each was begun, which is in its name, then the name."""
+    second = file.name.partition("tfevents.")[2].partition(".")[0]
+    return int(second) if second.isdecimal() else 0, file.name
 
 
-def _fields(message: bytes) -> Iterator[tuple[int, Any]]:
-    """The number and the content of each field: an int, or bytes."""
-    at = 0
-    while at < len(message):
-        key, at = _read_varint(message, at)
-        if key & 7 == 0:
-            content, at = _read_varint(message, at)
-            yield key >> 3, content
+def _events(files: list[Path]) -> Events:
+    found: dict[tuple[str, str], list[Event]] = {}
+    for file in files:
+        for event in read_events(file):
+            if event.starts:
+                for rows in found.values():
+                    _drop(rows, event.step)
+            for value in event.values:
+                rows = found.setdefault((value.kind, value.name), [])
+                _drop(rows, event.step)
+                rows.append(Event(event.step, event.time, value.content))
+    events = Events()
+    for (kind, name), rows in found.items():
+        if not rows:
             continue
-        if key & 7 == 2:
-            length, at = _read_varint(message, at)
+        if kind == "scalar":
+            steps, times, values = zip(*rows)
+            events.scalars[name] = Series(np.array(steps, np.int64), np.array(values, np.float64), np.array(times, np.float64))
         else:
-            length = {1: 8, 5: 4}[key & 7]
-        if at + length > len(message):
-            raise ValueError("a field ends behind its message")
-        yield key >> 3, message[at : at + length]
-        at += length
+            getattr(events, f"{kind}s")[name] = rows
+    return events
 
 
-def _read_varint(message: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while message[at] > 127:
-        value |= (message[at] & 127) << shift
-        at, shift = at + 1, shift + 7
-    return value | message[at] << shift, at + 1
-
-
-def _double(content: bytes) -> float:
-    return float(struct.unpack("<d", content)[0])
+def _drop(rows: list[Event], step: int) -> None:
+    """Drops what is of ``step`` and later ones."""
+    while rows and rows[-1].step >= step:
+        rows.pop()

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..graph import Graph, Node, SubGraph, Tensor
-from .events import data, whole
+from .event_file import data, whole
 
 # The numbers of the dtypes in TensorFlow's types.proto.
 _DTYPES = {

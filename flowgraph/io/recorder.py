@@ -1,4 +1,4 @@
-"""Recorder: what a training tells of itself, step by step, in files that TensorBoard opens and `load_records` reads."""
+"""Recorder: what a training tells of itself, step by step, in files that TensorBoard opens and `load_events` reads."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import numpy as np
 from ..errors import ArgumentError
 from ..graph import Graph
 from ..graph.arguments import as_count
-from . import events
+from . import event_file
 from .files import as_path
 from .graph_event import graph_def
 from .numbers import as_numbers
@@ -43,7 +43,7 @@ class Recorder:
     ...     for step in range(1, 4):
     ...         recorder.scalar("loss", 1 / step, step)
     ...         recorder.histogram("w", np.arange(10) * step, step)
-    >>> fg.io.load_records("runs")["first"].scalars["loss"].values.round(3)
+    >>> fg.io.load_events("runs")["first"].scalars["loss"].values.round(3)
     array([1.   , 0.5  , 0.333])
     """
 
@@ -57,9 +57,9 @@ class Recorder:
         mode = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | getattr(os, "O_BINARY", 0)
         self._descriptor: int | None = os.open(self.path, mode, 0o666)
         self._finalizer = weakref.finalize(self, os.close, self._descriptor)
-        self._write(events.event(time.time(), version="brain.Event:2"))
+        self._write(event_file.event(time.time(), version="brain.Event:2"))
         if after is not None:
-            self._write(events.event(time.time(), after + 1, starts=True))
+            self._write(event_file.event(time.time(), after + 1, starts=True))
 
     def __enter__(self) -> Recorder:
         return self
@@ -84,14 +84,14 @@ class Recorder:
         """Several numbers of one step, by name."""
         if not isinstance(values, Mapping):
             raise ArgumentError(f"Recorder.scalars: numbers by name are expected, got {values!r:.80}", help='{"loss": loss}')
-        self._record([events.scalar(_name(name), _number(name, value)) for name, value in values.items()], step)
+        self._record([event_file.scalar(_name(name), _number(name, value)) for name, value in values.items()], step)
 
     def histogram(self, name: str, values: Any, step: int) -> None:
         """How the numbers of an array are distributed: weights, gradients, activations. Those that are not finite are left out."""
         array = as_numbers(values, f"Recorder.histogram: {name!r:.60}").astype(np.float64).ravel()
         array = np.clip(array[np.isfinite(array)], -8e307, 8e307)  # (the distance of two of them has to be finite, too)
         edges, counts = _binned(array) if array.size else (np.zeros(1), np.zeros(0, int))
-        self._record([events.histogram(_name(name), array, edges, counts)], step)
+        self._record([event_file.histogram(_name(name), array, edges, counts)], step)
 
     def image(self, name: str, image: Any, step: int, *, limits: Limits = None) -> None:
         """One image: an array, or the path of a PNG file, such as a plot of ``fg.viz`` or a drawing of ``fg.draw``.
@@ -104,7 +104,7 @@ class Recorder:
             if not file.startswith(SIGNATURE) or len(file) < 33:
                 raise ArgumentError(f"Recorder.image: {image} is no PNG file", help="give the path of a PNG, or an array")
             width, height, _, kind = struct.unpack(">IIBB", file[16:26])
-            self._record([events.image(_name(name), height, width, {0: 1, 2: 3, 3: 3, 4: 2}.get(kind, 4), file)], step)
+            self._record([event_file.image(_name(name), height, width, {0: 1, 2: 3, 3: 3, 4: 2}.get(kind, 4), file)], step)
             return
         self._image(name, as_images(as_numbers(image, "Recorder.image")[None], "Recorder.image")[0], step, limits)
 
@@ -122,23 +122,23 @@ class Recorder:
         """A text, such as settings or samples of a language model; TensorBoard shows it as Markdown."""
         if not isinstance(text, str):
             raise ArgumentError(f"Recorder.text: {name!r:.60} is a text, got {text!r:.80}", help="str(...) makes one of it")
-        self._record([events.text(_name(name), text)], step)
+        self._record([event_file.text(_name(name), text)], step)
 
     def graph(self, graph: Graph) -> None:
         """The graph, for TensorBoard's tab of that name: scopes to open, shapes on the edges, and the line that made each node."""
         if not isinstance(graph, Graph):
             raise ArgumentError(f"Recorder.graph: a graph is expected, got {graph!r:.80}")
-        self._write(events.event(time.time(), graph=graph_def(graph)))
+        self._write(event_file.event(time.time(), graph=graph_def(graph)))
 
     def _image(self, name: str, image: np.ndarray[Any, Any], step: int, limits: Limits) -> None:
         height, width, channels = image.shape
-        self._record([events.image(_name(name), height, width, channels, png(as_bytes(image, limits)))], step)
+        self._record([event_file.image(_name(name), height, width, channels, png(as_bytes(image, limits)))], step)
 
     def _record(self, values: list[bytes], step: int) -> None:
-        self._write(events.event(time.time(), as_count(step, "Recorder: a step"), values=values))
+        self._write(event_file.event(time.time(), as_count(step, "Recorder: a step"), values=values))
 
     def _write(self, event: bytes) -> None:
-        rest = memoryview(events.record(event))
+        rest = memoryview(event_file.record(event))
         with self._lock:
             if self._descriptor is None:
                 raise ArgumentError(f"Recorder: that of {self.folder} is closed", help="a new one adds to what is in the folder")

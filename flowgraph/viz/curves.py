@@ -11,15 +11,15 @@ import numpy as np
 
 from ..errors import ArgumentError, ShapeError
 from ..graph.arguments import as_count
+from ..io.events import Events, load_events
 from ..io.numbers import as_numbers
-from ..io.records import Records, load_records
 from .plot import GREY, File, Plot
 
 LONG = 100  # so many points of a curve are smoothed
 
 
 def curves(
-    histories: Mapping[str, Any] | Records | str | os.PathLike[str],
+    histories: Mapping[str, Any] | Events | str | os.PathLike[str],
     file: File = None,
     *,
     names: Sequence[str] | None = None,
@@ -79,13 +79,13 @@ _Line = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
 def _panels(histories: Any, names: Sequence[str] | None) -> dict[str, dict[str, _Line]]:
     """By the title of each plot its lines by label."""
     if isinstance(histories, str | os.PathLike):
-        histories = load_records(histories)
-    if isinstance(histories, Records):
+        histories = load_events(histories)
+    if isinstance(histories, Events):
         histories = {".": histories}
     if not isinstance(histories, Mapping):
         help = '{"loss": losses}, or the folder of a fg.io.Recorder'
         raise ArgumentError(f"curves: histories are a dict from names to numbers, got {histories!r:.80}", help=help)
-    runs = {run: each.scalars if isinstance(each, Records) else each for run, each in histories.items()}
+    runs = {run: each.scalars if isinstance(each, Events) else each for run, each in histories.items()}
     is_runs = [isinstance(each, Mapping) for each in runs.values()]
     if any(is_runs) and not all(is_runs):
         raise ArgumentError("curves: some histories are dicts, and others are not", help="a dict of numbers, or a dict of such dicts")
@@ -134,14 +134,14 @@ def _line(axis: Any, color: str, label: str, steps: Any, values: Any, smooth: in
 
 
 def distributions(
-    histories: Mapping[str, Records] | Records | str | os.PathLike[str],
+    histories: Mapping[str, Events] | Events | str | os.PathLike[str],
     file: File = None,
     *,
     names: Sequence[str] | None = None,
 ) -> Any:
     """How what was recorded as histograms changed with the steps: from the least to the largest, with bands around the median.
 
-    histories  the folder of a `flowgraph.io.Recorder`, or what `flowgraph.io.load_records` gave: a plot for each name and run
+    histories  the folder of a `flowgraph.io.Recorder`, or what `flowgraph.io.load_events` gave: a plot for each name and run
     file       where to write it, its ending says the format; None: the `Plot` is returned, which a notebook shows
     names      the histograms to show; None: all
     returns    the path, or without a file the plot
@@ -153,9 +153,9 @@ def distributions(
     >>> fg.viz.distributions("run", "weights.png")
     PosixPath('weights.png')
     """
-    runs = load_records(histories) if isinstance(histories, str | os.PathLike) else histories
-    runs = {".": runs} if isinstance(runs, Records) else runs
-    if not isinstance(runs, Mapping) or not all(isinstance(run, Records) for run in runs.values()):
+    runs = load_events(histories) if isinstance(histories, str | os.PathLike) else histories
+    runs = {".": runs} if isinstance(runs, Events) else runs
+    if not isinstance(runs, Mapping) or not all(isinstance(run, Events) for run in runs.values()):
         raise ArgumentError(f"distributions: a folder with records is expected, got {histories!r:.80}", help="fg.io.Recorder writes one")
     panels = {(name, run): rows for run, records in runs.items() for name, rows in records.histograms.items()}
     known = list(dict.fromkeys(name for name, _ in panels))
