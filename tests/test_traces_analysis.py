@@ -9,7 +9,7 @@ import flowgraph as fg
 from flowgraph.devices.speed import SPEEDS
 from flowgraph.traces import ceilings
 from flowgraph.traces.costs import learnt
-from flowgraph.traces.data import Kernel, PlanData, RunData, Task, TaskRun
+from flowgraph.traces.data import Kernel, Member, PlanData, RunData, Task, TaskRun
 from flowgraph.traces.predict import longest, predict
 from flowgraph.traces.simulate import Costs, simulate
 from flowgraph.traces.summary import summary
@@ -160,7 +160,7 @@ def test_the_prediction_for_the_recorded_setting_is_what_was_recorded():
 def test_faster_kernels_are_named_by_op_node_scope_line_or_member():
     run = made_up(DIAMOND)
     run.plan.kernels[1].scope = "layer/one"
-    run.plan.kernels[3].members = [["relu", "relu", 0.5, "t.py:7", ""], ["add", "add", 0.5, "t.py:8", ""]]
+    run.plan.kernels[3].members = [Member("relu", "relu", 0.5, "t.py:7", ""), Member("add", "add", 0.5, "t.py:8", "")]
     takes = {
         name: predict([run], [run.plan], threads=1, faster={name: 2}).best.seconds for name in ("b", "layer", "layer/one", "t.py:0", "relu")
     }

@@ -155,6 +155,6 @@ def test_the_page_zooms_searches_and_tells_of_a_bar(training, tmp_path):
 
 def test_the_heat_of_a_compiled_loop_is_shared_out_among_its_nodes(training):
     heat = fg.viz.heat_of(training).by_node()
-    members = [name for kernel in training.run().plan.kernels for name, *_ in kernel.members]
+    members = [member.name for kernel in training.run().plan.kernels for member in kernel.members]
     assert {getattr(node, "name", "") for node in heat} >= set(members)  # also where llvmlite is not there, and there are none
     assert all(seconds >= 0 for seconds in heat.values())

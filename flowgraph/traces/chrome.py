@@ -120,7 +120,7 @@ def _kernel(plan: PlanData, index: int, track: int, begin: float, end: float) ->
         gradient_of=kernel.forward,
         flops=kernel.flops or None,
         bytes=kernel.moved or None,
-        members=", ".join(name for name, *_ in kernel.members),
+        members=", ".join(member.name for member in kernel.members),
     )
 
 

@@ -10,7 +10,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
+
+
+class Member(NamedTuple):
+    """One of the nodes that a compiled loop stands for, its share of the work, the user's line, and what is written there."""
+
+    name: str
+    op: str
+    share: float
+    where: str
+    text: str
 
 
 @dataclass(slots=True)
@@ -27,7 +37,7 @@ class Kernel:
     made      bytes of memory that it adds; ``scratch``: bytes that it needs besides while it runs
     reads     slots; ``output``: the slot that it fills, ``buffer``: that which it writes a slice into, or -1; ``writes``: further ones
     frees     slots that are emptied behind it
-    members   (name, op, share of the work, line, what is written there) of the nodes that a compiled loop stands for
+    members   the nodes that a compiled loop stands for
     bodies    for a node that holds sub-graphs: the numbers of their plans
     """
 
@@ -52,8 +62,13 @@ class Kernel:
     buffer: int
     writes: list[int]
     frees: list[int]
-    members: list[list[Any]] = field(default_factory=list)
+    members: list[Member] = field(default_factory=list)
     bodies: list[int] = field(default_factory=list)
+
+    @property
+    def parts(self) -> Sequence[Member]:
+        """The nodes that it computes: those of a compiled loop, else its own."""
+        return self.members or [Member(self.node, self.op, 1.0, self.where, self.text)]
 
 
 @dataclass(slots=True)
@@ -250,6 +265,8 @@ def plan_of(data: Sequence[Any]) -> PlanData:
     """A plan from what `packed` made of it."""
     plan = PlanData(*data)
     plan.kernels = [Kernel(*each) for each in data[1]]
+    for kernel in plan.kernels:
+        kernel.members = [Member(*each) for each in kernel.members]
     plan.tasks = [Task(*each) for each in data[2]]
     plan.storages = {key: (list(slots), nbytes, count) for key, (slots, nbytes, count) in data[3]}
     plan.sources = dict(data[4])

@@ -18,7 +18,7 @@ from ..compile.shapes import specialise
 from ..graph import Node, Spec, Work
 from ..graph.spec import format_spec, is_known
 from ..runtime import Recording
-from .data import Kernel, PlanData, RunData, Task, TaskRun
+from .data import Kernel, Member, PlanData, RunData, Task, TaskRun
 
 
 class Gathered:
@@ -199,14 +199,14 @@ class _Specs:
         spec = self.specs.get(tensor, tensor)
         return Spec(spec.shape, spec.dtype).nbytes if is_known(spec.shape) else 0
 
-    def members(self, node: Node) -> list[list[Any]]:
-        """The nodes that a compiled loop stands for, with the share of its work that each has."""
+    def members(self, node: Node) -> list[Member]:
+        """The nodes that a compiled loop stands for."""
         if not isinstance(node, FusedNode):
             return []
         costs = [self._cost(member) for member in node.op.members]
         total = math.fsum(costs) or 1.0
         return [
-            [member.name, member.op.name, cost / total, str(member.location), member.location.text]
+            Member(member.name, member.op.name, cost / total, str(member.location), member.location.text)
             for member, cost in zip(node.op.members, costs, strict=True)
         ]
 

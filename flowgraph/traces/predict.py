@@ -276,10 +276,9 @@ def _factors(kernels: Sequence[Kernel], faster: Any) -> Callable[[Kernel], float
 
     def matches(kernel: Kernel) -> float:
         left = 1.0
-        parts = kernel.members or [[kernel.node, kernel.op, 1.0, kernel.where, ""]]
         for name, factor in factors.items():
             whole = {kernel.op, kernel.node, kernel.where, *_scopes(kernel.scope)}
-            share = 1.0 if name in whole else sum(part for node, op, part, where, _ in parts if name in (node, op, where))
+            share = 1.0 if name in whole else sum(part.share for part in kernel.parts if name in (part.name, part.op, part.where))
             if share:
                 known.add(name)
                 left *= 1 - share * (1 - 1 / factor)
@@ -289,7 +288,7 @@ def _factors(kernels: Sequence[Kernel], faster: Any) -> Callable[[Kernel], float
         matches(kernel)
     for name in factors:
         if name not in known:
-            near = sorted({kernel.op for kernel in kernels} | {op for kernel in kernels for _, op, *_ in kernel.members})
+            near = sorted({kernel.op for kernel in kernels} | {member.op for kernel in kernels for member in kernel.members})
             close = get_close_matches(name, [*near, *{kernel.node for kernel in kernels}], n=3)
             raise UnknownNameError(
                 f"predict: nothing in the trace is of the op, node, scope or line {name!r}",

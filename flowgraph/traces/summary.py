@@ -170,8 +170,7 @@ def _groups(kernel: Kernel, by: str) -> list[tuple[str, str, str, float]]:
     if by == "op":
         return [(kernel.op, kernel.where, "", 1.0)]
     if by == "line":
-        parts = kernel.members or [[kernel.node, kernel.op, 1.0, kernel.where, kernel.text]]
-        return [(where, where, code, share) for _, _, share, where, code in parts]
+        return [(part.where, part.where, part.text, part.share) for part in kernel.parts]
     if by == "scope":
         return [(kernel.scope, kernel.where, "", 1.0)]
     return [(kernel.node, kernel.where, kernel.op, 1.0)]

@@ -121,18 +121,13 @@ def matching(run: RunData, name: str) -> list[int]:
     """The kernels of a node: by its name, by the end of it, or as a member of a compiled loop. raises UnknownNameError."""
     kernels = run.plan.kernels
     exact = [index for index, kernel in enumerate(kernels) if name in (kernel.node, kernel.name)]
-    inside = [index for index, kernel in enumerate(kernels) if any(name == member for member, *_ in kernel.members)]
+    inside = [index for index, kernel in enumerate(kernels) if any(name == member.name for member in kernel.members)]
     ending = [index for index, kernel in enumerate(kernels) if kernel.node.endswith(f"/{name}")]
     found = exact or inside or ending
     if not found:
-        raise UnknownNameError.of(
-            "kernel of the run", name, [name for kernel in kernels for name in (kernel.node, *_names(kernel.members))]
-        )
+        names = [name for kernel in kernels for name in (kernel.node, *(member.name for member in kernel.members))]
+        raise UnknownNameError.of("kernel of the run", name, names)
     return found
-
-
-def _names(members: Sequence[Sequence[object]]) -> list[str]:
-    return [str(member[0]) for member in members]
 
 
 class _Chain:

@@ -86,8 +86,8 @@ def _pieces(trace: Trace, bound: Callable[[Kernel], float]) -> Iterator[Piece]:
         ran = [run.by_task[task.index] for run in runs if task.index in run.by_task]
         waits = [each.start - each.ready for each in ran] if index == task.first else []
         waiting, least = sum(waits) / len(runs), bound(kernel)
-        shares = [share for _, _, share, *_ in kernel.members] or [1.0]
-        for node, share in zip(nodes[index], shares):
+        for node, part in zip(nodes[index], kernel.parts):
+            share = part.share
             yield Piece(node, seconds * share, waiting * share, kernel.made * share, kernel.flops * share, least * share)
 
 

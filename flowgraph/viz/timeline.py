@@ -23,7 +23,10 @@ def page(trace: Trace) -> str:
 def _data(trace: Trace) -> dict[str, Any]:
     """Kernels by plan, and for each run bars as [lane, kernel, begin, end] in microseconds; times of tasks with what they waited for."""
     plans = [
-        [[k.name, k.op, k.makes, k.where, k.text, k.forward, plan.kinds[i], [m[0] for m in k.members]] for i, k in enumerate(plan.kernels)]
+        [
+            [k.name, k.op, k.makes, k.where, k.text, k.forward, plan.kinds[i], [m.name for m in k.members]]
+            for i, k in enumerate(plan.kernels)
+        ]
         for plan in trace.plans
     ]
     workers = sorted({task.worker for run in trace.runs for task in run.tasks})
