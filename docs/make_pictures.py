@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 import flowgraph as fg
+from docs import shown
 from examples import lenet_mnist, toy
 from flowgraph.compile import Plan
 from flowgraph.runtime.schedule import RunState, Schedule
@@ -258,6 +259,32 @@ def diagram(path: Path, body: str) -> None:
     path.write_bytes(dot.run(command, text, "svg", 60.0))
 
 
+# --- the page on errors
+
+
+def shown_program(opening: str) -> dict[str, Any]:
+    """The names that a program of the page on errors has made, the one with ``opening`` in it, until it fails."""
+    page = (Path(__file__).resolve().parent / "errors.md").read_text("utf-8")
+    (program,) = [program for program, _ in shown.programs(page) if opening in program]
+    names: dict[str, Any] = {}
+    with fg.Graph():
+        try:
+            exec(program.replace("print(", "str("), names)
+        except fg.FlowgraphError as error:
+            names["error"] = error
+    return names
+
+
+def error(path: Path) -> None:
+    """A product that could not be made, and what it would have been made of."""
+    shown_program("scores = 0.5")["error"].draw(path)
+
+
+def diagnosis(path: Path) -> None:
+    """A network in which gradients vanish, with what is wrong with it."""
+    shown_program("fg.diagnose(loss")["diagnosis"].draw(path)
+
+
 def schedule(path: Path) -> None:
     """The same plan on 1, 2 and 4 threads, by the engine's own scheduler and the times that it expects."""
     plan = lenet_plan()
@@ -385,6 +412,8 @@ PICTURES: dict[str, Callable[[Path], object]] = {
     "toy.svg": toy_values,
     "toy_graph.svg": toy_graph,
     "line.svg": line,
+    "error.svg": error,
+    "diagnosis.svg": diagnosis,
     "lenet_0.svg": partial(lenet_at, depth=0),
     "lenet_1.svg": partial(lenet_at, depth=1),
     "lenet_2.svg": partial(lenet_at, depth=2),

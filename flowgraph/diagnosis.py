@@ -55,7 +55,7 @@ class Finding:
         return self.node.location
 
     def __str__(self) -> str:
-        lines = [f"{self.kind}: {self.text}", f"  {where(self.location)}"]
+        lines = [f"{self.kind}: {self.text}", f"  {self.node.name}, made at {where(self.location)}"]
         lines += [f"  {line}" for line in self.rows.splitlines()]
         return "\n".join([*lines, *([f"  help: {self.help}"] if self.help else [])])
 
@@ -227,7 +227,11 @@ _PASSABLE = {
 }
 
 # Losses that take scores, and what they must not be given, as they compute it themselves.
-_SCORES = {"sparse_cross_entropy": "softmax", "cross_entropy": "softmax", "sigmoid_cross_entropy": "sigmoid"}
+_SCORES = {
+    "sparse_cross_entropy": ("softmax_cross_entropy", "softmax"),
+    "cross_entropy": ("softmax_cross_entropy", "softmax"),
+    "sigmoid_cross_entropy": ("sigmoid_cross_entropy", "sigmoid"),
+}
 
 
 def _twice(diagnosis: Diagnosis) -> None:
@@ -235,10 +239,10 @@ def _twice(diagnosis: Diagnosis) -> None:
     graph = diagnosis.loss.graph
     for node_id in ancestors([diagnosis.loss.node], set()):
         node = graph.nodes[node_id]
-        given = _SCORES.get(node.op.name)
-        if given is not None and any(tensor.node.op.name == given for tensor in node.inputs[:1]):
-            inner = node.inputs[0].node
-            text = f"{node.name} takes scores and computes {given} itself, but is given the {given} of them, {inner.name}"
+        function, given = _SCORES.get(node.op.name, ("", ""))
+        inner = node.inputs[0].node if given else node
+        if inner.op.name == given:
+            text = f"fg.nn.{function} takes scores and computes {given} itself, but is given the {given} of them, {inner.name}"
             diagnosis.findings.append(Finding("twice", text, inner, help=f"hand it what {given} is given"))
 
 
