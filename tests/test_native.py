@@ -163,3 +163,26 @@ def test_a_loop_of_numpy_is_found_by_its_dtypes_and_a_tape_has_its_bits():
 
 def test_a_tape_is_compiled_once_for_all(monkeypatch):
     assert tape._address() == tape._address()
+
+
+def test_a_loop_that_is_cut_by_rows_goes_through_all_its_turns_in_one_call():
+    random = np.random.default_rng(1)
+    feeds = [random.standard_normal((128, 9, 8)).astype("f4"), np.tile(np.arange(2), 64)]
+    with fg.Graph() as graph:
+        x = fg.placeholder("x", (128, 9, 8), "float32")
+        labels = fg.placeholder("labels", (128,), "int64")
+        lstm = fg.nn.LSTM(8, 128)
+        dense = fg.nn.Linear(128, 2)
+        loss = fg.mean(fg.nn.softmax_cross_entropy(dense(lstm(x)[:, -1]), labels))
+        train = fg.optim.SGD(0.1).minimize(loss)
+        parameters = [lstm.w, lstm.u, lstm.b, dense.w, dense.b]
+    learnt = []
+    for threads, limit in [(2, None), (1, None), (2, "1GB")]:  # under a limit kernels are called one by one
+        with fg.Session(graph, threads=threads, memory_limit=limit) as session:
+            call = session.function([x, labels], [loss, train])
+            losses = [call(*feeds)[0].tobytes() for _ in range(4)]
+            learnt.append((losses, [value.tobytes() for value in session.run(parameters)]))
+            lines = call.source().splitlines()
+        calls = [number for number, line in enumerate(lines) if line.strip() == "# 1 kernel as one call of machine code:"]
+        assert sum(" = scan(" in lines[number + 1] for number in calls) == (0 if limit else 4)
+    assert learnt[0] == learnt[1] == learnt[2]

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..graph import Node, Tensor
+from ..graph.arguments import counted
 from ..graph.node import FUNCTIONS
 from ..graph.spec import format_spec
 
@@ -205,7 +206,7 @@ class Plan:
 
     def _told_together(self, units: Sequence[Unit]) -> list[str]:
         """The lines of kernels that run as one call."""
-        return [f"  one call of {len(units)} kernels:", *[f"  {line}" for unit in units for line in self._told(unit)]]
+        return [f"  one call of {counted(len(units), 'kernel')}:", *[f"  {line}" for unit in units for line in self._told(unit)]]
 
     def _detail(self, unit: Unit) -> str:
         how = {

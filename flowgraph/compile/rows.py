@@ -35,17 +35,25 @@ class LoopCut(NamedTuple):
     bounds: list[tuple[int, int]]
     shapes: list[list[Shape]]
 
-    def kernel(self, whole: Callable[..., Any], part: int) -> Callable[..., Any]:
+    def kernel(self, whole: Callable[..., Any], part: int) -> LoopPart:
         """The kernel of a part, made of that of the loop. It takes the arrays that it fills behind the inputs."""
-        rows = slice(*self.bounds[part])
-        entries: list[Any] = [... if axis is None else (*[slice(None)] * axis, rows) for axis in self.axes]
+        return LoopPart(whole, self.axes, self.bounds[part], len(self.shapes[part]) - 1)  # (the body is given the turn besides)
 
-        def call(turn_of: Any, *arrays: Any, **told: Any) -> None:
-            views = [x if entry is ... else x[entry] for x, entry in zip(arrays, entries, strict=True)]
-            results = len(self.shapes[part]) - 1  # (the body is given the turn besides)
-            whole(turn_of, *views[:results], into=views[results:], **told)
 
-        return call
+class LoopPart:
+    """The kernel of a part of a loop.
+
+    axes    for each of its arrays, as in `LoopCut`; ``bounds``: its first and last row
+    inputs  how many of the arrays it reads; it fills the others
+    """
+
+    def __init__(self, whole: Callable[..., Any], axes: Sequence[int | None], bounds: tuple[int, int], inputs: int) -> None:
+        self.axes, self.bounds, self._whole, self._inputs = axes, bounds, whole, inputs
+        self._entries: list[Any] = [... if axis is None else (*[slice(None)] * axis, slice(*bounds)) for axis in axes]
+
+    def __call__(self, turn_of: Any, *arrays: Any, **told: Any) -> None:
+        views = [x if entry is ... else x[entry] for x, entry in zip(arrays, self._entries, strict=True)]
+        self._whole(turn_of, *views[: self._inputs], into=views[self._inputs :], **told)
 
 
 def cut_loop(node: Node, given: Sequence[Any]) -> LoopCut | None:

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from ..graph.arguments import counted
 from ..graph.spec import format_spec
-from .native import Section
 from .plan import ENTRY, ROWS, WHOLE, Plan, Unit
+from .section import Section
 
 # A call that runs by itself is not known to the session, which could not end it: so only short ones are made so.
 LONGEST_DIRECT = 0.02
@@ -59,7 +60,7 @@ class Source:
             section = self.calls.get(number)
             if section is not None:
                 pad = line[: len(line) - len(line.lstrip())]
-                shown.append(f"{pad}# {len(section.units)} kernels as one call of machine code:")
+                shown.append(f"{pad}# {counted(len(section.units), 'kernel')} as one call of machine code:")
                 shown += [_told(f"{pad}#   {what(each)}", each, width) for each in section.units]
             shown.append(line if unit is None else _told(line, unit, width))
         return "\n".join(shown) + "\n"

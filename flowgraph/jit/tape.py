@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Sequence
 from functools import cache
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,16 +24,17 @@ _INT = ctypes.sizeof(ctypes.c_int)
 # A place is one word: the number of an array in the upper bits, and how many bytes behind its first element. Number 0 stands for address 0.
 PLACE_BITS = 48
 MOST_ARRAYS = 16_000  # (their addresses lie on the stack)
-MOST_OPERANDS = 24
+MOST_OPERANDS = 64
 # Below this a call keeps Python's lock: letting it go and taking it again costs some 0.1 us, and more where others wait for it.
 SECONDS_WITH_LOCK = 3e-6
 
 
 class Code(NamedTuple):
-    """Machine code with the signature of NumPy's inner loops, and the pointer that it is given last."""
+    """Machine code with the signature of NumPy's inner loops, the pointer that it is given last, and what has to live for that."""
 
     address: int
     data: int = 0
+    keeps: Any = None
 
 
 def place(array: int, offset: int = 0) -> int:
@@ -48,6 +50,7 @@ class Tape:
         self._starts: list[int] = []  # where in the words each instruction begins
         self._numbers: list[int] = [0]  # dimensions and strides
         self._known: dict[tuple[int, ...], int] = {}  # some of them -> where they are
+        self._keeps: list[Any] = []
 
     def __len__(self) -> int:
         return len(self._starts)
@@ -66,7 +69,9 @@ class Tape:
         times  how often it is called, and ``steps``: by how many bytes each place then moves on
         """
         self._starts.append(len(self._words))
-        self._words += (*code, len(places), times, self._kept(dims), self._kept(strides), self._kept(steps), *places)
+        if code.keeps is not None:
+            self._keeps.append(code.keeps)
+        self._words += (code.address, code.data, len(places), times, self._kept(dims), self._kept(strides), self._kept(steps), *places)
 
     def _kept(self, numbers: tuple[int, ...]) -> int:
         """Where in the tape's numbers these are."""
@@ -76,6 +81,15 @@ class Tape:
             self._numbers += numbers
         return at
 
+    def laid_out(self, *head: int) -> _Words:
+        """Its words behind those of ``head``, as machine code reads them."""
+        numbers = np.array(self._numbers, np.int64)
+        words = np.array([*head, *self._words, 0], np.int64).view(_Words)
+        pointing = np.array(self._starts, np.int64)[:, None] + np.arange(len(head) + 4, len(head) + 7)
+        words[pointing] = numbers.ctypes.data + 8 * words[pointing]
+        words.keeps = [numbers, *self._keeps]
+        return words
+
     def call(self, otherwise: Callable[..., Any], *, with_lock: bool, stack: int = 0) -> Callable[..., Any]:
         """A function of the arrays, in the order of their numbers, that follows the tape, and gives the last of them.
 
@@ -84,24 +98,36 @@ class Tape:
 
         Arrays are C-contiguous and aligned, or scalars of NumPy that are only read; if not, ``otherwise`` is called in its stead.
         """
-        numbers = np.array(self._numbers, np.int64)
-        words = np.array([int(with_lock), id(otherwise), stack, *self._words, 0], np.int64).view(_Words)
-        pointing = np.array(self._starts, np.int64)[:, None] + np.arange(7, 10)
-        words[pointing] = numbers.ctypes.data + 8 * words[pointing]
-        words.keeps = numbers, otherwise
+        words = self.laid_out(int(with_lock), id(otherwise), stack)
+        words.keeps.append(otherwise)
         return native(_address(), words)
 
 
+def repeat_code(tape: Tape, rotations: Sequence[tuple[int, int, int]], finals: Sequence[tuple[int, int, int]]) -> Code:
+    """Code that follows ``tape`` again and again: its operands are the arrays of the tape.
+
+    Its dimensions are the number of times, and that of the arrays; its strides say by how many bytes each array moves on from time to time.
+
+    rotations  (first, second, third): behind each time the first array becomes what the second is, and the second, where there is a third,
+               changes places with that
+    finals     (array, bytes, array): of the first so much is copied to the second at the end
+    """
+    words = tape.laid_out()
+    numbers = [words.ctypes.data, len(rotations), len(finals), *chain.from_iterable(rotations), *chain.from_iterable(finals)]
+    data = np.array(numbers, np.int64)
+    return Code(_address("bare"), data.ctypes.data, (words, data))
+
+
 @cache
-def _address() -> int:
-    """That of the machine code that follows a tape."""
+def _address(function: str = "kernel") -> int:
+    """That of the machine code that follows a tape, or of the one that does so again and again."""
     names = [f"@flowgraph_{dtype.name}" for dtype in sorted(SUPPORTED, key=str)]
     lines = []
     for i, name in enumerate(names):
         lines += [f"  %is_{i} = icmp eq ptr %kind, {name}", f"  %known_{i} = or i1 %is_{i}, {f'%known_{i - 1}' if i else 'false'}"]
     lines.append(f"  br i1 %known_{len(names) - 1}, label %fine, label %otherwise")
     text = _TEXT.replace("HEADER", str(compiler().target.header)).replace("SCALARS", "\n".join(lines))
-    return compiler().address(text.replace("TYPES", "\n".join(f"{name} = external global i8" for name in names)))
+    return compiler().address(text.replace("TYPES", "\n".join(f"{name} = external global i8" for name in names)), function)
 
 
 class _Words(np.ndarray[Any, Any]):
@@ -137,6 +163,7 @@ def code_of(function: np.ufunc, dtypes: tuple[np.dtype[Any], ...]) -> Code | Non
 _TEXT = """\
 @flowgraph_ndarray = external global i8
 TYPES
+declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
 declare ptr @PyEval_SaveThread()
 declare void @PyEval_RestoreThread(ptr)
 declare void @Py_IncRef(ptr)
@@ -144,7 +171,7 @@ declare ptr @PyObject_Vectorcall(ptr, ptr, i64, ptr)
 
 define internal void @follow(ptr %first, ptr %bases) {
 entry:
-  %operands = alloca [24 x ptr]
+  %operands = alloca [64 x ptr]
   br label %instruction
 instruction:
   %at = phi ptr [ %first, %entry ], [ %behind, %called ]
@@ -203,6 +230,101 @@ moved:
 called:
   br label %instruction
 end:
+  ret void
+}
+
+define void @bare(ptr %operands, ptr %dims, ptr %strides, ptr %data) {
+entry:
+  %times = load i64, ptr %dims
+  %count_at = getelementptr i64, ptr %dims, i64 1
+  %count = load i64, ptr %count_at
+  %first = load ptr, ptr %data
+  %rotations_at = getelementptr i64, ptr %data, i64 1
+  %rotations = load i64, ptr %rotations_at
+  %finals_at = getelementptr i64, ptr %data, i64 2
+  %finals = load i64, ptr %finals_at
+  %triples = getelementptr i64, ptr %data, i64 3
+  %size = add i64 %count, 1
+  %bases = alloca ptr, i64 %size
+  store ptr null, ptr %bases
+  %own = getelementptr ptr, ptr %bases, i64 1
+  %bytes = mul i64 %count, 8
+  call void @llvm.memcpy.p0.p0.i64(ptr %own, ptr %operands, i64 %bytes, i1 false)
+  br label %time
+time:
+  %left = phi i64 [ %times, %entry ], [ %left.next, %moved ]
+  %is_over = icmp eq i64 %left, 0
+  br i1 %is_over, label %ending, label %once
+once:
+  call void @follow(ptr %first, ptr %bases)
+  %left.next = sub i64 %left, 1
+  br label %rotation
+rotation:
+  %r = phi i64 [ 0, %once ], [ %r.next, %rotated ]
+  %has_rotated = icmp eq i64 %r, %rotations
+  br i1 %has_rotated, label %step, label %rotate
+rotate:
+  %r3 = mul i64 %r, 3
+  %one_at = getelementptr i64, ptr %triples, i64 %r3
+  %one = load i64, ptr %one_at
+  %two_at = getelementptr i64, ptr %one_at, i64 1
+  %two = load i64, ptr %two_at
+  %three_at = getelementptr i64, ptr %one_at, i64 2
+  %three = load i64, ptr %three_at
+  %one_base = getelementptr ptr, ptr %bases, i64 %one
+  %two_base = getelementptr ptr, ptr %bases, i64 %two
+  %made = load ptr, ptr %two_base
+  store ptr %made, ptr %one_base
+  %r.next = add i64 %r, 1
+  %has_third = icmp ne i64 %three, 0
+  br i1 %has_third, label %exchange, label %rotated
+exchange:
+  %three_base = getelementptr ptr, ptr %bases, i64 %three
+  %other = load ptr, ptr %three_base
+  store ptr %other, ptr %two_base
+  store ptr %made, ptr %three_base
+  br label %rotated
+rotated:
+  br label %rotation
+step:
+  %k = phi i64 [ 0, %rotation ], [ %k.next, %stepping ]
+  %has_moved = icmp eq i64 %k, %count
+  br i1 %has_moved, label %moved, label %stepping
+stepping:
+  %by_at = getelementptr i64, ptr %strides, i64 %k
+  %by = load i64, ptr %by_at
+  %k.next = add i64 %k, 1
+  %moving_at = getelementptr ptr, ptr %bases, i64 %k.next
+  %moving = load ptr, ptr %moving_at
+  %there = getelementptr i8, ptr %moving, i64 %by
+  store ptr %there, ptr %moving_at
+  br label %step
+moved:
+  br label %time
+ending:
+  %threes = mul i64 %rotations, 3
+  %ends = getelementptr i64, ptr %triples, i64 %threes
+  br label %final
+final:
+  %f = phi i64 [ 0, %ending ], [ %f.next, %copy ]
+  %has_copied = icmp eq i64 %f, %finals
+  br i1 %has_copied, label %over, label %copy
+copy:
+  %f3 = mul i64 %f, 3
+  %from_at = getelementptr i64, ptr %ends, i64 %f3
+  %from = load i64, ptr %from_at
+  %length_at = getelementptr i64, ptr %from_at, i64 1
+  %length = load i64, ptr %length_at
+  %to_at = getelementptr i64, ptr %from_at, i64 2
+  %to = load i64, ptr %to_at
+  %from_base = getelementptr ptr, ptr %bases, i64 %from
+  %source = load ptr, ptr %from_base
+  %to_base = getelementptr ptr, ptr %bases, i64 %to
+  %target = load ptr, ptr %to_base
+  call void @llvm.memcpy.p0.p0.i64(ptr %target, ptr %source, i64 %length, i1 false)
+  %f.next = add i64 %f, 1
+  br label %final
+over:
   ret void
 }
 
