@@ -233,3 +233,19 @@ def test_what_cannot_be_drawn_says_why(build, error, text):
 def test_a_concentration_that_is_not_positive_is_named_in_a_run():
     with pytest.raises(fg.ExecutionError, match="a concentration is not positive"):
         drawn(lambda: fg.random.gamma((2,), 0.0))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", [(10_001,), (3, 4096), (40_003, 1), (5003, 3)])
+def test_compiled_draws_have_the_bits_of_numpys_generator(shape, dtype):
+    pytest.importorskip("llvmlite")
+    with fg.Graph() as graph:
+        draws = fg.random.uniform(shape, dtype=dtype)
+        inside = fg.scan(lambda total, _: (total + fg.random.uniform(shape, dtype=dtype), None), fg.zeros(shape, dtype), length=2)[0]
+    results = []
+    for jit in (True, False):
+        with fg.Session(graph, seed=2**64 - 1, jit=jit) as session:
+            results.append([array.tobytes() for _ in range(3) for array in session.run([draws, inside])])
+            notes = session.plan(draws, {}).notes
+        assert any("random_uniform by kernels made" in note for note in notes) == jit
+    assert results[0] == results[1]

@@ -189,8 +189,8 @@ def _machine_code(
     except RuntimeError as error:
         warnings.warn(f"{node.op.name} could not be compiled, and NumPy's kernel serves instead: {error}", RuntimeWarning, stacklevel=2)
         return None
-    shape, dtype = spec.shape, spec.dtype
-    return lambda *arrays, out=None: kernel(*arrays, np.empty(shape, dtype) if out is None else out)
+    shape, dtype, given = spec.shape, spec.dtype, getattr(description, "given", ())
+    return lambda *arrays, out=None: kernel(*arrays, *given, np.empty(shape, dtype) if out is None else out)
 
 
 def _with_specs(kernel: Callable[..., Any], told: Mapping[int, Spec], count: int) -> Callable[..., Any]:

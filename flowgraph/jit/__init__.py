@@ -5,7 +5,8 @@ functions  exp, log and their kin, built of primitives
 text       what texts are written with
 loops      a loop as the text of an LLVM module
 arrays     what the texts of kernels over whole arrays share
-lazy       conv, pool and windows, loaded when they are first named
+draws      uniform random numbers
+lazy       conv, draws, pool and windows, loaded when they are first named
 windows    windows that move over images, and what the texts of kernels for them share
 conv       convolution and its gradients
 pool       pooling and its gradients

