@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import threading
@@ -70,6 +71,9 @@ class Holder:
     def __init__(self, gpu, memory, stream, pool):
         self.gpu, self.memory, self.stream, self.pool = gpu, memory, stream, pool
 
+    def __int__(self):
+        return id(self.memory)
+
     def __del__(self):
         self.pool.give(self.stream, self.memory)
 
@@ -80,6 +84,9 @@ class Lent:
     def __init__(self, holder, nbytes, owner, device_id):
         self.gpu, self.memory, self.owner = holder.gpu, holder.memory, owner
         assert nbytes <= holder.memory.size and device_id == holder.memory.device
+
+    def __int__(self):
+        return id(self.memory)
 
 
 class Pool:
@@ -225,6 +232,7 @@ class Stream:
         self.gpu.waited(self.clock)
 
     def begin_capture(self, mode=None):
+        assert self.graph is None
         self.graph = Graph(self.gpu)
 
     def end_capture(self):
@@ -436,12 +444,6 @@ for _name in "eq ne lt le gt ge neg pos abs invert".split():
 ndarray.__hash__ = object.__hash__
 
 
-def _base(array):
-    while isinstance(array.base, np.ndarray):
-        array = array.base
-    return array
-
-
 def _wrapped(gpu, result, arrays):
     """A result as an array of the device; views share the memory of what they are views of."""
     if isinstance(result, tuple) and type(result) is not tuple:  # what linalg gives
@@ -454,7 +456,7 @@ def _wrapped(gpu, result, arrays):
     for array in arrays:
         if result is array.host:
             return array
-        if result.size and _base(result) is _base(array.host):
+        if result.size and np.may_share_memory(result, array.host):
             return ndarray.of(gpu, result, array.holder)
     return ndarray.of(gpu, result)
 
@@ -467,6 +469,8 @@ def _do(gpu, what, function, args, kwargs, writes=()):
             if array.holder.memory.device != gpu.device.id:
                 raise ValueError(f"an array of device {array.holder.memory.device} is used on device {gpu.device.id}")
         out = list(_arrays(kwargs.get("out")))
+        graph = gpu.stream.graph
+        kept = [array.host.copy() for array in (*out, *writes)] if graph is not None else []
         with np.errstate(all="ignore"):
             result = _wrapped(gpu, function(*_strip(args), **_strip(kwargs)), given)
         made = list(_arrays(result if isinstance(result, tuple | list) else [result]))
@@ -475,17 +479,20 @@ def _do(gpu, what, function, args, kwargs, writes=()):
         reads = [array for array in given if all(array is not other for other in out)]
         if written or what not in VIEWS:
             gpu.step(reads, written, what)
-        graph = gpu.stream.graph
         if graph is not None and written:
-            for array in written:  # what is captured does not run
-                array.host[...] = np.frombuffer(b"\xab" * array.host.itemsize, array.host.dtype)[0]
+            for array, before in zip((*out, *writes), kept, strict=True):  # what is captured does not run
+                array.host[...] = before
+            for array in fresh:
+                if array.host.flags.writeable:
+                    nonsense = np.frombuffer(b"\xab" * array.host.itemsize, array.host.dtype)[0]
+                    array.host[...] = 0 if array.host.dtype.kind in "iu" else nonsense
 
             def again():
                 gpu.step(reads, written, what)
                 with np.errstate(all="ignore"):
                     values = function(*_strip(args), **_strip(kwargs))
                 for array, value in zip(made, values if isinstance(values, tuple | list) else [values], strict=False):
-                    if any(array is other for other in fresh):
+                    if any(array is other for other in fresh) and array.host.flags.writeable:
                         array.host[...] = value
 
             graph.steps.append(again)
@@ -527,6 +534,9 @@ class _Names(types.ModuleType):
                 raise TypeError(f"Wrong arguments {kwargs}")
             if name not in FROM_HOST:
                 _refuse_host(name, list(args))
+            if gpu.stream.graph is not None and name in FROM_HOST and any(isinstance(x, np.ndarray) for x in args):
+                gpu.stream.graph.broken = True
+                raise RuntimeError(f"{name} reads memory of the host within a capture")
             if name in SYNCHRONOUS and gpu.stream.graph is not None:
                 gpu.stream.graph.broken = True
                 raise RuntimeError(f"cudaErrorStreamCaptureUnsupported: {name} waits for the device")
@@ -664,6 +674,7 @@ def stand_in(capacity=2**40, count=1):
     cupy.asnumpy = lambda a, **kwargs: a.get(**kwargs) if isinstance(a, ndarray) else np.asarray(a)
     special = _Names(gpu, "cupyx.scipy.special", "special.", scipy_special())
     cupyx = types.ModuleType("cupyx")
+    cupyx.errstate = lambda **kinds: contextlib.nullcontext()
     cupyx.scipy = types.ModuleType("cupyx.scipy")
     cupyx.scipy.special = special
     cupy.beside = {"cupyx": cupyx, "cupyx.scipy": cupyx.scipy, "cupyx.scipy.special": special}

@@ -4,6 +4,7 @@ import contextlib
 import sys
 import threading
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from test_operations import PAIRS, as_list, run_kernel  # type: ignore[import-no
 
 import flowgraph as fg
 from flowgraph.devices import open_device
+from flowgraph.devices.lacking import WAITING
 from flowgraph.graph import Spec
 
 
@@ -227,14 +229,14 @@ def test_an_array_on_a_gpu_that_does_not_fit_is_refused(session, cupy):
 def test_a_copy_to_the_device_does_not_wait_for_kernels_and_kernels_wait_for_it(session, cupy):
     x = fg.placeholder("x", (64, 64))
     step = session.function([x], fg.sum(fg.tanh(x) @ x), device_arrays=True)
+    device, log, ends = session.device, cupy.gpu.log, []
     for seed in range(4):
         step(rows(64, 64, seed=seed))
-    device, log = session.device, cupy.gpu.log
+        ends.append(device.compute.clock[device.compute.number])
     copies = [i for i, (what, *rest) in enumerate(log) if what == "to device" and rest[0] == device.copying.name]
     assert len(copies) == 4
     # Memory of an earlier step is used again only once its kernels are over, and what arrives waits for no kernel of the step before.
-    kernels = device.compute.clock[device.compute.number]
-    assert 0 < device.copying.clock[device.compute.number] <= kernels / 2
+    assert 0 < device.copying.clock[device.compute.number] <= ends[1]
 
 
 def test_the_host_waits_once_for_what_is_fetched_and_for_nothing_else(session, cupy):
@@ -382,3 +384,153 @@ def test_the_kernels_of_every_operation_use_only_what_cupy_has(op, cupy):
         for result, expected in zip(results, as_list(run_kernel(op, sample)), strict=True):
             assert result.dtype == np.asarray(expected).dtype
             np.testing.assert_allclose(result, expected, 1e-5, 1e-6)
+
+
+# --- captured graphs
+
+
+def launches(cupy):
+    return [what for what in cupy.gpu.log if what[0] == "launch"]
+
+
+def test_a_step_is_captured_in_its_second_run_and_replayed_with_the_same_values(cupy):
+    ours, theirs = train(lenet, ["cuda:0"], steps=6), train(lenet, ["cpu:0"], steps=6)
+    assert len(launches(cupy)) == 5
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a, b, 2e-4, 1e-5)
+    cupy.gpu.log.clear()
+    for a, b in zip(train(lenet, ["cuda:0"], steps=6, capture=False), ours, strict=True):
+        assert a.tobytes() == b.tobytes()
+    assert not launches(cupy)
+
+
+def test_the_plan_says_what_became_of_capturing_it(session):
+    x = fg.placeholder("x", (8, 8))
+    many = fg.tanh(fg.exp(fg.sin(x) @ x))
+    waits = fg.sum(fg.linalg.inv(fg.exp(x) + 1.0)) * 2.0 + fg.sum(fg.cos(x))
+    few = x + 1.0
+    value = np.eye(8, dtype=np.float32)
+    for fetch, note in (
+        (many, "capture: cuda:0 replays 4 kernels as one graph"),
+        (waits, "capture: not on cuda:0: inv needs values on the host"),
+        (few, "capture: not on cuda:0: 1 kernels are as quick to ask for one by one"),
+    ):
+        for _ in range(3):
+            session.run(fetch, {x: value})
+        assert [line for line in session.plan(fetch, {x: (8, 8)}).notes if line.startswith("capture")] == [note]
+
+
+def test_draws_and_feeds_are_new_in_every_replay(session, cupy):
+    x = fg.placeholder("x", (16, 16))
+    y = fg.tanh(fg.nn.dropout(fg.exp(x) @ x, 0.5)) + fg.random.uniform((16, 16))
+    with fg.Session(session.graph, device="cpu:0", jit=False) as host:
+        for seed in range(5):
+            value = rows(16, 16, seed=seed)
+            np.testing.assert_allclose(session.run(y, {x: value}), host.run(y, {x: value}), 1e-5, 1e-6)
+    assert len(launches(cupy)) == 4
+
+
+def test_a_variable_that_was_set_between_replays_counts(session, cupy):
+    x = fg.placeholder("x", (4,))
+    w = fg.variable(np.zeros(4, np.float32), name="w")
+    y = fg.sum(fg.exp(w) * x)
+    with fg.control_dependencies([y]):
+        step = fg.assign(w, fg.tanh(w + x) * 0.5)
+    expected = np.zeros(4, np.float32)
+    for turn in range(8):
+        if turn == 4:
+            session.variables["w"] = expected = np.full(4, 0.25, np.float32)
+        result, _ = session.run([y, step], {x: rows(4, seed=turn)})
+        np.testing.assert_allclose(result, (np.exp(expected) * rows(4, seed=turn)).sum(), 1e-5)
+        expected = np.tanh(expected + rows(4, seed=turn)) * np.float32(0.5)
+        np.testing.assert_allclose(session.variables["w"], expected, 1e-5)
+    assert len(launches(cupy)) >= 5
+
+
+def test_two_variables_are_swapped_by_a_replay(session):
+    a, b = fg.variable(np.full(4, 1, np.float32), name="a"), fg.variable(np.full(4, 2, np.float32), name="b")
+    c = fg.sum(fg.exp(a) + fg.exp(b) * 2.0)
+    with fg.control_dependencies([c]):
+        turned = (fg.flip(a), fg.flip(b))
+    with fg.control_dependencies(turned):
+        swap = fg.group([fg.assign(a, turned[1]), fg.assign(b, turned[0]), fg.assign(fg.variable(np.float32(0)), c)])
+    for turn in range(6):
+        session.run(swap)
+        assert (session.variables["a"] == (1 if turn % 2 else 2)).all() and (session.variables["b"] == (2 if turn % 2 else 1)).all()
+
+
+def test_what_a_replay_gives_to_the_caller_stays_his(session):
+    x = fg.placeholder("x", (8,))
+    y = fg.tanh(fg.exp(fg.sin(x)) + 1.0)
+    kept = [session.run(y, {x: rows(8, seed=seed)}, device_arrays=True) for seed in range(4)]
+    for seed, result in enumerate(kept):
+        np.testing.assert_allclose(result.get(), np.tanh(np.exp(np.sin(rows(8, seed=seed))) + 1), 1e-5)
+
+
+def test_runs_at_once_are_not_replayed_over_each_other(session, cupy):
+    x = fg.placeholder("x", (8,))
+    w = fg.variable(np.zeros(8, np.float32), name="w")
+    step = fg.assign(w, fg.tanh(fg.exp(w) + x) * 0.1)
+    futures = [session.run_async(step, {x: rows(8)}) for _ in range(6)]
+    for future in futures:
+        future.result()
+    with fg.Session(session.graph, device="cpu:0", jit=False) as host:
+        for _ in range(6):
+            host.run(step, {x: rows(8)})
+        np.testing.assert_allclose(session.variables["w"], host.variables["w"], 1e-5)
+
+
+@pytest.mark.parametrize("op", FEW, ids=str)
+def test_an_operation_that_cannot_be_captured_is_known(op, cupy):
+    device: Any = open_device("cuda:0")
+    for sample in FEW[op][:: max(1, len(FEW[op]) // 3)]:
+        specs = [Spec(x.shape, x.dtype) for x in sample.inputs]
+        if device.lacks(op.name, [spec.dtype for spec in specs]) or op.name in WAITING:
+            continue
+        with device.active():
+            inputs = [specs[i] if i in op.shape_inputs else device.copied(x) for i, x in enumerate(sample.inputs)]
+            kernel = device.bind(op, sample.attrs, specs)
+            device.compute.begin_capture()
+            results = as_list(kernel(*inputs))
+            device.compute.end_capture().launch(device.compute)
+            results = [device.to_host(result) for result in results]
+        for result, expected in zip(results, as_list(run_kernel(op, sample)), strict=True):
+            np.testing.assert_allclose(result, expected, 1e-5, 1e-6)
+
+
+# --- memory
+
+
+def test_where_memory_is_short_what_is_idle_is_given_back_first():
+    with standing_in(capacity=2**21) as cupy, fg.Graph() as graph:
+        x = fg.placeholder("x", ("n", 1024))
+        y = fg.sum(fg.exp(x) * fg.sin(x))
+        with fg.Session(graph, device="cuda:0", jit=False) as session:
+            for n in (100, 101, 102, 103, 104, 105, 106):  # each of which leaves idle memory of its size
+                value = rows(n, 1024)
+                np.testing.assert_allclose(session.run(y, {x: value}), (np.exp(value) * np.sin(value)).sum(), 1e-3)
+        assert any(what == "trim" for what, *_ in cupy.gpu.log)
+
+
+def test_what_does_not_fit_is_an_error_that_lists_the_largest_tensors(text_of):
+    with standing_in(capacity=2**20), fg.Graph() as graph:
+        x = fg.placeholder("x", ("n", 256))
+        w = fg.variable(np.zeros((256, 256), np.float32), name="w")
+        h = fg.exp(x @ w, name="h")
+        y = fg.sum(fg.sin(h) + h)
+        with fg.Session(graph, device="cuda:0", jit=False) as session:
+            with pytest.raises(fg.ExecutionError) as caught:
+                session.run(y, {x: rows(256, 256)})
+            text = text_of(caught.value)
+            assert "cuda:0 has no memory left: " in caught.value.message and "1.0 MB are in use" in caught.value.message
+            assert "262.1 kB" in text and "(256, 256) float32   h, made at test_cuda.py:LINE" in text
+            assert "(256, 256) float32   w, made at test_cuda.py:LINE" in text
+            np.testing.assert_allclose(session.run(y, {x: rows(2, 256)}), 512 * (1 + np.sin(1)), 1e-5)
+
+
+def test_what_kernels_take_on_a_gpu_is_measured(session):
+    x = fg.placeholder("x", (64, 64))
+    w = fg.variable(rows(64, 64), name="w")
+    measured = session.calibrate(fg.tanh(fg.matmul(x, w, name="product"), name="bent"), {x: rows(64, 64)})
+    assert {"product", "bent"} <= set(measured.kernels["cuda"]) & set(measured.kernels["cpu"])
+    assert {"cuda:0", "cpu:0"} == set(fg.calibrate(["cuda:0", "cpu:0"]).speeds)

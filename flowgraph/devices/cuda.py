@@ -26,7 +26,7 @@ from ..errors import ArgumentError
 from ..graph.arguments import counted
 from .arrivals import Arrivals
 from .device import Device
-from .lacking import lacking
+from .lacking import CHECKED, lacking
 from .listing import why_not
 
 # So many events at most are looked at whether they are over when another copy starts.
@@ -80,6 +80,10 @@ class Cuda(Device):
 
     # --- kernels
 
+    def bind(self, op: Any, attrs: dict[str, Any], inputs: Sequence[Any]) -> Callable[..., Any]:
+        kernel = super().bind(op, attrs, inputs)
+        return _checked(kernel) if op.name in CHECKED else kernel
+
     @contextmanager
     def active(self) -> Iterator[None]:
         with self._lock, self.cupy.cuda.Device(self.index), self.compute:
@@ -102,6 +106,33 @@ class Cuda(Device):
             self.copying.synchronize()
             self.compute.synchronize()
             self.in_flight.clear()
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, self.cupy.cuda.memory.OutOfMemoryError):
+            cause = cause.__cause__
+        return cause is not None
+
+    def trim(self) -> None:
+        """Gives back all memory that is idle, once all that was asked for is over."""
+        self.wait()
+        with self.active():
+            self.arrivals.trim()
+            self.cupy.get_default_memory_pool().free_all_blocks()
+
+    def memory(self) -> tuple[int, int]:
+        """Bytes of the device's memory that are in use, by whomever, and all of them."""
+        with self.cupy.cuda.Device(self.index) as device:
+            free, total = device.mem_info
+        return total - free, total
+
+    def has(self, value: Any) -> bool:
+        """Whether it is an array of CuPy."""
+        return isinstance(value, self.cupy.ndarray)
+
+    def address(self, array: Any) -> int:
+        """Where an array lies; views have the address of what they are views of, or one within it."""
+        return int((array.base if array.base is not None else array).data.ptr)
 
     def lacks(self, op: str, dtypes: Sequence[Any]) -> str | None:
         return lacking(op, dtypes)
@@ -201,6 +232,17 @@ class Cuda(Device):
             event = self.compute.record()
             self.cupy.cuda.get_current_stream().wait_event(event)
         return x
+
+
+def _checked(kernel: Callable[..., Any]) -> Callable[..., Any]:
+    """``kernel``, which raises where a matrix is singular, say, as on the host."""
+    from cupyx import errstate
+
+    def call(*arrays: Any, **out: Any) -> Any:
+        with errstate(linalg="raise"):
+            return kernel(*arrays, **out)
+
+    return call
 
 
 def open_cuda(index: int) -> Cuda:

@@ -69,6 +69,10 @@ class Device:
         """What makes it the device that a library computes on, on this thread."""
         return nullcontext()
 
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        """Whether ``error``, or what it came from, says that memory of the device is short."""
+        return False
+
     def wait(self) -> None:
         """Until everything that was started here has ended."""
 

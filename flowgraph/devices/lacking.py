@@ -1,4 +1,4 @@
-"""What GPUs lack: operations whose kernels CuPy has no function for. A node of one runs on the host; the plan says so."""
+"""What is special on GPUs: operations whose kernels CuPy has no function for, those that wait for the device, and those that may fail."""
 
 from __future__ import annotations
 
@@ -17,3 +17,13 @@ def lacking(op: str, dtypes: Sequence[Any]) -> str | None:
     if op in LACKING_COMPLEX and any(dtype.kind == "c" for dtype in dtypes):
         return LACKING_COMPLEX[op]
     return LACKING.get(op)
+
+
+# Operations in whose kernel the host waits for the device, or makes what the device reads, as draws do: it cannot be captured.
+WAITING = frozenset(
+    "arange bincount cholesky class_labels cond expm fold_key inv log_uniform_candidates nonzero receive repeat repeat_positions "
+    "resize_grad solve solve_triangular top_positions unique while random_exponential random_gamma random_integers random_normal "
+    "random_permutation random_truncated_normal random_uniform".split()
+)
+# Operations that fail for some matrices. CuPy looks for that only when it is told to.
+CHECKED = frozenset("cholesky eigh eigvalsh eig eigvals expm inv pinv qr solve solve_triangular svd svdvals".split())

@@ -68,6 +68,7 @@ class Program:
         self.bodies = {id(unit): [Body(body, buffers) for body in unit.bodies] for unit in apart if unit.bodies}
         self.holding = {id(unit): holding(unit, buffers, self.bodies[id(unit)]) for unit in apart if unit.bodies}
         self.tasks = [self._pieces(task.units) for task in plan.tasks]
+        self.on_devices: dict[int, Any] = {}  # what runs tasks on GPUs in the place of `execute`; filled by `on_device`
         self.extra = 0  # how many of the last fetches the caller has not asked for: they are watched
         self.generated: Generated | None = None
         self.by_kernel: Generated | None = None
@@ -116,18 +117,15 @@ class Program:
 
     def execute(self, task: int, values: list[Any], run: Run) -> None:
         """Runs the kernels of ``task`` over ``values``. raises what stopped the run; the error of a kernel, with its node."""
+        on_device = self.on_devices.get(task)
+        if on_device is not None:
+            with on_device.device.active():
+                on_device.execute(values, run)
+            return
         if run.in_order:
             generated = self.generated or (self.generate(task_sources) if self.is_warm else None)
         else:
             generated = self.by_kernel or (self.generate_by_kernel(task_sources) if self.is_warm else None)
-        device = self.buffers.device(self.plan.tasks[task].device)
-        if device.is_host:
-            self._execute(generated, task, values, run)
-        else:
-            with device.active():  # (not before: to generate takes `lock`, and may need another device)
-                self._execute(generated, task, values, run)
-
-    def _execute(self, generated: Generated | None, task: int, values: list[Any], run: Run) -> None:
         if generated is None:
             interpret(self.tasks[task], values, run, self.plan.tasks[task].units)
             return
@@ -138,6 +136,11 @@ class Program:
             if failed is None:
                 raise
             raise explained(error, *failed) from error
+
+    def tell(self) -> None:
+        """Notes in the plan what became of capturing it."""
+        notes = [each.note for each in self.on_devices.values() if each.note]
+        self.plan.notes[:] = [*[note for note in self.plan.notes if not note.startswith("capture: ")], *notes]
 
     def has_run(self) -> None:
         """Notes the end of a run."""

@@ -49,6 +49,7 @@ class Run:
         self.stop: BaseException | None = None  # set once: why the run must end; read between units
         self.error: BaseException | None = None
         self.has_begun = False
+        self.may_replay = False  # whether it is alone, and nothing but a kernel could make it fail: see `on_device`
         self.check: Any = None  # what the session looks at when it is over
         self.in_order = True  # whether what it is given lies in memory as tapes need it
         self.peak_bytes = 0

@@ -28,6 +28,10 @@ class TimedProgram(Program):
         list(plan.units)  # as objects, of which each has an instruction
         super().__init__(plan, buffers)
 
+    def execute(self, task: int, values: list[Any], run: Run) -> None:
+        with self.device.active():
+            super().execute(task, values, run)
+
     def _instruction(self, unit: Unit) -> Instruction:
         kernel, *rest = super()._instruction(unit)
         name, seconds, wait = unit.node.name, self.seconds, self.device.wait

@@ -41,6 +41,7 @@ from ..jit import llvm
 from ..jit.kernels import compiled, compiled_later
 from ..ops.state import Initializer
 from ..runtime import Buffers, Pool, Program, Recording, Run, RunReport, TracedRun, Walk
+from ..runtime.on_device import device_program
 from ..runtime.timed import kernel_seconds
 from ..runtime.tracing import TRACED
 from .bisect import Bisecting, Bisection
@@ -103,6 +104,7 @@ class Session:
              Only where the test fails is the run repeated, node by node. False for no test
     calibration  how fast the devices are, as `flowgraph.calibrate` measures it: it decides where nodes run that ask for nothing. None for
              given numbers, which are the same on every machine
+    capture  whether the kernels of a GPU are captured as a CUDA graph in their second run and replayed; the values are the same
 
     While a session is open, BLAS computes with one thread in this process, and parallelism comes from the session's threads;
     closing the last session restores what was.
@@ -128,6 +130,7 @@ class Session:
         memory_limit: int | str | None = None,
         check_numerics: bool | None = None,
         calibration: Calibration | None = None,
+        capture: bool = True,
     ) -> None:
         if graph is not None and not isinstance(graph, Graph):
             raise ArgumentError(f"Session: the first argument is a graph, got {graph!r:.80}")
@@ -139,7 +142,7 @@ class Session:
             raise ArgumentError(f"Session: passes are some of {', '.join(PASSES)}, got {passes!r}")
         if calibration is not None and not isinstance(calibration, Calibration):
             raise ArgumentError(f"Session: calibration is what fg.calibrate gives, got {calibration!r:.80}")
-        self.calibration = calibration or GIVEN
+        self.calibration, self.captures = calibration or GIVEN, capture
         self.check_numerics = as_check(check_numerics, None, "Session")
         self.memory_limit = None if memory_limit is None else as_bytes(memory_limit, "Session: memory_limit")
         self.graph = graph if graph is not None else get_default_graph()
@@ -379,7 +382,9 @@ class Session:
     def plan(self, fetches: Any, feeds: Mapping[Tensor, Any] | None = None) -> Plan:
         """What ``run`` would execute; printing it shows tasks, kernels and memory. ``feeds`` may hold shapes in place of values."""
         _, flat = flatten(fetches, self.graph)
-        return self._program(flat, self._shapes(feeds), self.memory_limit).plan
+        program = self._program(flat, self._shapes(feeds), self.memory_limit)
+        program.tell()
+        return program.plan
 
     def trace(self, keep: int = 1000) -> Trace:
         """A record of the runs that begin within ``with session.trace() as t``, calls of functions among them: see `flowgraph.Trace`.
@@ -548,7 +553,7 @@ class Session:
                 homes=homes,
                 device_arrays=device_arrays,
             )
-            program = Program(plan, self._buffers)
+            program = Program(plan, self._buffers) if self.host_only else device_program(plan, self._buffers)
             program.extra = len(watches)
         with self._lock:
             self._programs[key] = program
@@ -598,6 +603,7 @@ class Session:
                         raise closed()
                     number = self._begin(plan, values)
                     self._active.add(run)
+                    run.may_replay = self.captures and len(self._active) == 1 and not (check or program.extra)
                     recorder = self._recorder
                 if recorder is not None:
                     recorder.begins(run, self.seed, number)

@@ -1,0 +1,237 @@
+"""A task of a GPU: its kernels are asked for one by one, or, from the second run on, as a graph that was captured from them.
+
+A captured graph works on fixed memory. So it is made only for a plan with a single task on GPUs, and of the middle of that task: what
+copies from the host, or draws there, comes before it; what sends to the host, behind it. Variables keep their arrays: the graph ends with
+the new values written into them. So it serves only runs that are alone, and that cannot fail any more once it is launched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..compile.copies import CopyNode
+from ..compile.plan import Plan, Unit, format_bytes
+from ..devices.lacking import WAITING
+from ..errors import ExecutionError
+from ..graph.report import where
+from ..graph.spec import format_spec
+from .memory import Buffers
+from .program import Instruction, Program, explained
+
+if TYPE_CHECKING:
+    from .run import Run
+
+# Fewer kernels than this are as quick to ask for one by one.
+WORTH_CAPTURING = 3
+# Tensors that an error lists where a device has no memory left.
+LISTED = 8
+
+
+def device_program(plan: Plan, buffers: Buffers) -> Program:
+    """The program of a plan that computes on GPUs."""
+    program = Program(plan, buffers)
+    for task in plan.tasks:
+        device = buffers.device(task.device)
+        if not device.is_host:
+            program.on_devices[task.index] = DeviceTask(program, task.index, device)
+    return program
+
+
+class DeviceTask:
+    """What runs one task of a plan on a GPU. Its methods are called by the thread that holds the device, so that nothing needs a lock.
+
+    note  what became of capturing it, for the plan; empty before the second run
+    """
+
+    def __init__(self, program: Program, task: int, device: Any) -> None:
+        self.program, self.device = program, device
+        self.units: Sequence[Unit] = list(program.plan.tasks[task].units)
+        self.instructions: list[Instruction] = [each for piece in program.tasks[task] for each in piece]  # type: ignore[misc]
+        self.before, self.middle, self.behind, self.why = _parted(program.plan, self.units, device)
+        self.note = f"capture: not on {device.name}: {self.why}" if self.why else ""
+        self.runs = 0
+        self.captured: Captured | None = None
+
+    def execute(self, values: list[Any], run: Run) -> None:
+        """Asks for all kernels of the task. raises what stopped the run; the error of a kernel, with its node."""
+        self.runs += 1
+        if self.why or self.runs < 2 or not run.may_replay:
+            self.ask(range(len(self.units)), values, run)
+            return
+        self.ask(self.before, values, run, frees=False)
+        if self.captured is None or not self.captured.fits(values):
+            self.captured = None
+            self.captured = self._capture(values)
+        if self.captured is None:
+            self.ask([*self.middle, *self.behind], values, run, frees=False)
+        else:
+            self.captured.launch(values)
+            self.ask(self.behind, values, run, frees=False)
+        for unit in self.units:
+            for slot in unit.frees:
+                values[slot] = None
+
+    def ask(self, order: Iterable[int], values: list[Any], run: Run, frees: bool = True) -> None:
+        """Asks for kernels one by one. Where memory is short, what is idle is given back, and the kernel is tried once more."""
+        for index in order:
+            if run.stop is not None:
+                raise run.stop
+            kernel, _, _, _, inputs, output, freed = self.instructions[index]
+            arrays = [values[slot] for slot in (inputs or self.units[index].inputs)]
+            try:
+                values[output] = kernel(*arrays)
+            except Exception as error:
+                if not self.device.is_out_of_memory(error):
+                    raise explained(error, self.units[index], values.__getitem__) from error
+                error = error.with_traceback(None)  # (its frames hold what the kernel has made so far)
+                self.device.trim()
+                try:
+                    values[output] = kernel(*arrays)
+                except Exception as again:
+                    if not self.device.is_out_of_memory(again):
+                        raise explained(again, self.units[index], values.__getitem__) from again
+                    short = explained(self._out_of_memory(again, values), self.units[index], values.__getitem__)
+                    values[:], arrays = [None] * len(values), []  # whoever keeps the error keeps no memory with it
+                    raise short from again.with_traceback(None)
+            if frees:
+                for slot in freed:
+                    values[slot] = None
+
+    def _out_of_memory(self, error: Exception, values: list[Any]) -> ExecutionError:
+        """What is alive on the device, the largest first."""
+        plan = self.program.plan
+        names: dict[int, tuple[str, Any]] = {unit.output: (unit.node.name, unit.node.location) for unit in plan.units}
+        names |= {slot: (node.name, node.location) for node, slot in plan.variables}
+        alive: dict[int, tuple[int, int]] = {}  # address -> (bytes, slot)
+        for slot, value in enumerate(values):
+            if self.device.has(value) and value.nbytes:
+                alive.setdefault(self.device.address(value), (value.nbytes, slot))
+        rows = []
+        for nbytes, slot in sorted(alive.values(), reverse=True)[:LISTED]:
+            name, location = names.get(slot, ("", None))
+            made = f"   {name}, made at {where(location)}" if name else ""
+            rows.append((format_bytes(nbytes), f"{format_spec(values[slot].shape, values[slot].dtype)}{made}"))
+        used, total = self.device.memory()
+        asked = str(error).splitlines()[0] if str(error) else type(error).__name__
+        return ExecutionError(
+            f"{self.device.name} has no memory left: {format_bytes(used)} of {format_bytes(total)} are in use ({asked})",
+            rows=rows,
+            help='smaller batches, minimize(..., recompute="sqrt"), or 16-bit floats take less',
+        )
+
+    def _capture(self, values: list[Any]) -> Captured | None:
+        try:
+            captured = Captured(self, values)
+        except Exception as error:  # CUDA's, for what cannot be captured
+            self.why = str(error).splitlines()[0] if str(error) else type(error).__name__
+            self.note = f"capture: not on {self.device.name}: {self.why}"
+            return None
+        self.note = f"capture: {self.device.name} replays {len(self.middle)} kernels as one graph"
+        return captured
+
+
+class Captured:
+    """A graph, and the memory that it works on.
+
+    fixed    slots of variables and constants -> the arrays that the graph reads and, for variables, writes
+    inputs   other slots -> the arrays that values are copied into before each launch
+    results  slots -> the arrays that it leaves results in
+    """
+
+    def __init__(self, task: DeviceTask, values: list[Any]) -> None:
+        plan, device = task.program.plan, task.device
+        self.device, cupy = device, device.cupy
+        middle = set(task.middle)
+        made = {task.units[i].output for i in middle}
+        read = {slot for i in middle for slot in task.units[i].inputs if slot not in made}
+        variables = {slot: node for node, slot in plan.variables}
+        of_variable = {node: slot for slot, node in variables.items()}
+        self.fixed = {slot: values[slot] for slot in read if slot in variables or slot in plan.on or not device.has(values[slot])}
+        updates = {slot: of_variable[node] for node, slot in plan.updates if slot in made and of_variable.get(node) in self.fixed}
+        self.inputs = {slot: cupy.empty_like(values[slot]) for slot in read if slot not in self.fixed}
+        wanted = {slot for i in task.behind for slot in task.units[i].inputs}
+        wanted |= {slot for slot in (*plan.fetches, *[slot for _, slot in plan.updates]) if slot >= 0}
+        wanted &= made
+        # Copies end before the graph writes to what they read, and the other way round.
+        frame: dict[int, Any] = {**self.fixed, **self.inputs}
+        last = {slot: i for i in task.middle for slot in (*task.units[i].inputs, task.units[i].output)}
+        self.results: dict[int, Any] = {}
+        self._pool = cupy.cuda.MemoryPool()  # what the graph makes between lies here, and belongs to it alone
+        with cupy.cuda.using_allocator(self._pool.malloc):
+            device.compute.begin_capture()
+            try:
+                for i in task.middle:
+                    kernel, _, _, _, inputs, output, _ = task.instructions[i]
+                    slots = inputs or task.units[i].inputs
+                    frame[output] = kernel(*[frame[slot] for slot in slots])
+                    for slot in dict.fromkeys((*slots, output)):
+                        if last.get(slot) == i and slot not in wanted and slot not in self.fixed and slot not in self.inputs:
+                            del frame[slot]
+                news = {slot: frame[slot] if frame[slot].base is None else frame[slot].copy() for slot in updates}
+                for slot, variable in updates.items():
+                    self.fixed[variable][...] = news[slot]
+                    self.results[slot] = self.fixed[variable]
+                self.results |= {slot: frame[slot] for slot in wanted if slot not in updates}
+            finally:
+                self._graph = device.compute.end_capture()  # (which raises for a capture that has failed)
+        self._held = news
+        self._sent = {slot for slot in wanted if slot not in updates}
+        self._away = {slot for slot in plan.fetches if slot in plan.away} | {slot for _, slot in plan.updates if slot not in updates}
+
+    def fits(self, values: list[Any]) -> bool:
+        """Whether variables and constants are still in the arrays that the graph knows."""
+        return all(values[slot] is array for slot, array in self.fixed.items())
+
+    def launch(self, values: list[Any]) -> None:
+        """Copies the inputs, launches the graph, and notes where the results are."""
+        device = self.device
+        for slot, array in self.inputs.items():
+            array[...] = values[slot]
+        device.compute.wait_event(device.copying.record())  # results of the last launch may still be on their way to the host
+        self._graph.launch(device.compute)
+        for slot, array in self.results.items():
+            # (What the caller keeps would be written over by the next launch.)
+            values[slot] = array.copy() if slot in self._away else array
+
+
+def _parted(plan: Plan, units: Sequence[Unit], device: Any) -> tuple[list[int], list[int], list[int], str]:
+    """The kernels before, in and behind what may be captured, by number; and why nothing may be, or no text."""
+    if sum(not task_is_host(task.device) for task in plan.tasks) > 1:
+        return [], [], [], "the plan has several tasks on GPUs"
+    before: list[int] = []
+    middle: list[int] = []
+    behind: list[int] = []
+    outside: set[int] = set()  # slots that the middle makes
+    after: set[int] = set()
+    for index, unit in enumerate(units):
+        is_copy = isinstance(unit.node, CopyNode)
+        waits = is_copy or _waits(unit)
+        if after.intersection(unit.inputs):
+            behind.append(index)
+            after.add(unit.output)
+        elif not waits:
+            middle.append(index)
+            outside.add(unit.output)
+        elif not outside.intersection(unit.inputs):
+            before.append(index)
+        elif is_copy:
+            behind.append(index)
+            after.add(unit.output)
+        else:
+            return [], [], [], f"{unit.node.name} needs values on the host"
+    if any(not isinstance(units[index].node, CopyNode) for index in behind):
+        return [], [], [], "what comes from the host is needed in the middle"
+    if len(middle) < WORTH_CAPTURING:
+        return [], [], [], f"{len(middle)} kernels are as quick to ask for one by one"
+    return before, middle, behind, ""
+
+
+def _waits(unit: Unit) -> bool:
+    """Whether the host waits in a kernel, or makes what it reads: neither can be captured."""
+    return unit.node.op.name in WAITING or any(_waits(inner) for body in unit.bodies for inner in body.units)
+
+
+def task_is_host(device: str) -> bool:
+    """Whether a task on the device of that name runs on the host."""
+    return device.startswith("cpu")
