@@ -280,11 +280,6 @@ def _lazy(module: str, name: str) -> Any:
     return lambda *args, **options: getattr(importlib.import_module(f"{__name__}.{module}"), name)(*args, **options)
 
 
-def _save_record(*args: Any) -> None:
-    importlib.import_module(f"{__name__}.replay.record").save_record(*args)
-
-
-public(_save_record, "save_record")  # what a session's recorder calls when its block ends
 public(_draw, "draw")  # what notebooks call to show a graph
 for _name, _module, _function in (
     ("new_trace", "traces", "Trace"),  # what a session calls to record one, and what draws it
@@ -292,5 +287,7 @@ for _name, _module, _function in (
     ("draw_memory", "viz.memory_picture", "draw_memory"),
     ("draw_memory_curve", "viz.memory_curve", "draw_memory_curve"),
     ("draw_prediction", "viz.prediction", "draw_prediction"),
+    ("save_record", "replay.record", "save_record"),  # what a session's recorder calls when its block ends
+    ("plan_cost", "compile.formulas", "Cost"),
 ):
     public(_lazy(_module, _function), _name)

@@ -176,6 +176,24 @@ class Plan:
         """Estimated time with as many threads as there are tasks: the longest path."""
         return max((task.priority for task in self.tasks), default=0.0)
 
+    def cost(self) -> Any:
+        """What it costs, as formulas in the sizes that its feeds leave open (a batch): print it. ``flops``, ``bytes``, ``peak`` and
+        ``held`` can be called with sizes; ``at(batch=64)`` gives the exact numbers, and ``largest("batch", "16GB")`` the size that fits.
+
+        >>> x = fg.placeholder("x", ("batch", 64), "float32")
+        >>> w = fg.variable(np.ones((64, 10), np.float32))
+        >>> cost = session.plan(fg.nn.relu(x @ w), {x: (1000, 64)}).cost()
+        >>> print(cost)
+                                     with batch = 1000
+        flops  1.29e3 batch          = 1.29e6
+        bytes  376 B batch + 2.6 kB  = 378.6 kB
+        peak   40 B batch            = 40.0 kB
+        held   256 B batch + 2.6 kB  = 258.6 kB
+        >>> cost.largest("batch", "1MB")
+        3369
+        """
+        return FUNCTIONS["plan_cost"](self)
+
     def _repr_svg_(self) -> str:
         """What a notebook shows."""
         return str(FUNCTIONS["draw"](self))
