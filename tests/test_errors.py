@@ -1,9 +1,11 @@
 """What a user reads after a mistake. The texts are part of the product."""
 
 import linecache
+import os
 import pickle
 import subprocess
 import sys
+import traceback
 import types
 import zipfile
 
@@ -396,3 +398,37 @@ def test_an_error_of_a_compiled_loop_names_its_members():
     loop = dict(error.rows)["loop of"]
     assert [line.split(",")[0] for line in loop.splitlines()] == ["exp", "multiply", "tanh", "add"]
     assert "y = fg.tanh(fg.exp(x) * 2) + 1" in loop
+
+
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("way", ["run", "function", "direct", "async"])
+def test_the_traceback_of_a_run_shows_the_frames_of_the_user_alone(way, full, monkeypatch):
+    monkeypatch.setenv("FLOWGRAPH_TRACEBACK", "full" if full else "")
+
+    def inner(a):
+        return 1 // int(a[0])
+
+    def outer(a):
+        return inner(a) + a
+
+    with fg.Graph() as graph:
+        x = fg.placeholder("x", (2,), "float64")
+        y = fg.custom_op(outer, infer=lambda a: a)(x) * 2
+    bad = np.zeros(2)
+    with fg.Session(graph, threads=1) as session:
+        function = session.function([x], y)
+        for _ in range(4 if way == "direct" else 0):
+            function(np.ones(2))
+        go = {
+            "run": lambda: session.run(y, {x: bad}),
+            "async": lambda: session.run_async(y, {x: bad}).result(),
+        }.get(way, lambda: function(bad))
+        with pytest.raises(fg.ExecutionError) as caught:
+            go()
+    own = "flowgraph" + os.sep
+    above = [entry.filename for entry in traceback.extract_tb(caught.value.__traceback__)]
+    assert caught.value.__cause__ is not None
+    below = [entry.name for entry in traceback.extract_tb(caught.value.__cause__.__traceback__)]
+    assert any(own in file or "futures" in file for file in above) == full
+    if not full:
+        assert below == ["outer", "inner"]

@@ -6,7 +6,7 @@ import linecache
 import os
 import sys
 from dataclasses import dataclass
-from types import CodeType, FrameType
+from types import CodeType, FrameType, TracebackType
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
@@ -117,6 +117,33 @@ def is_foreign(frame: FrameType) -> bool:
     module = frame.f_globals.get("__name__", "")
     is_written = frame.f_code.co_filename == "<string>" and module.startswith("flowgraph.")
     return is_written or module.partition(".")[0] in ("numpy", "scipy", "contextlib", "functools")
+
+
+def shorten(error: BaseException) -> None:
+    """Leaves flowgraph's own frames out of the traceback of an error and of what caused it, as the text says what is to be known.
+
+    The environment variable ``FLOWGRAPH_TRACEBACK=full`` keeps them, for whoever works on flowgraph.
+    """
+    if os.environ.get("FLOWGRAPH_TRACEBACK") == "full":
+        return
+    seen: set[int] = set()
+    each: BaseException | None = error
+    while each is not None and id(each) not in seen:
+        seen.add(id(each))
+        kept, trace = [], each.__traceback__
+        while trace is not None:
+            frame = trace.tb_frame
+            if user_frame(frame) is frame and not frame.f_globals.get("__name__", "").startswith(_WAITING):
+                kept.append(trace)
+            trace = trace.tb_next
+        short = None
+        for entry in reversed(kept):
+            short = TracebackType(short, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
+        each.__traceback__ = short
+        each = each.__cause__
+
+
+_WAITING = ("concurrent.futures", "threading")  # how the error of another thread arrives
 
 
 def here() -> Location:

@@ -15,9 +15,10 @@ from ..compile import Plan, compile_plan
 from ..compile.source import call_source, is_direct, task_sources
 from ..compile.standalone import write_module
 from ..devices import HOST
-from ..errors import ArgumentError, MemoryLimitError
+from ..errors import ArgumentError, FlowgraphError, MemoryLimitError
 from ..graph import Node, Shape, Tensor
 from ..graph.arguments import counted
+from ..graph.location import shorten
 from ..runtime import Program, direct_call
 from ..runtime.numerics import are_finite
 from .curve import Choice, MemoryCurve
@@ -60,11 +61,15 @@ class Function:
 
     def __call__(self, *arrays: Any, timeout: float | None = None) -> Any:
         """Computes the outputs. raises as ``Session.run``, and TypeError for a wrong number of arguments."""
-        direct = self._direct
-        if direct is not None and timeout is None and len(arrays) == len(self.inputs):
-            results = direct(*arrays)
-            return results if self._is_flat else self._names(results)
-        return self._names(self._run(arrays, timeout))
+        try:
+            direct = self._direct
+            if direct is not None and timeout is None and len(arrays) == len(self.inputs):
+                results = direct(*arrays)
+                return results if self._is_flat else self._names(results)
+            return self._names(self._run(arrays, timeout))
+        except FlowgraphError as error:
+            shorten(error)
+            raise
 
     def _run(self, arrays: Sequence[Any], timeout: float | None) -> list[Any]:
         if len(arrays) != len(self.inputs):

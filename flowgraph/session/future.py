@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
-from ..errors import RunCancelledError
+from ..errors import FlowgraphError, RunCancelledError
+from ..graph.location import shorten
 from ..runtime import Run
 
 if TYPE_CHECKING:
@@ -20,7 +21,11 @@ class RunFuture:
 
     def result(self, timeout: float | None = None) -> Any:
         """The fetched values, once they are there. raises what the run raised; TimeoutError when it takes longer to come."""
-        return self._names(self._future.result(timeout))
+        try:
+            return self._names(self._future.result(timeout))
+        except FlowgraphError as error:
+            shorten(error)
+            raise
 
     def cancel(self) -> None:
         """Ends the run within the time of the kernels that run now; ``result`` then raises RunCancelledError."""

@@ -25,6 +25,7 @@ from ..devices.speed import kind_of
 from ..errors import (
     ArgumentError,
     FeedError,
+    FlowgraphError,
     RunTimeoutError,
     SessionClosedError,
     ShapeError,
@@ -33,7 +34,7 @@ from ..errors import (
 from ..graph import Graph, Node, Shape, Tensor, get_default_graph
 from ..graph.arguments import as_bytes, as_count
 from ..graph.graph import COLLECTING_RARELY
-from ..graph.location import here
+from ..graph.location import here, shorten
 from ..graph.node import FUNCTIONS
 from ..graph.report import of_another_graph, where
 from ..graph.spec import format_spec
@@ -232,9 +233,13 @@ class Session:
         Variables are read as of the start of the run and written together at its end; a run that fails writes nothing. Runs that
         write variables follow each other; others run side by side.
         """
-        names, flat = flatten(fetches, self.graph)
-        program, arrays = self._prepared(flat, feeds, device_arrays)
-        return names(self._perform(program, arrays, timeout, as_check(check_numerics, self.check_numerics, "run")))
+        try:
+            names, flat = flatten(fetches, self.graph)
+            program, arrays = self._prepared(flat, feeds, device_arrays)
+            return names(self._perform(program, arrays, timeout, as_check(check_numerics, self.check_numerics, "run")))
+        except FlowgraphError as error:
+            shorten(error)
+            raise
 
     def run_async(self, fetches: Any, feeds: Mapping[Tensor, Any] | None = None, *, device_arrays: bool = False) -> RunFuture:
         """Starts a run and returns at once: ``future.result()`` or ``await future`` gives what ``run`` would; ``cancel()`` ends it."""
