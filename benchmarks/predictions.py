@@ -19,7 +19,7 @@ from benchmarks.environment import describe
 from benchmarks.workload import Prepared, Setup
 from benchmarks.workloads import WORKLOADS
 from flowgraph.runtime.tracing import TRACED
-from flowgraph.traces.costs import learnt
+from flowgraph.traces.costs import learnt, usual
 from flowgraph.traces.data import RunData
 from flowgraph.traces.simulate import simulate
 
@@ -38,8 +38,8 @@ class Setting:
 
     @property
     def seconds(self) -> float:
-        """Of the usual run."""
-        return statistics.median(run.seconds for run in self.runs)
+        """Of the usual runs, on average."""
+        return statistics.fmean(run.seconds for run in usual(self.runs))
 
 
 @dataclass

@@ -259,3 +259,17 @@ def test_ceilings_are_measured_once_and_kept(tmp_path, monkeypatch):
     assert json.loads(file.read_text())["flops_per_second"] == first.flops_per_second
     file.write_text("{")
     assert ceilings.ceilings() == first and len(calls) == 2
+
+
+def test_a_thread_that_was_slower_is_slower_in_the_prediction_for_as_many_threads():
+    """Four tasks of one kind: those on t1 took twice as long, as its processor had other work."""
+    runs = [
+        made_up({"a0": ([], "t0", 0, 1), "a1": ([], "t1", 0, 2), "a2": ([], "t0", 1, 2), "a3": ([], "t0", 2, 3)}),
+        made_up({"a0": ([], "t1", 0, 2), "a1": ([], "t0", 0, 1), "a2": ([], "t0", 1, 2), "a3": ([], "t0", 2, 3)}),
+    ]
+    costs = learnt(runs)
+    assert costs.paces[0] < 1 < costs.paces[1]
+    alike = Costs(costs.seconds, costs.slowed, costs.others, costs.follow, costs.hand_over, costs.lead, costs.wake)
+    plan = runs[0].plan
+    assert simulate(plan, costs, {"cpu:0": 2}).seconds == pytest.approx(3.0, rel=0.2)
+    assert simulate(plan, costs, {"cpu:0": 4}).seconds == simulate(plan, alike, {"cpu:0": 4}).seconds

@@ -23,7 +23,7 @@ def learnt(runs: Sequence[RunData]) -> Costs:
     (Medians of the tasks would lose what now and then falls on one task or another, and is in the time of each run.)
     """
     plan = runs[0].plan
-    runs = sorted(runs, key=lambda run: run.seconds)[len(runs) // 4 : len(runs) - len(runs) // 4]
+    runs = usual(runs)
     spans = [[(task.start, task.end) for task in run.tasks] for run in runs]
     crowds = [Level(each, 2) for each in spans]
     took: dict[int, list[float]] = defaultdict(list)
@@ -39,7 +39,14 @@ def learnt(runs: Sequence[RunData]) -> Costs:
     alone = [each / (1 + slow * share) for each, slow, share in zip(seconds, slowed, shares, strict=True)]
     follow, hand_over = _between(runs)
     lead = [run.seconds - (max(task.end for task in run.tasks) - min(task.start for task in run.tasks)) for run in runs if run.tasks]
-    return Costs(alone, slowed, max(1, runs[0].workers - 1), follow, hand_over, fmean(lead) if lead else 0.0, _wake(runs))
+    return Costs(
+        alone, slowed, max(1, runs[0].workers - 1), follow, hand_over, fmean(lead) if lead else 0.0, _wake(runs), _paces(runs, seconds)
+    )
+
+
+def usual(runs: Sequence[RunData]) -> list[RunData]:
+    """The half of them with the most usual times."""
+    return sorted(runs, key=lambda run: run.seconds)[len(runs) // 4 : len(runs) - len(runs) // 4]
 
 
 def _slowed(plan: PlanData, took: dict[int, list[float]], beside: dict[int, list[float]]) -> list[float]:
@@ -93,6 +100,20 @@ def _between(runs: Sequence[RunData]) -> tuple[float, float]:
                 hand_overs.append(task.start - task.ready)
             last[task.worker] = task
     return (fmean(follows) if follows else 5e-6), (fmean(hand_overs) if hand_overs else HAND_OVER_SECONDS)
+
+
+def _paces(runs: Sequence[RunData], seconds: Sequence[float]) -> list[float]:
+    """How much longer tasks took on each thread than they took on average, where all threads are of one device."""
+    if len(runs[0].threads) != 1:
+        return []
+    took: dict[str, float] = defaultdict(float)
+    expected: dict[str, float] = defaultdict(float)
+    for run in runs:
+        for task in run.tasks:
+            took[task.worker] += task.end - task.start
+            expected[task.worker] += seconds[task.task]
+    paces = [took[worker] / expected[worker] for worker in sorted(took) if expected[worker]]
+    return paces if len(paces) == runs[0].workers else []
 
 
 def _wake(runs: Sequence[RunData]) -> float:

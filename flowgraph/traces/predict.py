@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from statistics import median
+from statistics import fmean
 from typing import Any
 
 from ..compile.plan import format_bytes
@@ -17,7 +17,7 @@ from ..errors import ArgumentError, UnknownNameError
 from ..graph.arguments import as_count, counted
 from ..graph.node import FUNCTIONS
 from . import text
-from .costs import learnt, made_faster, peak_of
+from .costs import learnt, made_faster, peak_of, usual
 from .data import Kernel, PlanData, RunData
 from .places import Places, bandwidth
 from .simulate import Costs, Simulated, simulate
@@ -56,7 +56,7 @@ class Prediction:
 
     plan       what would run
     forecasts  one for each setting
-    measured   seconds of the usual run in the trace; ``recorded``: what is predicted for just that setting
+    measured   seconds of the usual runs in the trace, on average; ``recorded``: what is predicted for just that setting
     """
 
     def __init__(self, plan: PlanData, run: RunData, measured: float, recorded: Forecast, forecasts: Sequence[Forecast], what: str) -> None:
@@ -124,7 +124,7 @@ def predict(
 ) -> Prediction:
     """See `Trace.predict`. ``runs`` are all of one plan, ``plans`` all of the trace."""
     plan, run = runs[0].plan, sorted(runs, key=lambda run: run.seconds)[(len(runs) - 1) // 2]
-    measured, costs = median(each.seconds for each in runs), learnt(runs)
+    measured, costs = fmean(each.seconds for each in usual(runs)), learnt(runs)
     where = _recorded_on(run)
     recorded = _forecast("recorded", run, costs, simulate(plan, costs, where), where)
     if faster is not None:

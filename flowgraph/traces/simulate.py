@@ -24,6 +24,8 @@ class Costs:
     follow     seconds from the end of a task to the start of the one that the same thread goes on with
     hand_over  seconds from the moment at which a task is ready until a free thread has it
     lead       seconds from the begin of the run to the first task, and from the last one to its end
+    paces      of each thread that was recorded: how much longer its tasks took than on all threads together, as where a processor is
+               slower, or has other work; for other numbers of threads all count as alike
     wake       seconds from the first task until each further thread has one of those that were ready from the beginning
     """
 
@@ -34,6 +36,7 @@ class Costs:
     hand_over: float = 40e-6
     lead: float = 20e-6
     wake: float = 40e-6
+    paces: Sequence[float] = ()
 
 
 @dataclass
@@ -142,8 +145,9 @@ class _Simulation:
 
     def _rate(self, bar: Bar) -> float:
         """How fast a task gets on, where 1 is by itself on the device that was recorded."""
+        pace = self.costs.paces[bar.thread] if len(self.costs.paces) == self.threads[bar.device] else 1.0
         crowd = min(1.0, (len(self.running) - 1) / self.costs.others) if self.costs.others else 0.0
-        return self.speeds.get(bar.device, 1.0) / (1.0 + self.costs.slowed[bar.task] * crowd)
+        return self.speeds.get(bar.device, 1.0) / (1.0 + self.costs.slowed[bar.task] * crowd) / pace
 
     def _advance(self) -> None:
         """Goes to the next moment at which something ends or comes."""

@@ -50,7 +50,7 @@ def sheet_of(curve: MemoryCurve) -> Sheet:
     below = -1e9
     for each, (across, up) in zip(curve.choices, corners):
         sheet.rect(across - 3.5, up - 3.5, 7, 7, BLUE, _title(curve, each.how, each.peak_bytes))
-        at = max(up + 4, below + 13)
+        at = max(up - 6, below + 13)
         sheet.text(across + 8, at, f"{format_bytes(each.peak_bytes)}: {each.how}", 10.5)
         below = at
     return sheet
