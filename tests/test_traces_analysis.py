@@ -273,3 +273,36 @@ def test_a_thread_that_was_slower_is_slower_in_the_prediction_for_as_many_thread
     plan = runs[0].plan
     assert simulate(plan, costs, {"cpu:0": 2}).seconds == pytest.approx(3.0, rel=0.2)
     assert simulate(plan, costs, {"cpu:0": 4}).seconds == simulate(plan, alike, {"cpu:0": 4}).seconds
+
+
+def test_another_batch_scales_what_grows_with_it():
+    with fg.Graph() as graph:
+        x = fg.placeholder("x", ("batch", 64), "float64")
+        w = fg.variable(np.eye(64), name="w")
+        loss = fg.sum(fg.sort(x @ w, axis=1))
+        train = fg.optim.SGD(0.1).minimize(loss)
+    with fg.Session(graph, threads=1, jit=False) as session, session.trace() as t:
+        session.run([loss, train], {x: np.ones((128, 64))})
+        session.run(fg.exp(w), {})
+    plan = t.run().plan
+    assert plan.batch == 128
+    grows = {kernel.node: (round(kernel.grows, 1), round(kernel.fills, 1)) for kernel in plan.kernels}
+    assert grows["matmul"][0] > 0.5 and grows["matmul"][1] == grows["sort"][1] == 1.0
+    assert grows["gradients/matmul/matmul"][0] > 0.5 and grows["gradients/matmul/matmul"][1] == 0.0  # as large a result, from more
+    assert grows["train/w/updated"] == (0.0, 0.0)
+    same, larger = (predict([t.runs[0]], t.plans, threads=1, batch=size) for size in (128, 512))
+    assert same.best.seconds == pytest.approx(predict([t.runs[0]], t.plans, threads=1).best.seconds)
+    assert larger.best.seconds > same.best.seconds and larger.best.peak_bytes > 2 * same.best.peak_bytes
+    with pytest.raises(fg.ArgumentError, match="no size that was left open"):
+        predict([t.runs[1]], t.plans, threads=1, batch=2)
+
+
+def test_a_trace_and_a_record_may_be_made_of_the_same_runs(tmp_path):
+    with fg.Graph() as graph:
+        x = fg.placeholder("x", (3,), "float64")
+        y = fg.sum(fg.exp(x))
+    with fg.Session(graph, threads=1) as session:
+        plain = session.run(y, {x: [1.0, 2.0, 3.0]})
+        with session.record(tmp_path / "run.fgr"), session.trace() as t:
+            assert session.run(y, {x: [1.0, 2.0, 3.0]}) == plain
+    assert len(t) == 1 and (tmp_path / "run.fgr").exists()

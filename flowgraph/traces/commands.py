@@ -79,6 +79,7 @@ def add_parsers(commands: Any) -> None:
         "--faster", metavar="NAME=FACTOR", action="append", default=[], help="an op, node, scope or line; may be repeated"
     )
     predicting.add_argument("--priority", default=None, help="another rule: path, order, shortest, longest, memory")
+    predicting.add_argument("--batch", type=int, default=None, metavar="N", help="another size of the batch")
     predicting.add_argument("-o", "--output", type=Path, default=None, help="a picture: .svg, .png or .pdf")
 
 
@@ -150,7 +151,7 @@ def predict(options: Any, run: Runner) -> None:
         found = Trace()
         _traced(found, options.file, [], run)
         print(f"{counted(len(found), 'run')} recorded", file=sys.stderr)
-    prediction = found.predict(threads, devices=devices, link=options.link, faster=faster, priority=options.priority)
+    prediction = found.predict(threads, devices=devices, link=options.link, faster=faster, priority=options.priority, batch=options.batch)
     print(prediction)
     if options.output is not None:
         print(prediction.draw(options.output))

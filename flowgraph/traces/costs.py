@@ -157,6 +157,21 @@ def _turns_in_all(run: RunData) -> dict[int, float]:
     return {number: 1 + run.totals[number][0] / count if number in run.totals else 1.0 for number, count in noted.items()}
 
 
+def at_batch(runs: Sequence[RunData], plans: Sequence[PlanData], costs: Costs, ratio: float) -> tuple[Costs, PlanData]:
+    """``costs`` and the plan if the batch were ``ratio`` times as large: each kernel's work grows with it as its op says."""
+    grown = made_faster(runs, plans, costs, lambda kernel: ratio**-kernel.grows)
+    plan = runs[0].plan
+    kernels = [
+        replace(kernel, made=int(kernel.made * ratio**kernel.fills), scratch=int(kernel.scratch * ratio**kernel.fills))
+        for kernel in plan.kernels
+    ]
+    tasks = []
+    for task in plan.tasks:
+        fills = {slot: plan.kernels[plan.makers[slot][0]].fills if slot in plan.makers else 0.0 for slot, _ in task.prepares}
+        tasks.append(replace(task, prepares=[[slot, int(nbytes * ratio ** fills[slot])] for slot, nbytes in task.prepares]))
+    return grown, replace(plan, kernels=kernels, tasks=tasks)
+
+
 def peak_of(plan: PlanData, run: RunData, simulated: Simulated) -> int:
     """Most bytes alive at once in a simulated run, whose tasks spend their time on kernels as those of ``run`` did."""
     spans: dict[int, tuple[float, float]] = {}

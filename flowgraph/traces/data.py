@@ -39,6 +39,8 @@ class Kernel:
     frees     slots that are emptied behind it
     members   the nodes that a compiled loop stands for
     bodies    for a node that holds sub-graphs: the numbers of their plans
+    grows     with which power of the batch its work grows: 1 where that doubles with it, 0 where it stays; ``fills``: the same for what it
+              makes
     """
 
     name: str
@@ -64,6 +66,8 @@ class Kernel:
     frees: list[int]
     members: list[Member] = field(default_factory=list)
     bodies: list[int] = field(default_factory=list)
+    grows: float = 0.0
+    fills: float = 0.0
 
     @property
     def parts(self) -> Sequence[Member]:
@@ -95,6 +99,7 @@ class PlanData:
     number      its place in the trace
     storages    storage -> (its slots, bytes, number of tasks that touch it), of those that several tasks touch
     sources     slot -> what it is filled with from outside: a feed, a variable, a constant; ``updates``: slot -> the variable that gets it
+    batch       size of the dimension of the feeds that was left open when the graph was built, 0 where there is none
     peak_bytes  that the plan predicts; ``limit``: that it may take, or None
     """
 
@@ -108,6 +113,7 @@ class PlanData:
     peak_bytes: int
     limit: int | None
     label: str = ""
+    batch: int = 0
 
     @cached_property
     def makers(self) -> dict[int, list[int]]:

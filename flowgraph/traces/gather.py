@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -15,7 +15,9 @@ from ..compile.memory import transient_bytes
 from ..compile.needed import needed_nodes
 from ..compile.plan import ROWS
 from ..compile.shapes import specialise
-from ..graph import Node, Spec, Work
+from ..devices.speed import SPEEDS, Speed
+from ..errors import FlowgraphError
+from ..graph import Node, Shape, Spec, Tensor, Work
 from ..graph.spec import format_spec, is_known
 from ..runtime import Recording
 from .data import Kernel, Member, PlanData, RunData, Task, TaskRun
@@ -48,6 +50,7 @@ class Gathered:
 
     def _fill(self, data: PlanData, plan: Plan) -> None:
         specs = _Specs(plan)
+        data.batch = specs.batch
         for task in plan.tasks:
             first = len(data.kernels)
             for unit in task.units:
@@ -102,7 +105,8 @@ class Gathered:
             list(unit.writes),
             list(unit.frees),
             specs.members(node),
-            [self.plan(body, f"{node.name}").number for body in unit.bodies],
+            [self.plan(body, node.name).number for body in unit.bodies],
+            *specs.growth(unit),
         )
 
     def run(self, recording: Recording, number: int, zero: float) -> RunData:
@@ -155,9 +159,37 @@ class _Specs:
     def __init__(self, plan: Plan) -> None:
         nodes = [member for node in plan.nodes for member in (node.op.members if isinstance(node, FusedNode) else (node,))]
         fed = {tensor: shape for (tensor, _), shape in zip(plan.feeds, plan.shapes, strict=True)}
-        self.specs = specialise(needed_nodes(nodes, fed), fed) if nodes else {}
+        needed = needed_nodes(nodes, fed) if nodes else []
+        self.specs = specialise(needed, fed)
+        self.batch, twice = _twice(fed)
+        try:
+            self.twice = _Specs.of(specialise(needed, twice)) if self.batch else None
+        except FlowgraphError:  # with a size that is fixed elsewhere, the feeds cannot be larger
+            self.batch, self.twice = 0, None
         slices = [unit for unit in plan.units if unit.mode == "partial"]
         self._partial = {unit.buffer: len([other for other in slices if other.buffer == unit.buffer]) for unit in slices}
+
+    @classmethod
+    def of(cls, specs: dict[Any, Any]) -> _Specs:
+        """The same plan with other sizes."""
+        other = cls.__new__(cls)
+        other.specs, other._partial = specs, {}
+        return other
+
+    def growth(self, unit: Unit) -> tuple[float, float]:
+        """With which powers of the batch grow the work of a kernel and what it makes."""
+        if self.twice is None or unit.bodies:
+            return 0.0, 0.0
+        once, twice = self._whole(unit), self.twice._whole(unit)
+        made = [sum(each._nbytes(tensor) for tensor in unit.node.outputs) for each in (self, self.twice)]
+        return _power(GIVEN_SPEED.seconds(*once), GIVEN_SPEED.seconds(*twice)), _power(*made)
+
+    def _whole(self, unit: Unit) -> Work:
+        node = unit.node
+        if not isinstance(node, FusedNode):
+            return self.of_node(node)
+        moved = sum(self._nbytes(tensor) for tensor in {*_read(node.op), *(made.tensor for made in node.op.results)})
+        return Work(sum(self.of_node(member).flops for member in node.op.members), moved)
 
     def of_node(self, node: Node) -> Work:
         """Operations and bytes of a node that runs whole."""
@@ -177,12 +209,7 @@ class _Specs:
         parts = self._partial.get(unit.inputs[0], 0) if len(unit.inputs) == 1 and unit.mode != "partial" else 0
         if parts and unit.spec is not None and unit.spec.is_known:  # the sum of what the slices of the node have made
             return Work(unit.spec.size * parts, unit.spec.nbytes * (parts + 1))
-        if isinstance(node, FusedNode):
-            done = [self.of_node(member) for member in node.op.members]
-            moved = sum(self._nbytes(tensor) for tensor in {*_read(node.op), *(made.tensor for made in node.op.results)})
-            work = Work(sum(each.flops for each in done), moved)
-        else:
-            work = self.of_node(node)
+        work = self._whole(unit)
         share = self._share(unit)
         return Work(work.flops * share, work.bytes * share)
 
@@ -213,6 +240,26 @@ class _Specs:
     def _cost(self, node: Node) -> float:
         inputs = [self.specs.get(tensor, tensor) for tensor in node.inputs]
         return estimated_seconds(node, inputs)
+
+
+GIVEN_SPEED = Speed(0.0, SPEEDS["cpu"].flops_per_second, SPEEDS["cpu"].bytes_per_second)
+
+
+def _power(once: float, twice: float) -> float:
+    return math.log2(twice / once) if once > 0 and twice > 0 else 0.0
+
+
+def _twice(fed: Mapping[Tensor, Shape]) -> tuple[int, dict[Tensor, Shape]]:
+    """The size of the batch, and the feeds with twice as many: the dimension called batch, or the first that was left open."""
+    names = [(dim, size) for tensor, shape in fed.items() for dim, size in zip(tensor.shape, shape) if not isinstance(dim, int)]
+    found = next((pair for pair in names if pair[0] == "batch"), next(iter(names), None))
+    if found is None or not isinstance(found[1], int) or not found[1]:
+        return 0, {}
+    twice = {
+        tensor: tuple([2 * found[1] if (dim, size) == found else size for dim, size in zip(tensor.shape, shape)])
+        for tensor, shape in fed.items()
+    }
+    return found[1], twice
 
 
 def _read(op: Fused) -> Iterable[Any]:

@@ -17,7 +17,7 @@ from ..errors import ArgumentError, UnknownNameError
 from ..graph.arguments import as_count, counted
 from ..graph.node import FUNCTIONS
 from . import text
-from .costs import learnt, made_faster, peak_of, usual
+from .costs import at_batch, learnt, made_faster, peak_of, usual
 from .data import Kernel, PlanData, RunData
 from .places import Places, bandwidth
 from .simulate import Costs, Simulated, simulate
@@ -121,6 +121,7 @@ def predict(
     link: Any = "memory",
     faster: Mapping[str, float] | None = None,
     priority: Any = None,
+    batch: int | None = None,
 ) -> Prediction:
     """See `Trace.predict`. ``runs`` are all of one plan, ``plans`` all of the trace."""
     plan, run = runs[0].plan, sorted(runs, key=lambda run: run.seconds)[(len(runs) - 1) // 2]
@@ -129,14 +130,20 @@ def predict(
     recorded = _forecast("recorded", run, costs, simulate(plan, costs, where), where)
     if faster is not None:
         costs = made_faster(runs, plans, costs, _factors(_within(plan, plans), faster))
+    shown = plan
+    if batch is not None:
+        if not plan.batch:
+            raise ArgumentError("predict: the feeds of this run have no size that was left open, as a batch is")
+        costs, shown = at_batch(runs, plans, costs, as_count(batch, "predict: batch", 1) / plan.batch)
     urgency = _urgency(plan, costs, priority)
     changes = [f"with {name} {factor:g} times as fast" for name, factor in (faster or {}).items()]
+    changes += [f"with a batch of {batch} in place of {plan.batch}"] if batch is not None else []
     changes += [f"by the rule {priority!r}"] if isinstance(priority, str) else []
     if devices is None:
         counts = _counts(threads, where)
         device = next(iter(where))
         settings = [(str(count), {device: count} if len(where) == 1 else dict.fromkeys(where, count)) for count in counts]
-        forecasts = [_forecast(label, run, costs, simulate(plan, costs, on, urgency), on) for label, on in settings]
+        forecasts = [_forecast(label, run, costs, simulate(plan, costs, on, urgency), on, plan=shown) for label, on in settings]
         for each in forecasts:
             _add_gains(each, runs, plans, costs, urgency)
     else:
@@ -151,7 +158,13 @@ def _recorded_on(run: RunData) -> dict[str, int]:
 
 
 def _forecast(
-    label: str, run: RunData, costs: Costs, found: Simulated, threads: Mapping[str, int], speeds: Mapping[str, float] | None = None
+    label: str,
+    run: RunData,
+    costs: Costs,
+    found: Simulated,
+    threads: Mapping[str, int],
+    speeds: Mapping[str, float] | None = None,
+    plan: PlanData | None = None,
 ) -> Forecast:
     total = sum(count * (speeds or {}).get(device, 1.0) for device, count in threads.items())
     fastest = max((speeds or {"": 1.0}).values())
@@ -160,7 +173,7 @@ def _forecast(
         threads,
         found.seconds,
         found.utilisation,
-        peak_of(run.plan, run, found),
+        peak_of(plan or run.plan, run, found),
         sum(costs.seconds) / total,
         longest(run.plan, costs.seconds)[0] / fastest,
         found,

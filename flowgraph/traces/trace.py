@@ -164,6 +164,7 @@ class Trace:
         link: Any = "memory",
         faster: Mapping[str, float] | None = None,
         priority: Any = None,
+        batch: int | None = None,
     ) -> Prediction:
         """How long the usual run would take elsewhere, by the recorded costs and the scheduler's own rules; print it, or draw it.
 
@@ -173,6 +174,8 @@ class Trace:
         faster    op, node, scope or line -> how many times as fast it is
         priority  which of the tasks that are ready goes first: "path" (longest remaining path, by the recorded times), "order",
                   "shortest", "longest", "memory", or a function of a task; by itself what the plan says
+        batch     another size of the dimension of the feeds that was left open when the graph was built: each kernel's work grows with
+                  it as its op says
 
         >>> x = fg.placeholder("x", (), "float64")
         >>> with session.trace() as t:
@@ -181,7 +184,7 @@ class Trace:
         ['1', '2']
         """
         self._some_runs()
-        return predict(self.alike(), self.plans, threads, devices, link, faster, priority)
+        return predict(self.alike(), self.plans, threads, devices, link, faster, priority, batch)
 
     def gantt(self, file: str | os.PathLike[str] | None = None, *, run: int | None = None, format: str | None = None) -> Any:
         """A picture of what ran when on which thread, with the memory below it, and what the end of the run waited for.
