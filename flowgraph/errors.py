@@ -70,13 +70,13 @@ class FlowgraphError(Exception):
     def draw(self, file: str | os.PathLike[str] | None = None, **options: Any) -> Any:
         """A picture of the node that failed, marked, and of what it was made of; see `flowgraph.draw`, whose options it takes.
 
-        file     where to write; None: the text of an SVG is returned
+        file     where to write; None: a `flowgraph.viz.Drawing` is returned
         raises   ArgumentError for an error that is about no node
 
         >>> try:
         ...     fg.exp(fg.ones((2, 3))) @ fg.ones((2, 3))
         ... except fg.ShapeError as error:
-        ...     "matmul" in error.draw()
+        ...     "matmul" in str(error.draw())
         True
         """
         return FlowgraphError.drawn(self, file, **options)
@@ -90,7 +90,7 @@ class FlowgraphError(Exception):
         from IPython import display, get_ipython
 
         if self.place is not None and get_ipython() is not None and hasattr(get_ipython(), "kernel"):
-            display.display(display.SVG(self.draw()))
+            display.display(self.draw())
         return list(get_ipython().InteractiveTB.structured_traceback(type(self), self, self.__traceback__))
 
     def __str__(self) -> str:

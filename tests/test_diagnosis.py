@@ -180,11 +180,11 @@ def test_a_diagnosis_is_drawn_with_the_sizes_of_gradients_and_what_is_wrong(x):
     fg.variable(fg.init.zeros((3,)), name="forgotten")
     loss = fg.mean(fg.square(fg.tanh(dense(x, 50, "a", size=100.0))))
     diagnosis = measured(loss, {x: X})
-    text = diagnosis.draw(format="dot")
+    text = str(diagnosis.draw(format="dot"))
     assert "saturated" in text and "unused" in text and "forgotten" in text and "size of the gradient" in text
     assert "<svg" in diagnosis._repr_svg_()
     assert sorted(note.split()[-1] for note in diagnosis.notes.values()) == ["saturated", "unused"]
-    assert "unused" in fg.diagnose(loss).draw(format="dot")
+    assert "unused" in str(fg.diagnose(loss).draw(format="dot"))
 
 
 def test_a_loss_within_loops_and_recurrent_layers_is_diagnosed():

@@ -54,13 +54,13 @@ def test_the_mean_rate_of_a_scope_is_weighted_by_time():
         b = fg.sin(a)
     heat = fg.viz.Heat({a: 1.0, b: 4.0}, fold="mean", weights={a.node: 3.0, b.node: 1.0})
     assert heat.together([1.0, 4.0], [heat.weight(a.node), heat.weight(b.node)]) == 1.75
-    text = fg.draw(graph, format="dot", depth=0, heat=heat)
+    text = str(fg.draw(graph, format="dot", depth=0, heat=heat))
     assert "3 nodes, 1.75" in text
 
 
 def test_a_trace_itself_is_the_heat_of_its_time(traced):
     graph, trace, _ = traced
-    text = fg.draw(graph, format="dot", heat=trace)
+    text = str(fg.draw(graph, format="dot", heat=trace))
     assert "time in kernels" in text
     assert text.count("fillcolor") == len(graph)
 

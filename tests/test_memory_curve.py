@@ -102,7 +102,7 @@ def test_the_curve_goes_from_the_quickest_to_the_smallest(tmp_path):
         middle = curve.within(peaks[1])
         assert middle is curve.choices[1] and curve.within(1) is None
         assert "others made again" in str(curve)
-        assert "what less memory costs in time" in curve.draw()
+        assert "what less memory costs in time" in str(curve.draw())
         assert curve.draw(tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
         with pytest.raises(TypeError, match="takes 1 argument"):
             session.function([x], loss).memory_curve((200, 50), (1,))

@@ -41,14 +41,14 @@ def data_of(text):
 
 
 def test_the_page_names_nothing_that_is_to_be_loaded():
-    text = fg.draw(network()[0], format="html")
+    text = str(fg.draw(network()[0], format="html"))
     assert not re.findall(r"(?:src|href)\s*=\s*[\"'](?!data:,)|@import|url\((?!#m-)|https?://(?!www\.w3\.org)", text)
     assert "default-src 'none'" in text
 
 
 def test_each_node_has_a_row_and_each_row_its_scope():
     graph, *_ = network()
-    data = data_of(fg.draw(graph, format="html"))
+    data = data_of(str(fg.draw(graph, format="html")))
     assert len(data["boxes"]) == len(GraphPicture(graph.nodes, 99, most=None, tags=False).boxes)
 
     def path(scope):
@@ -65,7 +65,7 @@ def test_a_crowded_scope_is_parted_into_runs_that_no_page_is_too_small_for():
         h = fg.placeholder("x", ())
         for _ in range(9_999):
             h = fg.exp(h)
-    data = data_of(fg.draw(graph, format="html"))
+    data = data_of(str(fg.draw(graph, format="html")))
     inside = [0] * len(data["scopes"])
     for _, around, _ in data["scopes"][1:]:
         inside[around] += 1
@@ -80,12 +80,12 @@ def test_a_crowded_scope_is_parted_into_runs_that_no_page_is_too_small_for():
 def test_odd_names_end_no_script(name):
     with fg.Graph() as graph:
         fg.exp(fg.placeholder("x", ()), name=name)
-    data = data_of(fg.draw(graph, format="html"))
+    data = data_of(str(fg.draw(graph, format="html")))
     assert data["boxes"][1][0] == name
 
 
 def test_the_lines_around_the_user_s_are_in_the_page():
-    data = data_of(fg.draw(network()[0], format="html"))
+    data = data_of(str(fg.draw(network()[0], format="html")))
     row = next(row for row in data["boxes"] if row[4].startswith("loss/mean\n"))
     file, number, first, lines = data["lines"][row[5]]
     assert file == "test_page.py"
@@ -121,7 +121,7 @@ def test_compiled_loops_are_a_stage():
 
 
 def test_a_picture_of_an_explanation_says_of_each_node_what_became_of_it():
-    text = fg.draw(account(), format="dot", depth=9)
+    text = str(fg.draw(account(), format="dot", depth=9))
     assert "algebra: is block0/dense0/add" in text
     assert "runs in" not in text
 

@@ -40,7 +40,7 @@ def titles(svg):
 
 
 def test_a_chart_shows_each_thread_each_large_kernel_and_what_they_are(training):
-    svg = training.gantt()
+    svg = str(training.gantt())
     run = training.run()
     assert {task.worker for task in run.tasks} <= {"the caller's" if text == "MainThread" else text for text in texts(svg)} | {"MainThread"}
     assert any(text.startswith(f"run {run.number} from test_traces_pictures.py") for text in texts(svg))
@@ -51,7 +51,7 @@ def test_a_chart_shows_each_thread_each_large_kernel_and_what_they_are(training)
 
 def test_bars_are_as_long_as_what_they_stand_for(training):
     run = training.run()
-    bars = re.findall(r'<rect x="([\d.]+)" y="[\d.]+" width="([\d.]+)" [^>]*fill="#d3dae1"', training.gantt())
+    bars = re.findall(r'<rect x="([\d.]+)" y="[\d.]+" width="([\d.]+)" [^>]*fill="#d3dae1"', str(training.gantt()))
     assert len(bars) == len(run.tasks)
     assert sum(float(width) for _, width in bars) / (1000 - 118 - 16) == pytest.approx(run.busy / run.seconds, rel=0.02)
 
@@ -65,7 +65,7 @@ def test_pictures_are_written_in_each_format(training, tmp_path, kind):
 
 def test_the_memory_picture_lists_what_is_alive_at_the_peak(training):
     memory = training.memory()
-    svg = memory.draw()
+    svg = str(memory.draw())
     assert "at the peak" in " ".join(texts(svg))
     largest = memory.at_peak[0]
     assert any(text.endswith(largest.name) for text in texts(svg))
@@ -75,7 +75,7 @@ def test_the_memory_picture_lists_what_is_alive_at_the_peak(training):
 
 
 def test_the_prediction_picture_has_both_ceilings_and_a_chart_for_each_setting(training):
-    shown = texts(training.predict(threads=[1, 2, 8]).draw())
+    shown = texts(str(training.predict(threads=[1, 2, 8]).draw()))
     assert {"work / threads", "threads"} <= set(shown)
     assert [text.partition(":")[0] for text in shown if re.match(r"\d+ threads?:", text)] == ["1 thread", "2 threads", "8 threads"]
 
@@ -89,11 +89,11 @@ def test_pictures_of_a_run_that_failed_and_of_one_without_kernels():
         with pytest.raises(fg.ExecutionError):
             session.run(y, {x: [1.0, 2.0]})
     for run in (0, 1):
-        xml.fromstring(t.gantt(run=run))
-        xml.fromstring(t.memory(run).draw())
+        xml.fromstring(str(t.gantt(run=run)))
+        xml.fromstring(str(t.memory(run).draw()))
         assert str(t.memory(run))
-    assert any("ended with ExecutionError" in text for text in texts(t.gantt(run=1)))
-    assert str(t) and str(t.predict(threads=[1, 2])) and xml.fromstring(t.predict(threads=[1, 2]).draw()) is not None
+    assert any("ended with ExecutionError" in text for text in texts(str(t.gantt(run=1))))
+    assert str(t) and str(t.predict(threads=[1, 2])) and xml.fromstring(str(t.predict(threads=[1, 2]).draw())) is not None
 
 
 def test_a_format_that_is_none_is_refused(training, tmp_path):
@@ -121,7 +121,7 @@ def test_ticks_are_round_numbers():
 
 
 def test_the_page_holds_all_bars_and_loads_nothing(training):
-    page = training.gantt(format="html")
+    page = str(training.gantt(format="html"))
     found = re.search(r"const DATA = (.*);\n", page)
     assert found is not None
     data = json.loads(found[1])

@@ -19,7 +19,7 @@ def test_a_session_computes_the_values_of_all_edges_in_one_run():
         x = fg.placeholder("x", (2,))
         y = fg.multiply(fg.exp(x), 2.0, name="y")
     with fg.Session(graph, threads=1) as session:
-        text = fg.draw(y, format="dot", values=session, feeds={x: [0.0, 1.0]})
+        text = str(fg.draw(y, format="dot", values=session, feeds={x: [0.0, 1.0]}))
         assert session.random_state[1] == 1
     assert re.findall(r">([\d.]+)</FONT></TD>", text) == ["0", "1", "1", "2.72", "2", "5.44"]
 
@@ -100,7 +100,7 @@ def test_graphviz_draws_tables_and_pictures():
         y = fg.nn.softmax(fg.nn.Linear(144, 3, name="dense")(fg.reshape(image, (1, 144))))
     pixels = np.linspace(0, 1, 144, dtype=np.float32).reshape(1, 1, 12, 12)
     with fg.Session(graph, threads=1) as session:
-        svg = fg.draw(y, values=session, feeds={image: pixels})
+        svg = str(fg.draw(y, values=session, feeds={image: pixels}))
     assert "drawn without" not in svg and "drawn simpler" not in svg
     assert svg.count(f'fill="{values.DARK}"') >= 1
     assert svg.count("<polygon") > 144

@@ -143,7 +143,7 @@ def test_a_big_picture_has_no_labels_on_its_edges():
 def test_tooltips_say_shape_dtype_and_the_line_that_made_it():
     with fg.Graph() as graph:
         y = fg.exp(fg.placeholder("x", (2, 3)))
-    text = fg.draw(y, format="dot")
+    text = str(fg.draw(y, format="dot"))
     assert r"exp\nexp -> (2, 3) float32\ntest_viz.py:" in text
     assert 'y = fg.exp(fg.placeholder(\\"x\\", (2, 3)))' in text
     assert 'tooltip="x: (2, 3) float32"' in text
@@ -166,8 +166,8 @@ def test_only_what_the_tensors_depend_on_is_drawn():
         x = fg.placeholder("x", ())
         y = fg.exp(x)
         fg.sin(x)
-    assert "sin" not in fg.draw(y, format="dot")
-    assert "sin" not in fg.draw([y, x.node], format="dot")
+    assert "sin" not in str(fg.draw(y, format="dot"))
+    assert "sin" not in str(fg.draw([y, x.node], format="dot"))
 
 
 # --- folding
@@ -212,7 +212,7 @@ def test_a_depth_that_is_asked_for_is_kept_whatever_its_size():
 
 
 def test_scopes_are_clusters_within_clusters():
-    text = fg.draw(network(2), format="dot", depth=9)
+    text = str(fg.draw(network(2), format="dot", depth=9))
     scopes = {box.home[:i] for box in picture(network(2), 9).boxes.values() for i in range(1, len(box.home) + 1)}
     assert len(re.findall(r"subgraph cluster_\d+ \{", text)) == len(scopes)
     body = text[text.index('label="dense0"') :]
@@ -233,7 +233,7 @@ def test_gradient_edges_are_given_upside_down_and_control_edges_are_dashed():
         fg.gradients(y, x)
         with fg.control_dependencies([y]):
             fg.cos(x)
-    text = fg.draw(graph, format="dot")
+    text = str(fg.draw(graph, format="dot"))
     drawn = picture(graph)
     for edge in drawn.edges:
         if edge.kind == "gradient":
@@ -244,8 +244,8 @@ def test_gradient_edges_are_given_upside_down_and_control_edges_are_dashed():
 
 
 def test_the_legend_names_the_kinds_that_the_picture_has():
-    assert "update" not in fg.draw(network(train=False), format="dot")
-    legend = fg.draw(network(), format="dot").splitlines()[1]
+    assert "update" not in str(fg.draw(network(train=False), format="dot"))
+    legend = str(fg.draw(network(), format="dot")).splitlines()[1]
     assert all(word in legend for word in ("forward", "gradient", "update"))
 
 
@@ -263,7 +263,7 @@ def test_odd_names_are_drawn_as_they_are(name, way, monkeypatch):
         monkeypatch.setattr(dot, "program", lambda: None)
     elif dot.program() is None:
         pytest.skip("no dot program is installed")
-    svg = fg.draw(graph)
+    svg = str(fg.draw(graph))
     assert ("drawn without Graphviz" in svg) == (way == "own")
     words = "".join(ElementTree.fromstring(svg).itertext()).replace("\xa0", " ")
     shown = name.replace("\0", "�").replace("\t", " ")
@@ -274,10 +274,10 @@ def test_odd_names_are_drawn_as_they_are(name, way, monkeypatch):
 def test_an_empty_graph_and_very_deep_scopes_are_drawn(way, monkeypatch):
     if way == "own":
         monkeypatch.setattr(dot, "program", lambda: None)
-    ElementTree.fromstring(fg.draw(fg.Graph()))
+    ElementTree.fromstring(str(fg.draw(fg.Graph())))
     with fg.Graph() as graph, fg.scope("/".join(["deep"] * 900)):
         fg.placeholder("x", ())
-    assert "float32" in fg.draw(graph, depth=900)
+    assert "float32" in str(fg.draw(graph, depth=900))
     assert max(len(box.home) for box in picture(graph, 900).boxes.values()) == DEEPEST
 
 
@@ -293,7 +293,7 @@ def toy():
 
 def test_values_and_gradients_stand_on_the_edges_in_their_colours():
     tensors = toy()
-    text = fg.draw(tensors[-1], format="dot", values=dict(zip(tensors, [-2, 5, -4, 3, -12])), gradients={tensors[3]: -4})
+    text = str(fg.draw(tensors[-1], format="dot", values=dict(zip(tensors, [-2, 5, -4, 3, -12])), gradients={tensors[3]: -4}))
     numbers = dict(re.findall(rf"(n\d+) -> \w+ \[.*?{style.VALUE}\"> (-?\d+) ", text))
     assert numbers == {f"n{tensor.node.id}": str(value) for tensor, value in zip(tensors, [-2, 5, -4, 3, -12])}
     assert re.search(rf"n3 -> n4 .*{style.SLOPE}\"> -4 ", text)
@@ -301,7 +301,7 @@ def test_values_and_gradients_stand_on_the_edges_in_their_colours():
 
 def test_arrays_as_values_are_shortened():
     x, *_, f = toy()
-    text = fg.draw(f, format="dot", values={x: np.array([1.5, 2]), f: np.arange(100.0)})
+    text = str(fg.draw(f, format="dot", values={x: np.array([1.5, 2]), f: np.arange(100.0)}))
     assert all(f">{number}</FONT></TD>" in text for number in ("1.5", "2"))  # a table
     assert "(100,) of 0 … 99" in text
 
@@ -333,7 +333,7 @@ def test_each_program_draws_the_network(name, depth, monkeypatch, tmp_path):
     command = installed(name)
     monkeypatch.setattr(dot, "program", lambda: command)
     monkeypatch.setattr(ways, "fits", lambda width, height: True)
-    svg = fg.draw(network(), depth=depth)
+    svg = str(fg.draw(network(), depth=depth))
     assert "drawn" not in "".join(ElementTree.fromstring(svg).itertext())
     assert len(re.findall(r'<g id="\w+" class="node">', svg)) == len(picture(network(), depth).boxes)
     file = fg.draw(network(), tmp_path / "graph.png", depth=depth)
@@ -385,7 +385,7 @@ def test_where_dot_does_not_draw_our_own_layout_does_and_says_so(failure, tmp_pa
     fake(tmp_path, body)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(ways, "SECONDS", 0.3 if "hangs" in failure else 20.0)
-    words = "".join(ElementTree.fromstring(fg.draw(network())).itertext())
+    words = "".join(ElementTree.fromstring(str(fg.draw(network()))).itertext())
     assert f"drawn without Graphviz, as dot {reason}" in words
     assert "dense0" in words
 
@@ -451,7 +451,7 @@ def test_what_dot_draws_too_high_for_a_page_is_drawn_in_columns(tmp_path, monkey
     tall = '<?xml version="1.0"?><svg width="300pt" height="4000pt" viewBox="0 0 300 4000" xmlns="http://www.w3.org/2000/svg"></svg>'
     fake(tmp_path, f"sys.stdout.write({tall!r})")
     monkeypatch.setenv("PATH", str(tmp_path))
-    svg = fg.draw(chain(200))
+    svg = str(fg.draw(chain(200)))
     size = [float(ElementTree.fromstring(svg).get(side, "0")) for side in ("width", "height")]
     assert ways.fits(*size)
     assert "drawn without" not in svg
@@ -464,9 +464,9 @@ def test_what_is_too_wide_for_a_page_is_folded_a_level_more_unless_a_depth_was_a
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(ways, "fits", lambda width, height: width == 10 * 400)  # ten scopes are open
     graph = network(8)
-    clusters = {depth: fg.draw(graph, format="dot", depth=depth).count("cluster_") for depth in (1, 3)}
-    assert ElementTree.fromstring(fg.draw(graph)).get("width") == f"{clusters[1] * 300}pt"
-    assert ElementTree.fromstring(fg.draw(graph, depth=3)).get("width") == f"{clusters[3] * 300}pt"
+    clusters = {depth: str(fg.draw(graph, format="dot", depth=depth)).count("cluster_") for depth in (1, 3)}
+    assert ElementTree.fromstring(str(fg.draw(graph))).get("width") == f"{clusters[1] * 300}pt"
+    assert ElementTree.fromstring(str(fg.draw(graph, depth=3))).get("width") == f"{clusters[3] * 300}pt"
 
 
 # --- the layout of our own
@@ -780,7 +780,7 @@ def test_the_heat_of_a_file_is_what_its_runs_took(toy_file, capsys):
 def test_draw_takes_a_graph_file(toy_file, capsys):
     fg.io.save_graph(network(2), "net.graph")
     assert command("net.graph", "--depth", "1", "-o", "net.dot", capsys=capsys)[0] == 0
-    assert Path("net.dot").read_text() == fg.draw(fg.io.load_graph("net.graph"), format="dot", depth=1)
+    assert Path("net.dot").read_text() == str(fg.draw(fg.io.load_graph("net.graph"), format="dot", depth=1))
     assert command("net.graph", "--only", "loss/mean", capsys=capsys)[1] == "net.svg"
 
 
@@ -819,3 +819,22 @@ def test_an_edge_into_a_loop_of_a_plan_names_what_the_loop_is_given():
     tensors = {(edge.start, edge.end): list(edge.tensors) for edge in drawn.edges}
     assert tensors[keys["exp"], keys["scan"]] == [start]
     assert [named for (begin, _), named in tensors.items() if begin == keys["scan"] and named] == []
+
+
+# --- in hand
+
+
+def test_a_drawing_shows_itself_in_a_notebook_and_is_saved_in_any_format(tmp_path):
+    graph = network()
+    drawing = fg.draw(graph)
+    assert drawing._repr_svg_() == str(drawing) and drawing._repr_html_() is None and drawing._repr_png_() is None
+    assert drawing.save(tmp_path / "graph.svg").read_bytes() == drawing.data
+    assert drawing.save(tmp_path / "graph.dot").read_text() == str(fg.draw(graph, format="dot"))
+    assert "<title>graph" in drawing.save(tmp_path / "graph.html").read_text()
+    page = fg.draw(graph, format="html")
+    assert page._repr_svg_() is None and page._repr_html_().startswith("<iframe srcdoc=")
+    with pytest.raises(fg.ArgumentError, match="the format is one of svg, png, pdf, dot, html, got 'gif'"):
+        drawing.save(tmp_path / "graph.gif")
+    with pytest.raises(fg.ArgumentError, match="the path of a file is expected, got None"):
+        drawing.save(None)
+    assert re.fullmatch(r"<Drawing: svg, [\d.]+ kB>", repr(drawing))

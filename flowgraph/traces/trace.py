@@ -191,7 +191,7 @@ class Trace:
 
         file     ends in .svg, .png, .pdf (by matplotlib), or .html: one page with all runs, to zoom and search
         run      the number of a run; by itself the usual one
-        returns  the path; without a file the text, or the bytes of a png or pdf
+        returns  the path; without a file a `flowgraph.viz.Drawing`, which a notebook shows
 
         >>> x = fg.placeholder("x", (), "float64")
         >>> with session.trace() as t:

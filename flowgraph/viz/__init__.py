@@ -4,6 +4,7 @@ from .classes import confusion, decision_boundary
 from .curves import curves, distributions
 from .difference import draw_difference
 from .draw import draw
+from .drawing import Drawing
 from .figures import heat_of
 from .heat import Heat
 from .images import filters, images
@@ -12,6 +13,6 @@ from .plot import Plot
 from .progress import Progress, progress
 
 __all__ = [
-    "draw", "draw_difference", "Heat", "heat_of", "progress", "Progress",
+    "draw", "Drawing", "draw_difference", "Heat", "heat_of", "progress", "Progress",
     "activations", "confusion", "curves", "decision_boundary", "distributions", "filters", "images", "Plot", "saliency",
 ]  # fmt: skip

@@ -13,8 +13,9 @@ from ..graph import Graph, Node, SubGraph, Tensor
 from ..graph.spec import format_spec
 from ..traces import Trace
 from .draw import draw, nodes_of
+from .drawing import delivered, path_and_format
 from .figures import heat_of
-from .files import path_and_format, written
+from .files import FORMATS, written
 from .graph_picture import GraphPicture
 from .heat import Heat
 from .overlay import Overlay
@@ -45,10 +46,10 @@ def draw_difference(
     ...     _ = fg.exp(fg.placeholder("x", ()), name="y")
     >>> with fg.Graph() as new:
     ...     _ = fg.sin(fg.placeholder("x", ()), name="y")
-    >>> "exp became sin" in fg.viz.draw_difference(old, new, format="dot")
+    >>> "exp became sin" in str(fg.viz.draw_difference(old, new))
     True
     """
-    path, kind = path_and_format("draw_difference", file, format)
+    path, _ = path_and_format("draw_difference", file, format, FORMATS)
     if isinstance(before, Trace) or isinstance(after, Trace):
         if not (isinstance(before, Trace) and isinstance(after, Trace)):
             raise ArgumentError("draw_difference: a trace is compared with a trace, and a graph with a graph")
@@ -57,10 +58,11 @@ def draw_difference(
         return draw(nodes[0].graph if nodes else Graph(), file, format=format, depth=depth, heat=heat)
     old, new = nodes_of(before), nodes_of(after)
 
-    def picture(depth: int | None, most: int | None, labelled: bool = True) -> DifferencePicture:
-        return DifferencePicture(old, new, depth, most=most, labelled=labelled, tags=kind != "html")
+    def picture(depth: int | None, most: int | None, labelled: bool = True, tags: bool = True) -> DifferencePicture:
+        return DifferencePicture(old, new, depth, most=most, labelled=labelled, tags=tags)
 
-    return written(picture, path, kind, depth)
+    title = path.stem if path else "graph"
+    return delivered("draw_difference", lambda kind: written(picture, kind, depth, title), file, format, FORMATS)
 
 
 def _slower(before: Heat, after: Heat) -> Heat:

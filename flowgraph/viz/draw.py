@@ -14,7 +14,8 @@ from ..graph.op import public
 from ..graph.upstream import around, failed_node
 from ..session import Session
 from ..traces import Trace
-from .files import path_and_format, written
+from .drawing import delivered, path_and_format
+from .files import FORMATS, written
 from .graph_picture import GraphPicture
 from .heat import Heat
 from .overlay import Overlay
@@ -39,7 +40,7 @@ def draw(
 ) -> Any:
     """A picture of a graph, of what some tensors depend on, of a plan, of what became of a request, or of where an error is.
 
-    file       where to write; its ending says the format. None: the text of an SVG is returned
+    file       where to write; its ending says the format
     format     "svg", "png", "pdf", "dot" (the text for Graphviz), or "html": one page with all of the graph, to zoom, search, open and
                close scopes in; of an `Explanation` with a slider over the passes of the compiler
     depth      scopes nested deeper are drawn as one box each; None: as deep as about 300 boxes allow. The scopes of a plan are
@@ -52,7 +53,7 @@ def draw(
     marked     a node or several, whose boxes get a thick red border
     groups     names by node, each of which gets a colour of its own; "device" for the devices that nodes ask for. The kernels of a plan for
                several devices have the colours of these
-    returns    the path; without a file the text, or the bytes of a png or pdf
+    returns    the path; without a file a `flowgraph.viz.Drawing`, which a notebook shows, and which ``save`` writes later
     raises     ArgumentError for another format, or something else than a graph; DrawingError where png or pdf needs a program
                that is not there
 
@@ -61,10 +62,12 @@ def draw(
 
     >>> with fg.Graph() as graph:
     ...     y = fg.exp(fg.placeholder("x", ()))
-    >>> "exp" in fg.draw(graph, format="dot")
+    >>> fg.draw(graph, "exp.svg")
+    PosixPath('exp.svg')
+    >>> "exp" in str(fg.draw(graph, format="dot"))
     True
     """
-    path, kind = path_and_format("draw", file, format)
+    path, _ = path_and_format("draw", file, format, FORMATS)
     if feeds is not None and not isinstance(values, Session):
         raise ArgumentError("draw: feeds are for a session that computes the values", help="draw(y, values=session, feeds={x: 1.0})")
     for name, table in (("values", None if isinstance(values, Session) else values), ("gradients", gradients)):
@@ -75,18 +78,12 @@ def draw(
                 raise ArgumentError(f"draw: {name} are numbers by tensor, got {key!r:.60} as a key", help=f"{name}={{tensor: number}}")
     if depth is not None and (not isinstance(depth, int) or depth < 0):
         raise ArgumentError(f"draw: depth is a whole number from 0 on, or None, got {depth!r:.60}")
-    stages = what.stages if isinstance(what, Explanation) and kind == "html" else ()
-    if isinstance(what, Explanation):
-        if not stages:  # a picture has no slider: it says of each node what became of it
-            became: dict[Node | Tensor, str] = {
-                node: f"{stage.name}: {text}" for stage in what.stages[:-1] for node, text in stage.changes.items()
-            }
-            notes = {**became, **(notes or {})}
-        what = what.nodes[0].graph if stages else list(what.nodes)
     if isinstance(what, FlowgraphError):
         failed = _failed(what)
         notes = {failed: what.message.removeprefix(f"{failed.op.name}: "), **(notes or {})}
         marked, nodes = failed, around(failed)
+    elif isinstance(what, Explanation):
+        nodes = nodes_of(list(what.nodes))
     else:
         nodes = [] if isinstance(what, Plan) else nodes_of(what)
     if groups == "device" or (groups is None and isinstance(what, Plan)):
@@ -94,15 +91,25 @@ def draw(
     if isinstance(values, Session):
         values = values_of(values, nodes, feeds)
 
-    def picture(depth: int | None, most: int | None, labelled: bool = True) -> Picture:
-        overlay = Overlay(heat, notes, marked, groups)
+    def picture(depth: int | None, most: int | None, labelled: bool = True, tags: bool = True) -> Picture:
         if isinstance(what, Plan):
-            return PlanPicture(what, depth, most=most, overlay=overlay)
-        return GraphPicture(
-            nodes, depth, most=most, labelled=labelled, tags=kind != "html", values=values, slopes=gradients, overlay=overlay
-        )
+            return PlanPicture(what, depth, most=most, overlay=Overlay(heat, notes, marked, groups))
+        shown, said = nodes, notes
+        if isinstance(what, Explanation):
+            if tags:  # a picture has no slider: it says of each node what became of it
+                said = {**_became(what), **(notes or {})}
+            else:
+                shown = nodes_of(what.nodes[0].graph)
+        overlay = Overlay(heat, said, marked, groups)
+        return GraphPicture(shown, depth, most=most, labelled=labelled, tags=tags, values=values, slopes=gradients, overlay=overlay)
 
-    return written(picture, path, kind, depth, stages)
+    title, stages = path.stem if path else "graph", what.stages if isinstance(what, Explanation) else ()
+    return delivered("draw", lambda kind: written(picture, kind, depth, title, stages), file, format, FORMATS)
+
+
+def _became(account: Explanation) -> dict[Node | Tensor, str]:
+    """What a pass made of a node, by node."""
+    return {node: f"{stage.name}: {text}" for stage in account.stages[:-1] for node, text in stage.changes.items()}
 
 
 def _by_device(what: Any, nodes: Sequence[Node]) -> dict[Any, str]:

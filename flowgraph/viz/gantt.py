@@ -11,7 +11,8 @@ from ..traces.data import RunData, TaskRun
 from ..traces.lifetimes import curve, of_run
 from ..traces.waits import Waits
 from ..traces.why import why
-from .sheet import FORMATS, INK, Sheet, delivered, format_of, scaled, ticks
+from .drawing import delivered
+from .sheet import FORMATS, INK, Sheet, scaled, ticks
 from .style import GREY
 from .timeline import page
 
@@ -23,10 +24,12 @@ LEAST = 0.6  # pixels: narrower kernels of one kind that follow each other are o
 
 def gantt(trace: Trace, file: Any = None, *, run: int | None = None, format: str | None = None) -> Any:
     """See `flowgraph.Trace.gantt`."""
-    kind = format_of(file, format, "gantt", FORMATS)
-    chosen = trace.run(run)
-    sheet = sheet_of(chosen, trace.runs)
-    return delivered(sheet, file, kind, page(trace) if kind == "html" else None)
+    chosen, runs = trace.run(run), trace.runs
+
+    def data(kind: str) -> bytes:
+        return page(trace).encode() if kind == "html" else sheet_of(chosen, runs).bytes(kind)
+
+    return delivered("gantt", data, file, format, (*FORMATS, "html"))
 
 
 def sheet_of(run: RunData, runs: Sequence[RunData]) -> Sheet:

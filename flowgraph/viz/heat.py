@@ -36,7 +36,7 @@ class Heat:
     >>> with fg.Graph() as graph:
     ...     y = fg.exp(fg.placeholder("x", ()))
     >>> heat = fg.viz.Heat({y: 0.0013}, "s", "time")
-    >>> "1.3 ms" in fg.draw(graph, format="dot", heat=heat)
+    >>> "1.3 ms" in str(fg.draw(graph, heat=heat))
     True
     """
 

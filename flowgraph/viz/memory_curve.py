@@ -7,7 +7,8 @@ from typing import Any
 
 from ..compile.plan import format_bytes
 from ..session.curve import MemoryCurve
-from .sheet import Sheet, delivered, format_of, ticks
+from .drawing import delivered
+from .sheet import FORMATS, Sheet, ticks
 from .style import GREY
 
 WIDTH, HEIGHT, LEFT, TOP, RIGHT = 640, 300, 76, 40, 210
@@ -16,7 +17,7 @@ BLUE = "#0072b2"
 
 def draw_memory_curve(curve: MemoryCurve, file: Any = None, *, format: str | None = None) -> Any:
     """See `MemoryCurve.draw`."""
-    return delivered(sheet_of(curve), file, format_of(file, format, "curve", ("svg", "png", "pdf")))
+    return delivered("curve", sheet_of(curve).bytes, file, format, FORMATS)
 
 
 def sheet_of(curve: MemoryCurve) -> Sheet:

@@ -9,8 +9,9 @@ from ..compile.plan import format_bytes
 from ..traces import text
 from ..traces.lifetimes import Lifetime
 from ..traces.memory import MemoryTimeline
+from .drawing import delivered
 from .gantt import BARS
-from .sheet import Sheet, delivered, format_of, scaled, ticks
+from .sheet import FORMATS, Sheet, scaled, ticks
 from .style import GREY
 
 WIDTH, LEFT, RIGHT, TOP, HEIGHT = 1000, 70, 400, 40, 300
@@ -27,8 +28,7 @@ REST = "#d3dae1"
 
 def draw_memory(memory: MemoryTimeline, file: Any = None, *, format: str | None = None) -> Any:
     """See `MemoryTimeline.draw`."""
-    kind = format_of(file, format, "memory", ("svg", "png", "pdf"))
-    return delivered(sheet_of(memory), file, kind)
+    return delivered("memory", sheet_of(memory).bytes, file, format, FORMATS)
 
 
 def sheet_of(memory: MemoryTimeline) -> Sheet:

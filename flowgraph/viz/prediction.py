@@ -9,8 +9,9 @@ from ..traces import text
 from ..traces.data import PlanData, RunData
 from ..traces.predict import Forecast, Prediction
 from ..traces.simulate import Bar
+from .drawing import delivered
 from .gantt import BARS
-from .sheet import INK, Sheet, delivered, format_of, scaled, ticks
+from .sheet import FORMATS, INK, Sheet, scaled, ticks
 from .style import GREY
 
 WIDTH, TOP, RIGHT = 1000, 44, 16
@@ -22,8 +23,7 @@ BLUE, GREEN, RED = "#0072b2", "#009e73", "#a61b00"
 
 def draw_prediction(prediction: Prediction, file: Any = None, *, format: str | None = None) -> Any:
     """See `Prediction.draw`."""
-    kind = format_of(file, format, "prediction", ("svg", "png", "pdf"))
-    return delivered(sheet_of(prediction), file, kind)
+    return delivered("prediction", sheet_of(prediction).bytes, file, format, FORMATS)
 
 
 def sheet_of(prediction: Prediction) -> Sheet:

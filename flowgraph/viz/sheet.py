@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import io
 import math
-import os
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from ..errors import ArgumentError
 from .plot import Plot
 from .style import GREY, clean
 
-FORMATS = ("svg", "png", "pdf", "html")
+FORMATS = ("svg", "png", "pdf")
 FONT = "Arial, Helvetica, sans-serif"
 INK = "#222a33"
 
@@ -118,7 +115,9 @@ class Sheet:
         return "\n".join([*lines, "</svg>"]) + "\n"
 
     def bytes(self, kind: str) -> bytes:
-        """A PNG or PDF. raises MissingExtraError without matplotlib."""
+        """An SVG, PNG or PDF. raises MissingExtraError without matplotlib for the latter two."""
+        if kind == "svg":
+            return self.svg().encode()
         plot = Plot(self.width / 96, self.height / 96, free=True)
         axis = plot.figure.add_axes((0, 0, 1, 1))
         axis.set_xlim(0, self.width)
@@ -148,26 +147,6 @@ class Sheet:
         file = io.BytesIO()
         plot.figure.savefig(file, format=kind, dpi=192, metadata={"CreationDate": None} if kind == "pdf" else None)
         return file.getvalue()
-
-
-def format_of(file: Any, format: str | None, what: str, formats: Sequence[str] = FORMATS) -> str:
-    """The format that is asked for, by name or by the ending of the file. raises ArgumentError for any other."""
-    if file is not None and not isinstance(file, str | os.PathLike):
-        raise ArgumentError(f"{what}: the path of a file is expected, got {file!r:.80}", help=f'for example "{what}.svg"')
-    kind = format if format is not None else Path(file).suffix[1:].lower() if file is not None else "svg"
-    if kind not in formats:
-        raise ArgumentError(f"{what}: the format is one of {', '.join(formats)}, got {kind!r:.60}", help=f'for example "{what}.svg"')
-    return kind
-
-
-def delivered(sheet: Sheet, file: Any, kind: str, page: str | None = None) -> Any:
-    """``sheet`` in a file, whose path is returned; without one its text, or the bytes of a PNG or PDF. ``page`` is the text of an HTML."""
-    data: str | bytes = sheet.bytes(kind) if kind in ("png", "pdf") else sheet.svg() if page is None or kind == "svg" else page
-    if file is None:
-        return data
-    path = Path(file)
-    path.write_bytes(data if isinstance(data, bytes) else data.encode())
-    return path
 
 
 def ticks(span: float, most: int = 8) -> list[float]:
