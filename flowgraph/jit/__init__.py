@@ -3,6 +3,7 @@
 values     what a loop computes for one element, as a graph of primitives
 functions  exp, log and their kin, built of primitives
 text       what texts are written with
+arguments  how a kernel takes the arrays that Python gives it
 loops      a loop as the text of an LLVM module
 arrays     what the texts of kernels over whole arrays share
 draws      uniform random numbers

@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from .arguments import CallableText
 from .llvm import Target
-from .text import Text, literal, suffix, type_of, vector_of
-
-_CONTIGUOUS_ALIGNED = 0x101
+from .text import literal, suffix, type_of, vector_of
 
 
 def tiles(total: int, most: int) -> list[tuple[int, int]]:
@@ -34,7 +33,7 @@ def power_of_two(number: int) -> int:
     return 1 << max(0, number - 1).bit_length()
 
 
-class ArrayKernel(Text):
+class ArrayKernel(CallableText):
     """A kernel of arrays of one dtype, C-contiguous and of known shapes but for the first dimension of the first.
 
     A subclass says in `body` what happens between the arguments' pointers, ``%p0`` and so on; ``%n0`` is the first one's first dimension.
@@ -44,8 +43,8 @@ class ArrayKernel(Text):
     scratch = 0  # numbers of scratch memory that the body needs, at %scratch
 
     def __init__(self, target: Target, dtype: np.dtype[Any], count: int) -> None:
-        super().__init__()
-        self.header, self.registers, self.has_fma = target.header, target.registers, target.has_fma
+        super().__init__(target.header)
+        self.registers, self.has_fma = target.registers, target.has_fma
         self.dtype, self.arrays = dtype, count
         self.number = type_of(dtype)
 
@@ -78,19 +77,11 @@ class ArrayKernel(Text):
         return self.callable_module()
 
     def _load_arguments(self) -> None:
-        fine = "true"
-        for i in range(self.arrays):
-            self.line(f"%a{i} = load ptr, ptr {self.new(f'getelementptr ptr, ptr %args, i64 {i}')}")
-            self.line(f"%p{i} = load ptr, ptr {self._member(i, 0)}")
-            flags = self.new(f"load i32, ptr {self._member(i, 48)}")
-            contiguous = self.new(f"icmp eq i32 {self.new(f'and i32 {flags}, {_CONTIGUOUS_ALIGNED}')}, {_CONTIGUOUS_ALIGNED}")
-            fine = self.new(f"and i1 {fine}, {contiguous}")
-        self.line(f"%n0 = load i64, ptr {self.new(f'load ptr, ptr {self._member(0, 16)}')}")
-        self.line(f"br i1 {fine}, label %start, label %otherwise")
-        self.label("start")
-
-    def _member(self, array: int, offset: int) -> str:
-        return self.new(f"getelementptr i8, ptr %a{array}, i64 {self.header + offset}")
+        taken = [self.take_array(i) for i in range(self.arrays)]
+        self.line(f"%n0 = load i64, ptr {self.field(0, 'dimensions')}")
+        self.go_on_if([check for _, check in taken])
+        for i, (data, _) in enumerate(taken):
+            self.line(f"%p{i} = getelementptr i8, ptr {data}, i64 0")
 
     # --- addresses
 

@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from .arguments import ALIGNED, CONTIGUOUS, CallableText
 from .llvm import Target
-from .text import BARE_SIGNATURE, Text, literal, stored, suffix, type_of
+from .text import BARE_SIGNATURE, literal, stored, suffix, type_of
 from .values import BOOL, FLOAT64, Unfusable, Value
 
 # A value of an earlier phase is kept for the later ones from this number of primitives on; below, it is computed again.
@@ -115,10 +116,10 @@ class Loop:
         return _Writer(self, target).text()
 
 
-class _Writer(Text):
+class _Writer(CallableText):
     def __init__(self, loop: Loop, target: Target) -> None:
-        super().__init__()
-        self.loop, self.header = loop, target.header
+        super().__init__(target.header)
+        self.loop = loop
         self.dims, self.inner = loop.dims, loop.dims[-1]
         self.flat = len(loop.dims) == 1
         values = self._all([result.value for result in loop.results])
@@ -183,53 +184,28 @@ class _Writer(Text):
         return self.module(BARE_SIGNATURE)
 
     def _load_arguments(self, number: int) -> None:
-        """Pointers to the elements of all arrays; anything unexpected goes to the Python function that is ``self``."""
-        head, loop = self.header, self.loop
-        offsets = {"data": head, "dimensions": head + 16, "strides": head + 24, "flags": head + 48}
-
-        def member(array: str, name: str, kind: str = "ptr") -> str:
-            return self.new(f"load {kind}, ptr {self.new(f'getelementptr i8, ptr {array}, i64 {offsets[name]}')}")
-
+        """Pointers to the elements of all arrays, and the other arguments of `BARE_SIGNATURE`."""
+        loop = self.loop
         for name, kind, count in (("operands", "ptr", number), ("strides", "i64", number), ("dims", "i64", 1)):
             self.line(f"%{name} = alloca [{count} x {kind}]")
-        operands = [*loop.operands, *(None for _ in loop.results)]
         checks = []
-        for i, operand in enumerate(operands):
-            self.line(f"%a{i} = load ptr, ptr {self.new(f'getelementptr ptr, ptr %args, i64 {i}')}")
-            slot = self.new(f"getelementptr ptr, ptr %operands, i64 {i}")
+        for i, operand in enumerate([*loop.operands, *(None for _ in loop.results)]):
             if operand is not None and not any(operand.varies):
-                # One number: an array, or one of NumPy's scalars, which holds it behind its header.
-                kind = self.new(f"load ptr, ptr {self.new(f'getelementptr i8, ptr %a{i}, i64 {head - 8}')}")
-                is_array = self.new(f"icmp eq ptr {kind}, @flowgraph_ndarray")
-                scalar = f"flowgraph_{operand.dtype.name}"
-                is_scalar = self.new(f"icmp eq ptr {kind}, @{scalar}")
-                self.declared["flowgraph_ndarray"] = "@flowgraph_ndarray = external global i8"
-                self.declared[scalar] = f"@{scalar} = external global i8"
-                checks.append(self.new(f"or i1 {is_array}, {is_scalar}"))
-                at = self.new(f"getelementptr i8, ptr %a{i}, i64 {head}")
-                data = self.new(f"load ptr, ptr {at}")  # (no scalar is so short that this would read beyond it)
-                self.line(f"store ptr {self.new(f'select i1 {is_array}, ptr {data}, ptr {at}')}, ptr {slot}")
-                continue
-            self.line(f"store ptr {member(f'%a{i}', 'data')}, ptr {slot}")
-            flags = member(f"%a{i}", "flags", "i32")
+                data, check = self.take_number(i, operand.dtype)
+            else:
+                data, check = self.take_array(i, ALIGNED if operand is not None and operand.strided else ALIGNED | CONTIGUOUS)
+            checks.append(check)
+            self.line(f"store ptr {data}, ptr {self.new(f'getelementptr ptr, ptr %operands, i64 {i}')}")
             if operand is not None and operand.strided:
-                strides = member(f"%a{i}", "strides")
+                strides = self.field(i, "strides")
                 first = self.new(f"load i64, ptr {strides}")
                 self.line(f"store i64 {first}, ptr {self.new(f'getelementptr i64, ptr %strides, i64 {i}')}")
                 step = self.new(f"load i64, ptr {self.new(f'getelementptr i64, ptr {strides}, i64 1')}")
                 checks.append(self.new(f"icmp eq i64 {step}, {operand.dtype.itemsize}"))
-                wanted = 0x100
-            else:
-                wanted = 0x101  # contiguous and aligned
-            checks.append(self.new(f"icmp eq i32 {self.new(f'and i32 {flags}, {wanted}')}, {wanted}"))
         array, factor = loop.counted
-        rows = self.new(f"load i64, ptr {member(f'%a{array}', 'dimensions')}") if factor else "1"
+        rows = self.new(f"load i64, ptr {self.field(array, 'dimensions')}") if factor else "1"
         self.line(f"store i64 {self.new(f'mul i64 {rows}, {max(factor, 1)}')}, ptr %dims")
-        fine = checks[0] if checks else "true"
-        for check in checks[1:]:
-            fine = self.new(f"and i1 {fine}, {check}")
-        self.line(f"br i1 {fine}, label %start, label %otherwise")
-        self.label("start")
+        self.go_on_if(checks)
 
     def _allocate(self) -> None:
         """Scratch memory: sums over the first dimension, and values kept from phase to phase."""
@@ -326,13 +302,7 @@ class _Writer(Text):
             if not window.covers(depth, self.dims[depth]):
                 place = self.new(f"add nsw i64 {counter}, {window.shifts[depth]}")
                 checks += [self.new(f"icmp sge i64 {place}, {window.low[depth]}"), self.new(f"icmp slt i64 {place}, {window.high[depth]}")]
-        return self._all_of(checks)
-
-    def _all_of(self, checks: Sequence[str]) -> str:
-        all_true = checks[0] if checks else "true"
-        for check in checks[1:]:
-            all_true = self.new(f"and i1 {all_true}, {check}")
-        return all_true
+        return self.all_of(checks)
 
     def _phase(self, phase: int, length: str) -> None:
         """One loop over the row: what is summed up in it, and what is stored."""
@@ -471,7 +441,7 @@ class _Writer(Text):
         checks += [self.new(f"icmp sge i64 {j}, {low}")] if low > 0 else []
         checks += [self.new(f"icmp sle i64 {j}, {high}")] if high < first else []
         inside, beside, go = self.name("inside"), self.name("beside"), self.name("go")
-        self.line(f"br i1 {self._all_of(checks)}, label %{inside}, label %{beside}")
+        self.line(f"br i1 {self.all_of(checks)}, label %{inside}, label %{beside}")
         self.label(inside)
         plain = [self._load(value, j, None) for value in values]
         self.line(f"br label %{go}")

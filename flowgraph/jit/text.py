@@ -78,13 +78,6 @@ class Text:
         """The whole module: what is declared, and the function."""
         return "\n".join([*self.declared.values(), f"define {signature} {{\nentry:", *self.lines, "}"]) + "\n"
 
-    def callable_module(self) -> str:
-        """The module of a function that Python can call; at %otherwise it hands its arguments to the Python function that is ``self``."""
-        self.label("otherwise")
-        arguments = ("ptr", "%self"), ("ptr", "%args"), ("i64", "%given"), ("ptr", "%names")
-        self.line(f"ret ptr {self.call('PyObject_Vectorcall', 'ptr', *arguments)}")
-        return self.module("ptr @kernel(ptr %self, ptr %args, i64 %given, ptr %names)")
-
     def line(self, text: str) -> None:
         self.lines.append("  " + text)
 
