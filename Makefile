@@ -11,7 +11,7 @@ extras-docs  := docs,plot,dot,cli
 extras-bench := bench,jit
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-gpu test-browser bench bench-predict docs lint format types clean
+.PHONY: help demo test test-slow test-gpu test-browser bench bench-predict bench-draw docs lint format types clean
 .NOTPARALLEL:
 
 help: ## this list
@@ -40,6 +40,9 @@ bench: .venv/.ready-bench ## measure the workloads beside their rivals, into ben
 bench-predict: .venv/.ready-bench ## hold predictions of runs against measurements, into benchmarks/PREDICTIONS.md
 	@$(bin)/python -m benchmarks.predictions
 
+bench-draw: .venv/.ready-test ## time drawings of 300 to 100,000 nodes
+	@$(bin)/python -m benchmarks.drawing
+
 docs: .venv/.ready-docs ## the documents, into docs/_build/html; warnings are errors
 	@echo "==> sphinx"
 	@$(bin)/python -m sphinx -q -W --keep-going -b html -d docs/_build/doctrees docs docs/_build/html
@@ -59,7 +62,7 @@ format: .venv/.ready-test ## let ruff mend what it can
 	@$(bin)/ruff format
 
 clean: ## remove what make has made
-	rm -rf .venv docs/_build docs/pictures dist build out .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv docs/_build docs/pictures docs/pages dist build out .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp for each purpose that .venv serves. What the tests need includes what the demo and the documents need, so after

@@ -18,7 +18,7 @@ release = version = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))[
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
-exclude_patterns = ["_build", "pictures"]
+exclude_patterns = ["_build", "pictures", "pages"]
 
 smartquotes = False  # "..." and "--" are often code
 
@@ -28,6 +28,8 @@ python_use_unqualified_type_names = True
 add_module_names = False
 toc_object_entries_show_parents = "hide"
 
+(HERE / "pages").mkdir(exist_ok=True)
+html_extra_path = ["pages"]  # made by the build as well: pages of graphs to move in
 html_theme = "furo"
 html_title = f"flowgraph {release}"
 html_copy_source = False
@@ -37,5 +39,6 @@ html_show_sphinx = False
 def setup(app):  # type: ignore[no-untyped-def]
     """Make the pictures before the pages are read; tell Sphinx how our docstrings and reference pages are written."""
     app.connect("builder-inited", lambda _: make_pictures.make_all(HERE / "pictures"))
+    app.connect("builder-inited", lambda _: make_pictures.make_all(HERE / "pages", make_pictures.PAGES))
     app.connect("source-read", reference.expand_public)
     app.connect("autodoc-process-docstring", reference.process_docstring)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 import flowgraph as fg
+from benchmarks.drawing import training_graph
 from docs import shown
 from examples import lenet_mnist, toy
 from flowgraph.compile import Plan
@@ -70,6 +71,17 @@ def lenet() -> tuple[fg.Graph, fg.Tensor, fg.Node]:
 def lenet_at(path: Path, depth: int) -> None:
     """LeNet's training graph with its scopes open down to ``depth``."""
     fg.draw(lenet()[0], path, depth=depth)
+
+
+def lenet_heat(path: Path, what: str) -> None:
+    """LeNet's training graph in the colours of a measurement."""
+    fg.draw(lenet()[0], path, depth=1, heat=fg.viz.heat_of(lenet_trace(), what))
+
+
+def lenet_passes(path: Path) -> None:
+    """LeNet's training step as a page with a slider over the passes."""
+    graph, loss, update = lenet()
+    fg.draw(fg.explain([loss, update], {graph["images"]: (128, 1, 28, 28), graph["classes"]: (128,)}), path)
 
 
 @cache
@@ -130,6 +142,47 @@ def training_saliency(path: Path) -> None:
     """Which pixels its scores depend on."""
     session, (x, *_, logits), _, _, test = digits()
     fg.viz.saliency(session, logits, x, {x: test[0][:8]}, path)
+
+
+# --- the page on drawings
+
+
+def digit_values(path: Path) -> None:
+    """What the first layers of that network make of a digit."""
+    session, (x, _, pooled, _), _, _, test = digits()
+    fg.draw(pooled, path, values=session, feeds={x: test[0][:1]})
+
+
+def on_two_devices(path: Path) -> None:
+    """Products on two devices, and the plan's copies between them."""
+    with fg.Graph() as graph:
+        x = fg.placeholder("x", (512, 512))
+        with fg.device("cpu:1"):
+            there = fg.exp(x) @ x
+        y = fg.sum(x @ x + there)
+    with fg.Session(graph, devices=["cpu:0", "cpu:1"], threads=1) as session:
+        fg.draw(session.plan(y, {x: (512, 512)}), path)
+
+
+def difference(path: Path) -> None:
+    """A net, and the same with another activation and a scale."""
+
+    def build(activation: Callable[[fg.Tensor], fg.Tensor], is_scaled: bool) -> fg.Graph:
+        with fg.Graph() as graph:
+            h = fg.placeholder("x", ("batch", 8))
+            for i in range(2):
+                h = fg.nn.Linear(8, 8, name=f"dense{i}")(h)
+                h = activation(h) if i else fg.nn.relu(h)
+            with fg.scope("loss"):
+                fg.mean(h * np.float32(0.5) if is_scaled else h)
+        return graph
+
+    fg.viz.draw_difference(build(fg.nn.relu, False), build(fg.tanh, True), path)
+
+
+def large(path: Path) -> None:
+    """The training graph of some 100,000 nodes."""
+    fg.draw(training_graph(100_000), path)
 
 
 # --- the engine
@@ -417,6 +470,12 @@ PICTURES: dict[str, Callable[[Path], object]] = {
     "lenet_0.svg": partial(lenet_at, depth=0),
     "lenet_1.svg": partial(lenet_at, depth=1),
     "lenet_2.svg": partial(lenet_at, depth=2),
+    "lenet_time.svg": partial(lenet_heat, what="time"),
+    "lenet_roofline.svg": partial(lenet_heat, what="roofline"),
+    "digit_values.svg": digit_values,
+    "devices.svg": on_two_devices,
+    "difference.svg": difference,
+    "large.svg": large,
     "layers.svg": layers,
     "request.svg": request,
     "tasks.svg": tasks,
@@ -434,13 +493,17 @@ PICTURES: dict[str, Callable[[Path], object]] = {
 }
 
 
-def make_all(folder: Path) -> None:
+# Pages that stand beside those of the documents.
+PAGES: dict[str, Callable[[Path], object]] = {"lenet_passes.html": lenet_passes}
+
+
+def make_all(folder: Path, drawings: dict[str, Callable[[Path], object]] = PICTURES) -> None:
     """Draw every picture into ``folder``, and remove from it what is no longer listed."""
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.iterdir():
-        if old.name not in PICTURES:
+        if old.name not in drawings:
             old.unlink()
-    for name, draw in PICTURES.items():
+    for name, draw in drawings.items():
         draw(folder / name)
         if not (folder / name).is_file():
             raise RuntimeError(f"docs/make_pictures.py: {name} was not made")
@@ -448,3 +511,4 @@ def make_all(folder: Path) -> None:
 
 if __name__ == "__main__":
     make_all(Path(__file__).resolve().parent / "pictures")
+    make_all(Path(__file__).resolve().parent / "pages", PAGES)

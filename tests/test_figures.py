@@ -41,11 +41,13 @@ def test_operations_bytes_and_their_rate_are_those_of_the_op(traced):
 
 def test_the_roofline_is_the_least_time_by_arithmetic_or_memory_over_the_time_taken(traced, monkeypatch):
     graph, trace, _ = traced
-    monkeypatch.setattr("flowgraph.viz.figures.ceilings", lambda: Ceilings(1e9, 1e12))
+    monkeypatch.setattr("flowgraph.viz.figures.ceilings", lambda: Ceilings(1e13, 1e15))
     share, time = fg.viz.heat_of(trace, "roofline"), fg.viz.heat_of(trace)
     product = graph.node("matmul")
-    assert share.by_node()[product] == pytest.approx(2 * 200**3 / 1e9 / time.by_node()[product])
+    assert share.by_node()[product] == pytest.approx(2 * 200**3 / 1e13 / time.by_node()[product])
     assert (share.unit, share.folding) == ("%", "mean")
+    monkeypatch.setattr("flowgraph.viz.figures.ceilings", lambda: Ceilings(1.0, 1.0))
+    assert fg.viz.heat_of(trace, "roofline").by_node()[product] == 1.0
 
 
 def test_the_mean_rate_of_a_scope_is_weighted_by_time():

@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -161,11 +160,13 @@ class Hand:
         self.browser = browser
 
     def open(self, what, folder, **options):
-        file = fg.draw(what, folder / "net.html", **options)
-        self.browser.get("about:blank")
-        with suppress(Exception):
-            self.browser.get_log("performance")
-        self.browser.get(file.as_uri())
+        from selenium.webdriver.support.wait import WebDriverWait
+
+        address = fg.draw(what, folder / "net.html", **options).as_uri()
+        self.browser.get_log("performance")  # which forgets what was loaded so far
+        self.browser.get(address)
+        is_drawn = "document.URL === arguments[0] && document.querySelector('.box') !== null"
+        WebDriverWait(self.browser, 60, 0.02).until(lambda _: self.js(is_drawn, address))
         return self
 
     def js(self, script, *arguments):

@@ -161,6 +161,14 @@ def test_what_every_layer_reads_is_a_tag_in_each_and_no_long_edge():
     assert edges(drawn, "control").count(("update", "train/update")) == 4
 
 
+def test_many_that_run_before_one_are_words_in_it_and_no_edges():
+    drawn = picture(network(12), 0)
+    train = next(box for box in drawn.boxes.values() if box.title == "train")
+    assert train.detail == "1 node, after 12 others"
+    assert "after 12 others: dense0, dense1" in train.tooltip
+    assert not edges(drawn, "control")
+
+
 def test_only_what_the_tensors_depend_on_is_drawn():
     with fg.Graph():
         x = fg.placeholder("x", ())

@@ -19,7 +19,8 @@ from .heat import ink
 from .picture import UPDATE, Box, Edge, Home, Picture, cut, scope_name
 from .style import GREY, LINES, SCOPE, SCOPE_BORDER, SCOPES, SLOPE, VALUE, clean, legend, look_of
 
-CELL = 3  # points of a cell of a little picture
+CELL = 3  # points of a cell of a little picture, at least; ``PICTURE``: of its longer side, if it has few cells
+PICTURE = 42
 ACROSS = 12  # boxes with values on their edges that are drawn from left to right
 ABREAST = 8  # parts that nothing joins stand side by side; more are packed into a square
 STEPS = 24  # of the colours in the legend of a heat map
@@ -119,7 +120,8 @@ def _cells(edge: Edge) -> str:
     """The value as a table, or as little pictures side by side, with what stands for it in words below."""
     tables = ""
     for grid in edge.grids:
-        size = f'WIDTH="{CELL}" HEIGHT="{CELL}" FIXEDSIZE="TRUE"' if grid.texts is None else ""
+        side = max(CELL, min(PICTURE // max(len(grid.colors), len(grid.colors[0])), 3 * CELL))
+        size = f'WIDTH="{side}" HEIGHT="{side}" FIXEDSIZE="TRUE"' if grid.texts is None else ""
         rows = ""
         for i, colors in enumerate(grid.colors):
             cells = ""
@@ -129,7 +131,7 @@ def _cells(edge: Edge) -> str:
             rows += f"<TR>{cells}</TR>"
         form = 'CELLPADDING="2" CELLBORDER="1"'
         if grid.texts is None:  # of its own size, however wide the words below are
-            width, height = CELL * len(grid.colors[0]) + 2, CELL * len(grid.colors) + 2
+            width, height = side * len(grid.colors[0]) + 2, side * len(grid.colors) + 2
             form = f'CELLPADDING="0" CELLBORDER="0" FIXEDSIZE="TRUE" WIDTH="{width}" HEIGHT="{height}"'
         tables += f'<TD><TABLE BORDER="1" CELLSPACING="0" COLOR="{SCOPE_BORDER}" {form}>{rows}</TABLE></TD>'
     words = [(edge.value, VALUE)] if edge.grids[0].texts is None else []

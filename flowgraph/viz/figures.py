@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -40,7 +41,8 @@ def heat_of(source: Trace | Plan, what: str = "time") -> Heat:
 
     what     "time" in kernels; "waiting": between the arrival of the last input and the start of the task; "memory" made; "flops";
              "speed": flops a second; "roofline": the least time for a kernel, by the speeds of this machine's processor and memory, which
-             are measured once, over the time that it took. Of a plan "time" and "memory", as it expects them
+             are measured once, over the time that it took; at most 1, though what is still in the caches is read faster. Of a plan "time"
+             and "memory", as it expects them
     returns  a `Heat` for `draw`; of runs of the plan that took longest in all, on average. A compiled loop's numbers are shared out among
              the nodes that it stands for
     raises   ArgumentError for anything else, or a trace that was loaded from a file, which has no graph
@@ -102,7 +104,8 @@ def _rate(pieces: list[Piece], what: str) -> Heat:
     """Work, or the least time for it, over time; what took no time has no rate."""
     seconds = _summed((piece.node, piece.seconds) for piece in pieces)
     work = _summed((piece.node, piece.flops if what == "speed" else piece.least) for piece in pieces)
-    rates = {node: work[node] / seconds[node] for node in seconds if seconds[node] > 0 and work[node] > 0}
+    most = 1.0 if what == "roofline" else math.inf  # (more, where arrays are still in the processor's caches)
+    rates = {node: min(work[node] / seconds[node], most) for node in seconds if seconds[node] > 0 and work[node] > 0}
     return Heat(rates, *FIGURES[what], fold="mean", weights=seconds)
 
 

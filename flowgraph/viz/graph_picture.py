@@ -208,12 +208,16 @@ class GraphPicture(Picture):
             if edge.kind == "control":
                 crowds.setdefault(edge.end, []).append(edge)
         for key, edges in crowds.items():
-            if len(edges) > CROWD:
-                box, text = self.boxes[key], f"after {len(edges)} others"
+            if len(edges) <= CROWD:
+                continue
+            box, text = self.boxes[key], f"after {len(edges)} others"
+            if box.kind == "tag":
+                del self.boxes[key]
+            else:
                 box.detail = ", ".join(filter(None, [box.detail, text]))
                 box.tooltip += f"\n{text}: {listing([self.boxes[edge.start].title for edge in edges], ', ')}"
-                gone = set(map(id, edges))
-                self.edges = [edge for edge in self.edges if id(edge) not in gone]
+            gone = set(map(id, edges))
+            self.edges = [edge for edge in self.edges if id(edge) not in gone]
 
     def _label(self) -> None:
         """Shapes, once for each tensor; a dtype where it is not the common one."""

@@ -90,8 +90,9 @@ def layout(picture: Picture) -> Layout:
                 break
             scope = scope.parts[a]
     inner_first = sorted((home for home in scopes), key=len, reverse=True)
+    widest = max([_wide(edge.label, SMALL) for edge in picture.edges if edge.label], default=0.0)
     for home in inner_first:
-        _arrange(scopes[home][0], home)
+        _arrange(scopes[home][0], home, COLUMN_GAP + 2 * widest)
     drawn = []
     for home in reversed(inner_first):
         scope = scopes[home][0]
@@ -101,13 +102,14 @@ def layout(picture: Picture) -> Layout:
             part.x += scope.x
             part.y += scope.y
     curves = [curve(edge, boxes[edge.start], boxes[edge.end]) for edge in picture.edges]
-    left = min([0.0, *[halfway(each)[0] - 4 for each in curves]])
-    right = max([root.width, *[halfway(each)[0] + 4 for each in curves]])
+    room = [(halfway(way)[0], _wide(edge.label, SMALL) + 8) for edge, way in zip(picture.edges, curves)]
+    left = min([0.0, *[x - width for x, width in room]])
+    right = max([root.width, *[x + width for x, width in room]])
     return Layout(boxes, drawn, right - left, root.height, curves, left)
 
 
-def _arrange(scope: Part, home: Home) -> None:
-    """Places the parts of a scope, whose sizes are known, and so gives it its own."""
+def _arrange(scope: Part, home: Home, gap: float) -> None:
+    """Places the parts of a scope, whose sizes are known, and so gives it its own; ``gap``: between columns."""
     parts = scope.parts
     if not parts:
         return
@@ -124,7 +126,7 @@ def _arrange(scope: Part, home: Home) -> None:
     column: list[int] = []  # rows
     for number in [*range(len(rows)), -1]:
         if column and (number < 0 or used + heights[number] > tallest):
-            left, used = _place_column(parts, [(rows[i], heights[i]) for i in column], left), 0.0
+            left, used = _place_column(parts, [(rows[i], heights[i]) for i in column], left) + gap, 0.0
             column = []
         if number >= 0:
             column.append(number)
@@ -136,7 +138,7 @@ def _arrange(scope: Part, home: Home) -> None:
         part.x += pad
         part.y += pad - top
     name = _wide(scope_name(scope.key), SMALL) if home else 0.0
-    scope.width = max(left - COLUMN_GAP, name) + 2 * pad
+    scope.width = max(left - gap, name) + 2 * pad
     scope.height = max(part.y + part.height for part in parts) + pad + title
 
 
@@ -215,7 +217,7 @@ def _place_row(parts: Sequence[Part], row: Sequence[int]) -> None:
 
 
 def _place_column(parts: Sequence[Part], rows: Sequence[tuple[Sequence[int], float]], left: float) -> float:
-    """Stacks rows upwards, from ``left`` on; returns where the next column begins."""
+    """Stacks rows upwards, from ``left`` on; returns where they end."""
     edge = min(parts[i].x for row, _ in rows for i in row)
     bottom = 0.0
     right = left
@@ -225,7 +227,7 @@ def _place_column(parts: Sequence[Part], rows: Sequence[tuple[Sequence[int], flo
             parts[i].y = bottom - (height + parts[i].height) / 2
             right = max(right, parts[i].x + parts[i].width)
         bottom -= height + ROW_GAP
-    return right + COLUMN_GAP
+    return right
 
 
 def halfway(curve: Curve) -> tuple[float, float]:
