@@ -371,3 +371,70 @@ def test_the_command_leaves_a_trace_of_a_file_that_fails(script, capsys):
 def test_the_command_says_what_is_wrong_with_its_arguments(script, capsys, arguments, message):
     assert main(arguments) == 1
     assert message in capsys.readouterr().err
+
+
+# --- kernels that run as one call of machine code
+
+
+def small():
+    """A chain of kernels on small arrays, which run together where llvmlite is installed."""
+    pytest.importorskip("llvmlite")
+    with fg.Graph() as graph:
+        x = fg.placeholder("x", (8, 8), "float64")
+        h = x
+        for i in range(30):
+            h = fg.cumulative_sum(h @ x, axis=1) * 0.01 + float(i) if i % 10 == 9 else h @ x + float(i)
+    return graph, x, fg_sum(graph, h)
+
+
+def fg_sum(graph, h):
+    with graph:
+        return fg.sum(h)
+
+
+def test_kernels_that_run_together_are_timed_together_and_their_time_is_shared_out(own_kernels):
+    graph, x, y = small()
+    with fg.Session(graph, threads=1, jit=True) as session:
+        plain = [session.run(y, {x: ROWS[:8, :8] * 0.1}) for _ in range(3)]
+        with session.trace() as t:
+            assert session.run(y, {x: ROWS[:8, :8] * 0.1}) == plain[0]
+        with session.trace(by_kernel=True) as apart:
+            assert session.run(y, {x: ROWS[:8, :8] * 0.1}) == plain[0]
+        with session.trace() as fortran:  # arrays that do not lie as the machine code needs them
+            assert session.run(y, {x: np.asfortranarray(ROWS[:8, :8] * 0.1)}) == pytest.approx(plain[0])
+    (run,) = t.runs
+    together = [kernel.together for kernel in run.plan.kernels]
+    assert max(together) > 5
+    assert sorted(run.spans) == list(range(len(run.plan.kernels)))
+    assert all(begin <= end for begin, end in run.spans.values())
+    for other in (apart, fortran):
+        assert sorted(other.runs[0].spans) == list(range(len(run.plan.kernels)))
+        assert max(kernel.together for kernel in other.plans[0].kernels) == 0
+
+
+def test_turns_that_run_together_are_timed_with_their_loop(own_kernels):
+    pytest.importorskip("llvmlite")
+    graph, xs, outputs = recurrent()
+    with fg.Session(graph, threads=1, jit=True) as session:
+        plain = [np.asarray(y).tobytes() for y in session.run(outputs, {xs: ROWS[:12, :3].copy()})]
+        for by_kernel in (False, True):
+            with session.trace(by_kernel=by_kernel) as t:
+                assert [np.asarray(y).tobytes() for y in session.run(outputs, {xs: ROWS[:12, :3].copy()})] == plain
+            assert all(len(marks) == len(t.plans[number].kernels) + 1 for task in t.runs[0].tasks for number, marks in task.turns)
+        assert sum(len(task.turns) for task in t.runs[0].tasks) == 24 + 11
+
+
+def test_kernels_of_a_gpu_are_waited_for_and_give_the_same_bits():
+    from test_cuda import standing_in  # type: ignore[import-not-found]
+
+    with standing_in(), fg.Graph() as graph, fg.Session(graph, devices=["cpu:0", "cuda:0"], threads=1, jit=False) as session:
+        x = fg.placeholder("x", (20, 20), "float64")
+        with fg.device("cuda:0"):
+            y = fg.exp(x @ fg.constant(ROWS[:20, :20])) * 2.0
+        z = fg.sum(y)
+        plain = session.run(z, {x: ROWS[:20, :20]})
+        with session.trace() as t:
+            assert session.run(z, {x: ROWS[:20, :20]}) == plain
+    (run,) = t.runs
+    assert sorted(run.spans) == list(range(len(run.plan.kernels)))
+    assert {kernel.device for kernel in run.plan.kernels} >= {"cuda:0"}

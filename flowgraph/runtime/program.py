@@ -72,7 +72,7 @@ class Program:
         self.extra = 0  # how many of the last fetches the caller has not asked for: they are watched
         self.generated: Generated | None = None
         self.by_kernel: Generated | None = None
-        self.stamped: Generated | None = None  # what runs that are traced call; set once, by `tracing`
+        self.stamped: dict[bool, Generated] = {}  # what runs that are traced call, with tapes and without; made by `tracing`
         self._runs = 0
         self.lock = threading.Lock()
         self.schedule: Schedule[int] | None = None
@@ -161,19 +161,20 @@ class Program:
         """The source that ``write`` makes of the plan, ready to be called; made once."""
         with self.lock:
             if self.generated is None:
-                self.generated = self._called(write(self.plan))
+                self.generated = self.bound(write(self.plan))
             return self.generated
 
     def generate_by_kernel(self, write: Callable[..., Source]) -> Generated:
         """The same without tapes, for arrays that do not lie as they need them."""
         with self.lock:
             if self.by_kernel is None:
-                self.by_kernel = self._called(write(self.plan, by_kernel=True))
+                self.by_kernel = self.bound(write(self.plan, by_kernel=True))
             return self.by_kernel
 
-    def _called(self, source: Source) -> Generated:
+    def bound(self, source: Source, **names: Any) -> Generated:
+        """``source`` with its names bound, and ``names`` besides."""
         on_devices = {f"c{slot}": self.template[slot] for slot in self.plan.on}
-        return Generated(source, self.plan, self.buffers, self.kernels(source), **on_devices)
+        return Generated(source, self.plan, self.buffers, self.kernels(source), **on_devices, **names)
 
     def kernels(self, source: Source) -> dict[str, Callable[..., Any]]:
         """What the names of kernels and sections in a source stand for."""

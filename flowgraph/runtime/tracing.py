@@ -1,8 +1,8 @@
 """Tracing: runs that note when each task and each kernel of theirs began and ended, on which thread, and what it cost.
 
 A traced run calls the same generated source as any other, with a clock read before each kernel (`stamped`), so it runs the same kernels in
-the same order and gives the same bits. What it notes is plain data; what that means, `flowgraph.traces` works out. Runs that are not
-traced have no part in this.
+the same order and gives the same bits. Kernels that run together, as one call of machine code, are timed together. On a GPU each kernel is
+waited for. What it notes is plain data; what that means, `flowgraph.traces` works out. Runs that are not traced have no part in this.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 from ..compile import Plan
 from ..compile.source import Source, body_source, task_sources
 from ..graph.location import Location
-from .generated import Generated
+from .generated import Generated, NotInOrder
 from .program import GENERATED_UNITS, Body, Pairs, Program, explained
 from .run import Run
 
@@ -41,33 +41,37 @@ class TaskNote:
     worker    the name of its thread
     start     seconds, by `time.perf_counter`, as all times here; ``end`` stays 0.0 where the task did not come to its end
     cpu       seconds that the thread spent computing from start to end, whoever held Python's lock; below 0 where that was not asked
-    marks     when each of its kernels began, and when the last one ended: less where one failed
-    turns     (plan of a sub-graph, marks) for each time that one ran, in the order in which they began
+    marks     when each of its calls began, and when the last one ended: less where one failed
+    counts    how many kernels each call is of
+    turns     (plan of a sub-graph, marks, counts) for each time that one ran, in the order in which they began
     """
 
-    __slots__ = ("cpu", "end", "marks", "start", "task", "turns", "worker")
+    __slots__ = ("counts", "cpu", "end", "marks", "start", "task", "turns", "worker")
 
     def __init__(self, task: int, worker: str) -> None:
         self.task, self.worker = task, worker
         self.end = 0.0
         self.marks: list[float] = []
-        self.turns: list[tuple[Plan, list[float]]] = []
+        self.counts: Sequence[int] = ()
+        self.turns: list[tuple[Plan, list[float], Sequence[int]]] = []
         self.cpu = -1.0
         self.start = perf_counter()
 
 
 @dataclass(slots=True)
 class Total:
-    """What the turns took that are not noted one by one: how many, and the seconds of each kernel."""
+    """What the turns took that are not noted one by one: how many, the seconds of each call, and of how many kernels it is."""
 
     turns: int
     seconds: list[float]
+    counts: Sequence[int]
 
 
 class Recording:
     """What one run notes.
 
     plan     what it runs; ``line``: the user's line that asked for it; ``threads``: of each device, and of the caller
+    by_kernel  whether kernels are called one by one that would otherwise run together
     made     when it was asked for; ``begun``: when it had its turn; ``over``: when its last task had ended
     notes    of its tasks, in the order in which they began
     sizes    (id of a plan, slot) -> bytes, for results whose size only a run knows
@@ -75,15 +79,15 @@ class Recording:
     Each thread writes its own notes; lists are appended to, which needs no lock.
     """
 
-    def __init__(self, plan: Plan, threads: dict[str, int], line: Location | None) -> None:
-        self.plan, self.threads, self.line = plan, threads, line
+    def __init__(self, plan: Plan, threads: dict[str, int], line: Location | None, by_kernel: bool = False) -> None:
+        self.plan, self.threads, self.line, self.by_kernel = plan, threads, line, by_kernel
         self.made, self.begun, self.over = perf_counter(), 0.0, 0.0
         self.error: BaseException | None = None
         self.peak_bytes = 0
         self.notes: list[TaskNote] = []
         self.admitted: dict[int, float] = {}
         self.sizes: dict[tuple[int, int], int] = {}
-        self.totals: dict[int, tuple[Plan, Total]] = {}
+        self.totals: dict[tuple[int, int], tuple[Plan, Total]] = {}
         self.room = TURNS_KEPT
         self._at: dict[int | None, TaskNote] = {}  # thread -> the task that it is at
         self._lock = threading.Lock()  # guards `totals`
@@ -95,28 +99,37 @@ class Recording:
         self.notes.append(note)
         return note
 
-    def marks(self, task: int) -> Callable[[float], None]:
-        """What ``task``, at which this thread is, calls with the time before each kernel."""
-        return self._at[threading.get_ident()].marks.append
+    def marks(self, counts: Sequence[int] = ()) -> Callable[[float], None]:
+        """What the task at which this thread is calls with the time before each call."""
+        note = self._at[threading.get_ident()]
+        note.counts = counts
+        return note.marks.append
 
-    def turn(self, plan: Plan) -> Callable[[float], None]:
+    def turn(self, plan: Plan, counts: Sequence[int]) -> Callable[[float], None]:
         """The same for a turn of a sub-graph."""
         marks: list[float] = []
         note = self._at[threading.get_ident()]
         if self.room > 0:
             self.room -= 1
-            note.turns.append((plan, marks))
+            note.turns.append((plan, marks, counts))
             return marks.append
-        return partial(self._add, plan, marks)
+        return partial(self._add, plan, counts, marks)
 
-    def _add(self, plan: Plan, marks: list[float], now: float) -> None:
-        """Adds the time since the last mark to what that kernel has taken."""
+    def forget_turn(self, plan: Plan) -> None:
+        """Forgets the turn that has just begun: it begins once more, in another way."""
+        turns = self._at[threading.get_ident()].turns
+        if turns and turns[-1][0] is plan:
+            turns.pop()
+
+    def _add(self, plan: Plan, counts: Sequence[int], marks: list[float], now: float) -> None:
+        """Adds the time since the last mark to what that call has taken."""
         marks.append(now)
         place = len(marks) - 2
         with self._lock:
-            if id(plan) not in self.totals:
-                self.totals[id(plan)] = plan, Total(0, [0.0] * len(plan.units))
-            total = self.totals[id(plan)][1]
+            key = id(plan), id(counts)
+            if key not in self.totals:
+                self.totals[key] = plan, Total(0, [0.0] * len(counts), counts)
+            total = self.totals[key][1]
             if place < 0:
                 total.turns += 1
             else:
@@ -124,7 +137,7 @@ class Recording:
 
     def body(self, body: Body, run: Run) -> Callable[..., Any]:
         """``body`` as a kernel of this run calls it."""
-        return partial(_turn_of, body, run, _generated(body.program, body_source))
+        return partial(_turn_of, body, run)
 
     def size(self, plan: Plan, slot: int, value: Any) -> None:
         """Notes the size of a result, which the plan did not know."""
@@ -139,7 +152,7 @@ class TracedRun(Run):
     def __init__(self, program: Program, values: list[Any], finished: Callable[[Run], None], recording: Recording) -> None:
         super().__init__(program, values, finished)
         self.recording = recording
-        _make_ready(program, task_sources)
+        _make_ready(program, task_sources, not recording.by_kernel)
 
     def run_here(self) -> None:
         self.recording.begun = perf_counter()
@@ -178,9 +191,11 @@ class TracedRun(Run):
     def _noted(self, task: int) -> None:
         program = self.program
         if len(program.plan.units) > GENERATED_UNITS:
-            interpret_stamped(program.tasks[task], self.values, self, program.plan.tasks[task].units, self.recording.marks(task))
+            interpret_stamped(program.tasks[task], self.values, self, program.plan.tasks[task].units, self.recording.marks())
         else:
-            _called(_generated(program, task_sources), f"task_{task}", self, self.values, self)
+            _called(
+                _generated(program, task_sources, self.in_order and not self.recording.by_kernel), f"task_{task}", self, self.values, self
+            )
 
     def _end(self) -> None:
         recording = self.recording
@@ -189,14 +204,20 @@ class TracedRun(Run):
         super()._end()
 
 
-def _turn_of(body: Body, run: Run, generated: Generated, arrays: Sequence[Any], rows: Sequence[Any] | None = None) -> Any:
-    return _called(generated, "body", run, run, rows, *arrays)
+def _turn_of(body: Body, run: Run, arrays: Sequence[Any], rows: Sequence[Any] | None = None) -> Any:
+    try:
+        return _called(_generated(body.program, body_source, not run.recording.by_kernel), "body", run, run, rows, *arrays)
+    except NotInOrder:
+        run.recording.forget_turn(body.program.plan)
+        return _called(_generated(body.program, body_source, False), "body", run, run, rows, *arrays)
 
 
 def _called(generated: Generated, name: str, run: Run, *arguments: Any) -> Any:
     """Calls a function of ``generated``. raises what stopped the run; the error of a kernel, with its node."""
     try:
         return generated.names[name](*arguments)
+    except NotInOrder:
+        raise
     except Exception as error:
         failed = None if error is run.stop else generated.failed(error)
         if failed is None:
@@ -204,44 +225,62 @@ def _called(generated: Generated, name: str, run: Run, *arguments: Any) -> Any:
         raise explained(error, *failed) from error
 
 
-def _generated(program: Program, write: Callable[..., Source]) -> Generated:
-    """The source that ``write`` makes of a program's plan, with a clock read before each kernel; made once."""
-    if program.stamped is None:
+def _generated(program: Program, write: Callable[..., Source], in_order: bool) -> Generated:
+    """The source that ``write`` makes of a program's plan, with a clock read before each call; made once.
+
+    in_order  whether tapes may run
+    """
+    found = program.stamped.get(in_order)
+    if found is None:
         with program.lock:
-            if program.stamped is None:
-                source = stamped(write(program.plan, by_kernel=True))
-                kernels = program.kernels(source)
-                generated = Generated(source, program.plan, program.buffers, kernels, clock=perf_counter)
+            if in_order not in program.stamped:
+                source, counts = stamped(write(program.plan, by_kernel=not in_order))
+                devices = {unit.device: program.buffers.device(unit.device).wait for unit in program.plan.units}
+                generated = program.bound(source, clock=perf_counter, counts=counts, waits=devices)
                 generated.names["plan"] = program.plan
-                program.stamped = generated
-    return program.stamped
+                program.stamped[in_order] = generated
+            found = program.stamped[in_order]
+    return found
 
 
-def _make_ready(program: Program, write: Callable[..., Source]) -> None:
+def _make_ready(program: Program, write: Callable[..., Source], in_order: bool) -> None:
     """Makes the sources of a program and of the sub-graphs that it holds, so that no run is seen to."""
-    if program.stamped is None and len(program.plan.units) <= GENERATED_UNITS:
+    if in_order not in program.stamped and len(program.plan.units) <= GENERATED_UNITS:
         for bodies in program.bodies.values():
             for body in bodies:
-                _make_ready(body.program, body_source)
-        _generated(program, write)
+                _make_ready(body.program, body_source, in_order)
+        _generated(program, write, in_order)
 
 
-def stamped(source: Source) -> Source:
-    """``source`` with a clock read before each kernel, and behind the last one of each function."""
-    result = Source(kernels=source.kernels, takes=source.takes, gives=source.gives, names=source.names)
-    is_inside = False
-    for line, unit in zip(source.lines, source.units, strict=True):
-        head = _HEAD.match(line)
-        if unit is not None or (is_inside and (not line or line.lstrip().startswith("return "))):
+def stamped(source: Source) -> tuple[Source, dict[str, list[int]]]:
+    """``source`` with a clock read before each call of kernels, and behind the last one of each function; of how many kernels each call is.
+
+    Of a section, which is one call, the views that are made behind it are a part. What runs on a GPU is waited for.
+    """
+    result = Source(kernels=source.kernels, sections=source.sections, takes=source.takes, news=source.news, gives=source.gives)
+    counts: dict[str, list[int]] = {}
+    function, device, taken = "", "", set[int]()
+    for number, (line, unit) in enumerate(zip(source.lines, source.units, strict=True)):
+        head, section = _HEAD.match(line), source.calls.get(number)
+        begins = section is not None or (unit is not None and id(unit) not in taken)
+        if begins or (function and (not line or line.lstrip().startswith("return "))):
             indent = line[: len(line) - len(line.lstrip())] or "    "
-            result.add(f"{indent}stamp(clock())")
-        is_inside = (is_inside and bool(line)) or head is not None
+            device = unit.device if unit is not None else device
+            result.add(f"{indent}{'' if device.startswith('cpu') or not device else f'waits[{device!r}](); '}stamp(clock())")
+        if begins:
+            counts[function].append(1 if section is None else len(section.units))
+            taken.update([] if section is None else [id(each) for each in section.units])
+        if head is not None:
+            function, device = head[1], ""
+            counts[function] = []
+        elif not line:
+            function = ""
         result.add(line, unit)
         if head is not None:
-            result.add(f"    stamp = run.recording.{'turn(plan)' if head[2] is None else f'marks({head[2]})'}")
+            result.add(f"    stamp = run.recording.{'turn(plan, ' if head[2] is None else 'marks('}counts[{function!r}])")
         elif unit is not None and unit.spec is None and not unit.nbytes and not unit.node.op.is_view:
-            result.add(f"{indent}run.recording.size(plan, {unit.output}, {line.partition(' = ')[0].lstrip()})")
-    return result
+            result.add(f"    run.recording.size(plan, {unit.output}, {line.partition(' = ')[0].lstrip()})")
+    return result, counts
 
 
 def interpret_stamped(

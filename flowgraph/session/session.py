@@ -391,10 +391,12 @@ class Session:
         program.tell()
         return program.plan
 
-    def trace(self, keep: int = 1000) -> Trace:
+    def trace(self, keep: int = 1000, *, by_kernel: bool = False) -> Trace:
         """A record of the runs that begin within ``with session.trace() as t``, calls of functions among them: see `flowgraph.Trace`.
 
-        keep  how many runs to keep; of more, the last ones
+        keep       how many runs to keep; of more, the last ones
+        by_kernel  whether to run, and time, one by one also those small kernels that otherwise run together as one call of machine code,
+                   the turns of loops among them: shows more, and takes longer than runs do by themselves
 
         Runs cost a little more meanwhile, and give the same bits. Any number of threads may run, and several traces be recorded at once.
 
@@ -404,7 +406,7 @@ class Session:
         >>> [kernel.op for kernel in t.runs[0].plan.kernels]
         ['exp', 'add']
         """
-        return FUNCTIONS["new_trace"](self, keep)  # type: ignore[no-any-return]
+        return FUNCTIONS["new_trace"](self, keep, by_kernel)  # type: ignore[no-any-return]
 
     def _tracing(self, trace: Trace, is_on: bool) -> None:
         """Begins or ends to record in ``trace``."""
@@ -633,7 +635,7 @@ class Session:
         if not traces:
             return Run(program, values, finish)
         threads = {device.name: self.threads for device in self.devices} if background else {}
-        recording = Recording(program.plan, threads, here())
+        recording = Recording(program.plan, threads, here(), any(trace.by_kernel for trace in traces))
         for trace in traces:
             trace.add(recording)
         return TracedRun(program, values, finish, recording)

@@ -46,6 +46,7 @@ def _trace_options() -> argparse.ArgumentParser:
     parser.add_argument("--why", metavar="NODE", action="append", default=[], help="tell what a node waited for; may be repeated")
     parser.add_argument("--memory", action="store_true", help="tell what was in memory at the peak; pictures show it tensor by tensor")
     parser.add_argument("--run", type=int, default=None, metavar="N", help="which run --why, --memory and pictures are of (the usual one)")
+    parser.add_argument("--kernels", action="store_true", help="time kernels one by one that otherwise run as one call of machine code")
     parser.add_argument("--keep", type=int, default=1000, metavar="N", help="how many runs to keep, the last ones (%(default)s)")
     return parser
 
@@ -105,7 +106,7 @@ def trace(options: Any, run: Runner) -> None:
             raise ArgumentError(f"trace: {options.file} is a saved trace, which takes no {' '.join(rest)}")
         _tell(Trace.load(options.file), options, [])
         return
-    found = Trace(keep=options.keep)
+    found = Trace(keep=options.keep, by_kernel=options.kernels)
     try:
         _traced(found, options.file, rest, run)
     except BaseException:

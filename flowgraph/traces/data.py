@@ -39,6 +39,7 @@ class Kernel:
     frees     slots that are emptied behind it
     members   the nodes that a compiled loop stands for
     bodies    for a node that holds sub-graphs: the numbers of their plans
+    together  how many kernels ran with it as one call of machine code, itself among them: their time is shared out as the plan expected
     grows     with which power of the batch its work grows: 1 where that doubles with it, 0 where it stays; ``fills``: the same for what it
               makes
     """
@@ -68,6 +69,7 @@ class Kernel:
     bodies: list[int] = field(default_factory=list)
     grows: float = 0.0
     fills: float = 0.0
+    together: int = 0
 
     @property
     def parts(self) -> Sequence[Member]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate, pairwise
 from operator import itemgetter
 from typing import Any
 
@@ -134,16 +135,53 @@ class Gathered:
             recording.peak_bytes,
             tasks,
             {slot: nbytes for (owner, slot), nbytes in recording.sizes.items() if owner == id(recording.plan)},
-            {self.plan(body).number: (total.turns, list(total.seconds)) for body, total in recording.totals.values()},
+            self._totals(recording),
         )
+
+    def _totals(self, recording: Recording) -> dict[int, tuple[int, list[float]]]:
+        """What turns took that were not noted one by one."""
+        found: dict[int, tuple[int, list[float]]] = {}
+        for body, total in recording.totals.values():
+            plan = self.plan(body)
+            kernels = _apart([0.0, *accumulate(total.seconds)], total.counts, plan.kernels)
+            each = [end - begin for begin, end in pairwise(kernels)]
+            turns, before = found.get(plan.number, (0, [0.0] * len(each)))
+            found[plan.number] = turns + total.turns, [a + b for a, b in zip(before, each, strict=True)]
+        return found
 
     def _task(self, note: Any, recording: Recording, zero: float) -> TaskRun:
         end = note.end or recording.over
         device = recording.plan.tasks[note.task].device
-        marks = [mark - zero for mark in note.marks]
         cpu = end - note.start if note.cpu < 0 else note.cpu
-        turns = [(self.plan(body).number, [mark - zero for mark in marks]) for body, marks in note.turns]
+        plan = self.plan(recording.plan)
+        entry = plan.tasks[note.task]
+        marks = _apart([mark - zero for mark in note.marks], note.counts, plan.kernels[entry.first : entry.last])
+        turns = []
+        for body, times, counts in note.turns:
+            inner = self.plan(body)
+            turns.append((inner.number, _apart([mark - zero for mark in times], counts, inner.kernels)))
         return TaskRun(note.task, note.worker, device, 0.0, 0.0, note.start - zero, end - zero, cpu, marks, turns)
+
+
+def _apart(marks: list[float], counts: Sequence[int], kernels: Sequence[Kernel]) -> list[float]:
+    """The begins of kernels, and the end of the last, from those of calls: the time of a call is shared out as the plan expected.
+
+    counts  how many kernels each call is of; empty where each is of one
+    """
+    if len(counts) == len(kernels) or not counts:
+        return marks
+    result = marks[:1]
+    place = 0
+    for (begin, end), count in zip(pairwise(marks), counts, strict=False):
+        members = kernels[place : place + count]
+        weights = [kernel.estimate or 1e-9 for kernel in members]
+        total, sofar = sum(weights), 0.0
+        for kernel, weight in zip(members, weights, strict=True):
+            kernel.together = count if count > 1 else 0
+            sofar += weight
+            result.append(begin + (end - begin) * sofar / total)
+        place += count
+    return result
 
 
 def op_of(unit: Unit) -> str:

@@ -11,7 +11,7 @@ from typing import Any, overload
 
 from ..errors import ArgumentError, UnknownNameError
 from ..graph import Node, Tensor
-from ..graph.arguments import as_count, counted
+from ..graph.arguments import as_count, as_flag, counted
 from ..graph.node import FUNCTIONS
 from ..runtime import Recording
 from .ceilings import ceilings as measured
@@ -42,8 +42,8 @@ class Trace:
     <Trace of 1 run: 2 kernels in 1 task>
     """
 
-    def __init__(self, session: Any = None, keep: int = KEPT) -> None:
-        self._session, self.keep = session, as_count(keep, "Trace: keep", 1)
+    def __init__(self, session: Any = None, keep: int = KEPT, by_kernel: bool = False) -> None:
+        self._session, self.keep, self.by_kernel = session, as_count(keep, "Trace: keep", 1), as_flag(by_kernel, "Trace: by_kernel")
         self._let_go = 0  # runs that are not kept any more
         self._zero = time.perf_counter()
         self._recordings: list[Recording] = []  # that are not among the runs yet

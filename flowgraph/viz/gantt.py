@@ -136,6 +136,7 @@ def _title(run: RunData, index: int, begin: float, end: float) -> str:
     lines = [f"{kernel.name}: {kernel.op} {kernel.makes}", f"{kernel.where}  {kernel.text}".rstrip()]
     lines += [f"gradient of {kernel.forward}, {kernel.forward_where}"] if kernel.forward else []
     lines += [f"computes {', '.join(member.name for member in kernel.members)}"] if kernel.members else []
+    lines += [f"one of {kernel.together} kernels in one call of machine code, whose time is shared out"] if kernel.together else []
     return "\n".join([*lines, f"{text.time(end - begin)}, from {text.time(begin - run.begun)} on"])
 
 
