@@ -289,5 +289,6 @@ for _name, _module, _function in (
     ("draw_prediction", "viz.prediction", "draw_prediction"),
     ("save_record", "replay.record", "save_record"),  # what a session's recorder calls when its block ends
     ("plan_cost", "compile.formulas", "Cost"),
+    ("plan_explain", "compile.account", "Account"),
 ):
     public(_lazy(_module, _function), _name)

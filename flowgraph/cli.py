@@ -1,5 +1,5 @@
 """The command line: ``flowgraph run FILE``, ``flowgraph draw FILE``, ``flowgraph replay FILE``, ``flowgraph bisect FILE``,
-``flowgraph trace FILE``, ``flowgraph predict FILE``, ``flowgraph info``.
+``flowgraph explain FILE``, ``flowgraph trace FILE``, ``flowgraph predict FILE``, ``flowgraph info``.
 """
 
 from __future__ import annotations
@@ -45,6 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             replaying.replay(options, _run)
         elif options.command == "bisect":
             return replaying.bisect(options, _run)
+        elif options.command == "explain":
+            replaying.explain(options, _run)
         elif options.command == "trace":
             tracing.trace(options, _run)
         elif options.command == "predict":

@@ -56,7 +56,8 @@ def compile_plan(
 
     passes   names of the simplifications to make, and "fuse" to make loops of stretches of nodes where ``compiled`` is given
     compiled  makes a loop a function of arrays; None for plans without compiled loops
-    witness   is told of the "nodes" that are needed, and of what is "simplified"
+    witness   is told of the "nodes" that are needed, of what is "simplified", with why nodes are in no loop, and of why they do not work
+              "in place"
     is_body  whether it is that of a sub-graph, which runs on the thread that comes to it: one task, whole kernels
     memory_limit  most bytes that a run may take; where the usual order takes more, others are tried. None for no limit, 0 for as few bytes
              as are found to do
@@ -164,9 +165,12 @@ def _compile(
     if any(op.bodies for op in ops):
         nodes = one_of_twins(nodes)
     simplified = simplify(nodes, specs, feeds, passes, allows)
+    in_place: dict[Node, dict[int, str]] | None = None
     if witness is not None:
+        simplified.why, in_place = {}, {}
         witness("nodes", nodes)
         witness("simplified", simplified)
+        witness("in place", in_place)
     nodes = still_needed(nodes, fetched, simplified, feeds)
     notes = simplified.notes()
     if compiled is not None and "fuse" in passes:
@@ -203,7 +207,7 @@ def _compile(
         save_memory(lowering)
     task_of = form_tasks(plan, lowering, single=is_body, keep_order=saving is Saving.TASKS)
     memory = Memory(lowering)
-    memory.work_in_place(allows)
+    memory.work_in_place(allows, in_place)
     memory.release(plan.tasks, task_of)
     updated = {memory.root(slot) for _, slot in plan.updates}
     roots = Counter(memory.root(slot) for slot in plan.fetches if slot >= 0)  # what is fetched twice is the caller's twice

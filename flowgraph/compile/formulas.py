@@ -14,6 +14,7 @@ from ..errors import ArgumentError, FlowgraphError
 from ..graph import Node, Shape, Spec, Tensor
 from ..graph.arguments import as_bytes
 from ..graph.spec import is_known
+from .account import short
 from .copies import CopyNode
 from .fuse import FusedNode
 from .needed import needed_nodes
@@ -78,9 +79,7 @@ class Formula:
     def _number(self, number: float) -> str:
         if self._in_bytes:
             return format_bytes(round(number)) if number >= 1 or not number else f"{number:.3g} B"
-        text = f"{number:.3g}"
-        mantissa, _, exponent = text.partition("e")
-        return f"{mantissa}e{int(exponent)}" if exponent else text
+        return short(number)
 
 
 class Costs(NamedTuple):
@@ -340,8 +339,4 @@ def _through(xs: Sequence[int], ys: Sequence[Fraction]) -> list[Fraction]:
 
 
 def _short(number: float, is_count: bool) -> str:
-    if not is_count:
-        return format_bytes(round(number))
-    text = f"{number:.3g}"
-    mantissa, _, exponent = text.partition("e")
-    return f"{mantissa}e{int(exponent)}" if exponent else text
+    return short(number) if is_count else format_bytes(round(number))

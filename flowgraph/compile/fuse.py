@@ -20,6 +20,7 @@ from ..jit.loops import Loop, Operand, Result, Window
 from ..jit.values import Unfusable, Value, in_order
 from .cost import BYTES_PER_SECOND, CALL_SECONDS, estimated_seconds
 from .epilogue import Joined, joined
+from .plan import format_seconds
 from .regions import PARTS, REPEATS, VIEWS, Region, Regions, find, only_ones
 from .simplify import Simplified
 from .trees import MANY_NODES, SmallNodes, Tree, Trees
@@ -250,6 +251,9 @@ class Fuser:
         for region in self.regions.all():
             node = self._attempt(self._fused, region)
             if node is None:
+                if self.found.why is not None:
+                    for member in region.members:
+                        self.found.why.setdefault(member, "what it computes with others cannot be one loop")
                 self.regions.drop(region)
             else:
                 self.made[region] = node
@@ -311,6 +315,7 @@ class Fuser:
     def _fused(self, region: Region) -> FusedNode | None:
         plain = sum(estimated_seconds(node, [self.spec(t) for t in node.inputs]) for node in region.members)
         if plain - CALL_SECONDS < WORTH_SECONDS:
+            self._note(region, plain)
             return None  # whatever the loop would be
         members = [node for node in region.members if not self.regions.is_view(node)]
         for node in reversed(region.members):
@@ -325,7 +330,10 @@ class Fuser:
         sources, reads = self._sources(region, members)
         loop = self._loop(region, members, results, sources, reads)
         seconds = _seconds(region, loop, sources, results)
-        if plain - seconds < WORTH_SECONDS or (self.found.allows is not None and not self.found.allows("fuse", results[-1].tensor.node)):
+        if plain - seconds < WORTH_SECONDS:
+            self._note(region, plain, seconds)
+            return None
+        if self.found.allows is not None and not self.found.allows("fuse", results[-1].tensor.node):
             return None
         conv = None
         if self.joins:
@@ -337,6 +345,16 @@ class Fuser:
             inputs = [*map(self.resolved, conv.node.inputs), *[source.tensor for source in conv.sources]]
         number = next(member.id for member in reversed(region.members) if member not in self.views)
         return _node(op, number, inputs, region.request or (None if conv is None else conv.node._context.device))
+
+    def _note(self, region: Region, plain: float, loop: float | None = None) -> None:
+        """Notes why a region is no loop: what its nodes take one by one, and what the loop would."""
+        if self.found.why is None:
+            return
+        others = len(region.members) - 1
+        whole = f"with {others} other{'s' * (others > 1)} it takes" if others else "alone it takes"
+        would = "" if loop is None else f", a loop would take {format_seconds(loop)}"
+        why = f"{whole} {format_seconds(plain)}{would}, and a loop has to save {format_seconds(WORTH_SECONDS)}"
+        self.found.why.update(dict.fromkeys(region.members, why))
 
     def _is_read_outside(self, node: Node, region: Region) -> bool:
         return any(find(reader) is not region for reader in self.readers.get(node.outputs[0], ()))

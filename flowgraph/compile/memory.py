@@ -49,8 +49,11 @@ class Memory:
             result[slot] = result[self.lowering.alias[slot]]
         return result
 
-    def work_in_place(self, allows: Callable[[str, Node], bool] | None = None) -> None:
-        """Lets a kernel write over an input that nothing else reads, if that is allowed: the result takes over the storage."""
+    def work_in_place(self, allows: Callable[[str, Node], bool] | None = None, why: dict[Node, dict[int, str]] | None = None) -> None:
+        """Lets a kernel write over an input that nothing else reads, if that is allowed: the result takes over the storage.
+
+        why  where it is given: node -> for each slot that it reads what stands against that
+        """
         alias, units = self.lowering.alias, self.plan.units
         if not self.lowering.given:
             return
@@ -68,20 +71,10 @@ class Memory:
                 continue  # (the other slices of a node that already works in place)
             for position, slot in enumerate(unit.inputs):
                 storage = self.root(slot)
-                spec = self._spec_of(slot)
-                whole = self.lowering.buffers[unit.buffer] if unit.mode == "part" else unit.spec
-                if (
-                    slot in unit.writes
-                    or holder.get(storage, storage) != slot
-                    or spec != whole
-                    or storage in self.kept
-                    or storage in self.outside
-                    or storage in self.alike
-                    or len(readers[storage]) != 1
-                    or (unit.mode == "part" and not unit.cut[position])
-                    or (unit.mode == "take" and members[storage] > 1)
-                    or unit.inputs.count(slot) > 1
-                ):
+                obstacle = self._obstacle(unit, position, slot, holder, readers, members)
+                if obstacle:
+                    if why is not None:
+                        why.setdefault(unit.node, {})[slot] = obstacle
                     continue
                 if allows is not None and not allows("in place", unit.node):
                     break
@@ -99,6 +92,37 @@ class Memory:
                     if unit.buffer == slot:  # who reads the result reads this storage from now on
                         readers[slot] = readers[buffer]
                 break
+
+    def _obstacle(
+        self,
+        unit: Unit,
+        position: int,
+        slot: int,
+        holder: Mapping[int, int],
+        readers: Mapping[int, set[int]],
+        members: Mapping[int, int],
+    ) -> str:
+        """What stands against writing over an input, in words; empty where nothing does."""
+        storage = self.root(slot)
+        if storage in self.outside:
+            return "is a feed, a variable or a constant"
+        if storage in self.kept:
+            return "is a result of the run"
+        if len(readers[storage]) != 1:
+            return "is read by others"
+        if self._spec_of(slot) != (self.lowering.buffers[unit.buffer] if unit.mode == "part" else unit.spec):
+            return "is of another shape or dtype"
+        if slot in unit.writes:
+            return "is another of its results"
+        if holder.get(storage, storage) != slot:
+            return "has been written over"
+        if storage in self.alike:
+            return "is a copy from another device"
+        if unit.mode == "part" and not unit.cut[position]:
+            return "is read whole by each slice"
+        if unit.mode == "take" and members[storage] > 1:
+            return "has views"
+        return "is read twice" if unit.inputs.count(slot) > 1 else ""
 
     def _write_parts_into(self, buffer: int, target: int) -> None:
         """Makes all slices of a node write into the array of ``target`` rather than a buffer of their own."""

@@ -194,6 +194,19 @@ class Plan:
         """
         return FUNCTIONS["plan_cost"](self)
 
+    def explain(self, only: str | None = None) -> Any:
+        """What became of each node, or of those of a name, scope or pattern, and why: where it runs, in which loop or why in none, in how
+        many slices, in whose memory, with the numbers that decided. Print it.
+
+        raises  UnknownNameError for a name that no node of the request has
+
+        >>> x = fg.placeholder("x", (2000, 64), "float64")
+        >>> y = fg.sort(fg.exp(x) * 2, axis=1)
+        >>> print(session.plan(y, {x: (2000, 64)}).explain().rows["sort"][1][1])
+        none: it is not computed element by element
+        """
+        return FUNCTIONS["plan_explain"](self, only)
+
     def _repr_svg_(self) -> str:
         """What a notebook shows."""
         return str(FUNCTIONS["draw"](self))
@@ -258,6 +271,11 @@ def format_bytes(count: int) -> str:
         if count >= size:
             return f"{count / size:.1f} {unit}"
     return f"{count} B"
+
+
+def sources_of(plan: Plan) -> list[tuple[Tensor, int]]:
+    """(tensor, slot) of what is there before a plan runs: its feeds and the values of variables."""
+    return [*plan.feeds, *[(node.outputs[0], slot) for node, slot in plan.variables]]
 
 
 def in_order(tasks: Sequence[Task]) -> bool:

@@ -46,6 +46,7 @@ class Simplified:
 
     def __init__(self, specs: Mapping[Tensor, Any], fed: Collection[Tensor], allows: Allows | None = None) -> None:
         self.specs, self.fed, self.allows = specs, fed, allows
+        self.why: dict[Node, str] | None = None  # where somebody wants to know: node -> why it is in no loop
         self.same: dict[Tensor, Tensor] = {}
         self.values: dict[Tensor, Any] = {}
         self.counts: Counter[str] = Counter()

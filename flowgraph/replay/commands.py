@@ -1,4 +1,4 @@
-"""Commands: ``flowgraph replay`` and ``flowgraph bisect``, on a record or on a Python file, which is run and recorded first."""
+"""Commands: ``flowgraph replay``, ``bisect`` and ``explain``, on a record or on a Python file, which is run and recorded first."""
 
 from __future__ import annotations
 
@@ -41,6 +41,17 @@ _BISECTING_EXAMPLES = """examples:
   flowgraph bisect run.fgr --run 0"""
 
 
+_EXPLAINING = """Tells of each node of a run where it runs, in which compiled loop or why in none, in how many slices, in whose memory, and
+what it costs, with the numbers that decided.
+
+A Python file is run first, as for `flowgraph replay`."""
+
+_EXPLAINING_EXAMPLES = """examples:
+  flowgraph explain train.py --only layer1
+  flowgraph explain run.fgr --only "*/matmul"
+  flowgraph explain run.fgr --cost              formulas in the batch size"""
+
+
 def add_parsers(commands: Any) -> None:
     """Adds the commands to those of the command line."""
     replaying = commands.add_parser(
@@ -57,7 +68,16 @@ def add_parsers(commands: Any) -> None:
         epilog=_BISECTING_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    for parser in (replaying, bisecting):
+    explaining = commands.add_parser(
+        "explain",
+        help="what became of each node of a run, and why, with the numbers that decided",
+        description=_EXPLAINING,
+        epilog=_EXPLAINING_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    explaining.add_argument("--only", metavar="NODE", default=None, help="a node, a scope, or a pattern of names")
+    explaining.add_argument("--cost", action="store_true", help="flops, bytes and peak memory as formulas in the sizes of the feeds")
+    for parser in (replaying, bisecting, explaining):
         parser.add_argument("file", type=Path, help="a record, as session.record wrote it, or a Python file")
         parser.add_argument("--run", type=int, default=-1, metavar="N", help="which of its runs, from 0 (the last)")
         parser.add_argument(
@@ -79,6 +99,12 @@ def bisect(options: Any, run: Runner) -> int:
         found = opened.bisect(options.bound)
     print(found)
     return int(not found.is_fine)
+
+
+def explain(options: Any, run: Runner) -> None:
+    """``flowgraph explain``."""
+    with _opened(options, run) as opened:
+        print(opened.plan.cost() if options.cost else opened.plan.explain(options.only))
 
 
 def _opened(options: Any, run: Runner, jit: bool | None = None) -> Replay:

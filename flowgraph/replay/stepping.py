@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from ..compile.fuse import FusedNode
+from ..compile.plan import sources_of
 from ..errors import ArgumentError, FlowgraphError
 from ..graph import Graph, Node, Tensor
 from ..graph.report import where
 from ..graph.spec import format_shape, format_spec, may_be_equal
 from ..runtime import Step, Turn, Walk, evaluated, started
-from ..runtime.observe import sources
 from ..session.expressions import Expression
 
 
@@ -115,7 +115,7 @@ class Stepping:
         self.changed: dict[Tensor, Any] = {}
         self.failure: FlowgraphError | None = None
         self.inner: Step | None = None  # within a loop or branch of the last step: the step at which `run` would have stopped
-        self._given = {tensor: walk.values[slot] for tensor, slot in sources(walk.plan)}
+        self._given = {tensor: walk.values[slot] for tensor, slot in sources_of(walk.plan)}
         self._makers: dict[Tensor, int] = {}  # tensor -> the number of steps behind which it is there
         self._inside: set[Node] = set()  # members of compiled loops
         for step in walk.steps:

@@ -16,13 +16,14 @@ import numpy as np
 
 from ..compile import Plan
 from ..compile.fuse import FusedNode
+from ..compile.plan import sources_of
 from ..errors import FlowgraphError, NumericsError
 from ..graph import Node, Tensor
 from ..graph.report import explain, pointed
 from ..graph.spec import format_shape
 from .generated import QUIET
 from .memory import Buffers
-from .observe import Step, Turn, Walk, evaluated, sources
+from .observe import Step, Turn, Walk, evaluated
 from .program import read
 
 # Through BLAS, the product of an array with itself is finite (or overflows, which is rare) in a third of the time of np.isfinite.
@@ -214,7 +215,7 @@ class Search:
         self.path: tuple[Turn, ...] = ()
         self.inner: dict[Node, Culprit] = {}  # node with sub-graphs -> what is to blame in its first turn that went wrong
         self.walk = Walk(plan, values, buffers, self._seen, keep=False, begins=self._begins, run=run)
-        for tensor, slot in sources(plan):
+        for tensor, slot in sources_of(plan):
             flags = self.records[0].flags[tensor] = Flags.of(values[slot])
             self.records[0].made[slot] = tensor
             if any(flags):

@@ -27,6 +27,7 @@ from ..compile import Plan, Unit
 from ..compile.copies import CopyNode
 from ..compile.fuse import FusedNode
 from ..compile.lower import _add_up, _as_given
+from ..compile.plan import sources_of
 from ..graph import Node, Tensor
 from .memory import Buffers
 from .program import explained, holding, read, slicing
@@ -112,7 +113,7 @@ class Walk:
         self._prepares = {slot: (task.device, spec) for task in plan.tasks for slot, spec in task.prepares}
         if plan.run_slot >= 0:
             values[plan.run_slot] = self.run
-        for tensor, slot in sources(plan):
+        for tensor, slot in sources_of(plan):
             self.known[tensor] = values[slot]
 
     def __iter__(self) -> Iterator[Step]:
@@ -171,7 +172,7 @@ class Walk:
     def change(self, tensor: Tensor, value: Any) -> None:
         """Puts another value in the place of that of ``tensor``, which is there: what runs from now on reads this one."""
         slots = [slot for step in self.steps[: self.place] for made, slot in step.made if made is tensor]
-        slots += [slot for made, slot in sources(self.plan) if made is tensor]
+        slots += [slot for made, slot in sources_of(self.plan) if made is tensor]
         if not slots:
             raise KeyError(tensor.name)
         for slot in slots:
@@ -249,11 +250,6 @@ def started(plan: Plan, buffers: Buffers) -> list[Any]:
     for slot, array in plan.constants:
         values[slot] = buffers.constant(array, plan.on.get(slot))
     return values
-
-
-def sources(plan: Plan) -> list[tuple[Tensor, int]]:
-    """(tensor, slot) of what is there before a plan runs: its feeds and the values of variables."""
-    return [*plan.feeds, *[(node.outputs[0], slot) for node, slot in plan.variables]]
 
 
 def steps_of(plan: Plan, path: tuple[Turn, ...] = ()) -> list[Step]:
