@@ -51,6 +51,7 @@ class FlowgraphError(Exception):
         self.near: tuple[Any, ...] = ()
         self.place: Any = None  # (op, name, location) of that node, or of the one that would have been made
         self.blamed = blamed
+        self._is_shown = False
 
     @property
     def location(self) -> Any:
@@ -86,10 +87,11 @@ class FlowgraphError(Exception):
         return None if self.place is None else str(self.draw())
 
     def _render_traceback_(self) -> list[str]:
-        """What a notebook shows where a cell raises: the traceback as ever, and below it the picture."""
+        """What a notebook shows where a cell raises: the picture, and the traceback as ever."""
         from IPython import display, get_ipython
 
-        if self.place is not None and get_ipython() is not None and hasattr(get_ipython(), "kernel"):
+        if self.place is not None and not self._is_shown and hasattr(get_ipython(), "kernel"):
+            self._is_shown = True  # (IPython asks a second time, for its history)
             display.display(self.draw())
         return list(get_ipython().InteractiveTB.structured_traceback(type(self), self, self.__traceback__))
 
@@ -112,7 +114,9 @@ class FlowgraphError(Exception):
 
 def _rebuild(cls: type[FlowgraphError], message: str, help: str | None, rows: list[tuple[str, str]], blamed: Any) -> FlowgraphError:
     error = cls.__new__(cls, message)
-    error.__dict__.update(message=message, help=help, rows=rows, details=rows, node=None, near=(), place=None, call=None, blamed=blamed)
+    error.__dict__.update(
+        message=message, help=help, rows=rows, details=rows, node=None, near=(), place=None, call=None, blamed=blamed, _is_shown=False
+    )
     return error
 
 
