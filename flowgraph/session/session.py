@@ -763,6 +763,9 @@ class Session:
                 self._buffers.on(updates[place][0].device or self.device.name).give(array)
 
     def _kept(self, node: Node, value: Any) -> Any:
+        """A value that a run has made, as its variable may hold it; as it is where it can be."""
+        if self.host_only and value.__class__ is np.ndarray and is_plain(value):
+            return value
         device = self._home(node)
         return kept(value) if device.is_host else value if value.flags.c_contiguous and value.base is None else device.copied(value)
 

@@ -146,7 +146,11 @@ def kept(value: Any) -> Any:
 
 def is_plain(array: np.ndarray[Any, Any]) -> bool:
     """Whether it is memory of its own, in C order, that may be written."""
-    return array.flags.owndata and array.flags.c_contiguous and array.flags.writeable
+    return array.flags.num & _PLAIN == _PLAIN
+
+
+# The flags of NumPy's for that: one look at all of them, as there is one for each variable in each step.
+_PLAIN = 0x001 | 0x004 | 0x400
 
 
 def flatten(fetches: Any, graph: Graph) -> tuple[Callable[[list[Any]], Any], list[Tensor | Node]]:
