@@ -162,6 +162,11 @@ class GraphPicture(Picture):
         """Values and slopes on the edges of their tensors; a tensor that nothing reads gets an edge that ends nowhere."""
         open_ends = dict.fromkeys([*self.values, *self.slopes])
         shown: dict[Tensor, None] = {}
+        for tensor in open_ends:
+            key = self.box_of.get(tensor.node)
+            if key is not None and self.boxes[key].members == 1:
+                value, slope = self._numbers(tensor)
+                self.boxes[key].tooltip += "".join(f"\n{name}: {text}" for name, text in (("value", value), ("gradient", slope)) if text)
         for edge in self.edges:
             tensor = edge.only
             if edge.kind == "data" and tensor is not None and tensor in open_ends:

@@ -94,14 +94,14 @@ def _by_dot(command: list[str], make: Maker, full: Picture, kind: str, deadline:
 
 
 def _simpler(make: Maker, full: Picture, kind: str) -> Iterator[Picture]:
-    """What is given to dot: first all, then without labels, then a level less; where only dot can draw, then fewer and fewer boxes."""
+    """What is given to dot: first all, then without labels, then a level less; where nothing else can draw, then fewer and fewer boxes."""
     if len(full.boxes) <= GRAPHVIZ_BOXES:
         yield full
         if any(edge.label for edge in full.edges):
             yield make(full.depth, None if full.exact else BOXES, False)
         if full.depth:
             yield make(full.depth - 1, BOXES, False)
-    if kind != "svg":
+    if kind != "svg" and not paper.is_available():
         yield make(full.depth, BOXES, False)
         yield make(0, BOXES // 8, False)
 
