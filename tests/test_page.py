@@ -108,6 +108,24 @@ def test_a_stage_says_what_a_pass_took_out_what_replaced_it_and_why():
     assert {unit.node.name for unit in found.plan.units} <= {node.name for node in stages["tasks"].alive}
 
 
+def test_what_reads_a_loop_whose_gradient_runs_it_with_more_outputs_reads_that_one():
+    with fg.Graph() as graph:
+        w = fg.variable(np.eye(3, dtype=np.float32), name="w")
+        last, _ = fg.scan(lambda h, x: (fg.tanh(h @ w + x), None), fg.constant(np.zeros(3, np.float32)), fg.placeholder("xs", (10, 3)))
+        loss = fg.sum(last)
+        slopes = fg.gradients(loss, [w])
+    found = fg.explain([loss, slopes], {graph.placeholders[0]: (10, 3)}, jit=False)
+    prune = found.stages[1]
+    twin = prune.same[last].node
+    assert (last.node in prune.alive, twin in prune.alive) == (False, True)
+    assert prune.changes[last.node] == f"runs as {twin.name}"
+    data = data_of(str(fg.draw(found, format="html")))
+    names = [row[4].split("\n")[0] for row in data["boxes"]]
+    gone = {names[i] for i in data["stages"][1]["gone"]}
+    assert {"scan", "scan/tanh"} <= gone  # with its body
+    assert [names.index(last.node.name), names.index(twin.name)] in data["stages"][1]["moved"]
+
+
 def test_compiled_loops_are_a_stage():
     pytest.importorskip("llvmlite")
     with fg.Graph():

@@ -50,6 +50,8 @@ def test_numbers_and_what_is_no_array_of_numbers_have_no_cells(value):
 def test_a_small_array_is_a_table_of_its_numbers():
     (grid,) = values.grids(np.array([[1.0, -0.5], [1e-9, 12345.678]]))
     assert lines(grid) == ["1 -0.5", "1e-09 1.23e+04"]
+    (grid,) = values.grids(np.arange(3).reshape(3, 1, 1))
+    assert lines(grid) == ["0 1 2"]
     (grid,) = values.grids(np.array([True, False]))
     assert lines(grid) == ["True False"]
 

@@ -109,7 +109,11 @@ def _stages(
     yield Stage("graph", f"{len(every)} nodes, as they were built", frozenset(every))
     given = {tensor.node for tensor in feeds}
     alive = frozenset(nodes) | given
-    yield Stage("prune", f"the request needs {len(alive)} of them", alive)
+    # A loop that is asked for once more, with more outputs, by its gradient, runs as that one (see `one_of_twins`).
+    twins = {node.attrs["extends"]: node for node in nodes if node.attrs.get("extends") is not None}
+    same = {out: taken for node, twin in twins.items() for out, taken in zip(node.outputs, twin.outputs)}
+    made = {node: f"runs as {twin.name}" for node, twin in twins.items()}
+    yield Stage("prune", f"the request needs {len(alive)} of them", alive, same, changes=made)
     fetched = {fetch.node if isinstance(fetch, Tensor) else fetch for fetch in fetches}
     so_far = Simplified(found.specs, found.fed)
     so_far.values = {tensor: value for tensor, value in found.values.items() if tensor.node.op.name == "constant"}
@@ -121,9 +125,9 @@ def _stages(
         alive = (frozenset(still_needed(list(nodes), fetched, so_far, feeds)) - {tensor.node for tensor in so_far.same}) | given
         constants = frozenset(tensor.node for tensor in so_far.values)
         made = {node: what for each, node, what in changes if each == name}
-        yield Stage(name, f"{len(made)} nodes change, {len(alive)} are left", alive, dict(so_far.same), constants, made)
+        yield Stage(name, f"{len(made)} nodes change, {len(alive)} are left", alive, same | so_far.same, constants, made)
     loops = {member: node for node in plan.nodes if isinstance(node, FusedNode) for member in node.op.members}
-    same, constants = dict(so_far.same), frozenset(tensor.node for tensor in so_far.values)
+    same, constants = same | so_far.same, frozenset(tensor.node for tensor in so_far.values)
     if loops:
         numbers = {node: i for i, node in enumerate(dict.fromkeys(loops.values()), 1)}
         groups = {member: f"loop {numbers[node]}: {node.op.name}" for member, node in loops.items()}

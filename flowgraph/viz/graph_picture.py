@@ -168,12 +168,12 @@ class GraphPicture(Picture):
                 value, slope = self._numbers(tensor)
                 self.boxes[key].tooltip += "".join(f"\n{name}: {text}" for name, text in (("value", value), ("gradient", slope)) if text)
         for edge in self.edges:
-            tensor = edge.only
-            if edge.kind == "data" and tensor is not None and tensor in open_ends:
-                edge.value, edge.slope = self._numbers(tensor)
-                if tensor not in shown and tensor in self.values:  # once, where several read it
-                    edge.grids = grids(self.values[tensor])
-                shown[tensor] = None
+            only = edge.only
+            if edge.kind == "data" and only is not None and only in open_ends:
+                edge.value, edge.slope = self._numbers(only)
+                if only not in shown and only in self.values:  # once, where several read it
+                    edge.grids = grids(self.values[only])
+                shown[only] = None
         for tensor in open_ends:
             start = self.box_of.get(tensor.node)
             if start is not None and not any(tensor in edge.tensors for edge in self.edges if edge.kind == "data"):

@@ -45,6 +45,8 @@ def grids(value: Any) -> list[Grid]:
     array = np.asarray(value)
     if array.size <= 1 or array.dtype.kind not in "biuf":
         return []
+    if array.ndim > 2:
+        array = array.squeeze()
     if array.ndim <= 2 and max(array.shape) <= TABLE:
         rows = np.atleast_2d(array)
         colors = _colors(rows)
