@@ -58,6 +58,8 @@ def main(epochs: int, units: int, hidden: float, peak: float, limit: int | None,
 
 
 if __name__ == "__main__":
+    from command_line import options
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--units", type=int, default=500)
@@ -65,4 +67,4 @@ if __name__ == "__main__":
     parser.add_argument("--peak", type=float, default=0.6, help="largest learning rate of the cycle")
     parser.add_argument("--limit", type=int, default=None, help="use only so many training pictures")
     parser.add_argument("--out", type=Path, default=Path("out/autoencoder"))
-    main(**vars(parser.parse_args()))
+    main(**vars(options(parser)))

@@ -105,8 +105,10 @@ def main(steps: int, seed: int, out: Path) -> float:
 
 
 if __name__ == "__main__":
+    from command_line import options
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=8000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("out/gan"))
-    main(**vars(parser.parse_args()))
+    main(**vars(options(parser)))

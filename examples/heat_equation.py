@@ -97,10 +97,12 @@ def draw(states: dict[str, np.ndarray], apart: int, out: Path) -> None:
 
 
 if __name__ == "__main__":
+    from command_line import options
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, default=64, help="of the plate, in cells")
     parser.add_argument("--steps", type=int, default=200, help="of time")
     parser.add_argument("--noise", type=float, default=0.01, help="standard deviation of what is added to each observed value")
     parser.add_argument("--iterations", type=int, default=60, help="of L-BFGS, at most")
     parser.add_argument("--out", type=Path, default=Path("out/heat_equation"))
-    main(**vars(parser.parse_args()))
+    main(**vars(options(parser)))

@@ -109,6 +109,8 @@ def classify(weights: Path, files: list[Path]) -> list[int]:
 
 def main() -> None:
     """Reads the command line."""
+    from command_line import options
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--limit", type=int, default=None, help="use only so many training images")
@@ -120,11 +122,11 @@ def main() -> None:
     reading = commands.add_parser("classify", help="read digits from files with trained weights")
     reading.add_argument("weights", type=Path)
     reading.add_argument("files", type=Path, nargs="+")
-    options = parser.parse_args()
-    if options.command == "classify":
-        classify(options.weights, options.files)
+    asked = options(parser)
+    if asked.command == "classify":
+        classify(asked.weights, asked.files)
     else:
-        train(options.epochs, options.limit, options.out, options.seed, options.validate, options.peak)
+        train(asked.epochs, asked.limit, asked.out, asked.seed, asked.validate, asked.peak)
 
 
 if __name__ == "__main__":

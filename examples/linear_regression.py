@@ -30,6 +30,8 @@ def main(steps: int = 200) -> float:
 
 
 if __name__ == "__main__":
+    from command_line import options
+
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=200)
-    main(parser.parse_args().steps)
+    main(options(parser).steps)

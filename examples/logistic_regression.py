@@ -34,7 +34,9 @@ def main(epochs: int = 5, limit: int | None = None) -> float:
 
 
 if __name__ == "__main__":
+    from command_line import options
+
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--limit", type=int, default=None, help="use only so many training images")
-    main(**vars(parser.parse_args()))
+    main(**vars(options(parser)))

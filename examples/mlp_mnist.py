@@ -50,9 +50,11 @@ def main(epochs: int, limit: int | None, rate: float, out: Path) -> float:
 
 
 if __name__ == "__main__":
+    from command_line import options
+
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--limit", type=int, default=None, help="use only so many training images")
     parser.add_argument("--rate", type=float, default=0.05)
     parser.add_argument("--out", type=Path, default=Path("out/mlp"))
-    main(**vars(parser.parse_args()))
+    main(**vars(options(parser)))

@@ -74,8 +74,10 @@ def draw(x: np.ndarray, y: np.ndarray, surface: np.ndarray, paths: list[np.ndarr
 
 
 if __name__ == "__main__":
+    from command_line import options
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--descent-steps", type=int, default=10_000)
     parser.add_argument("--out", type=Path, default=Path("out/newton"))
-    main(**vars(parser.parse_args()))
+    main(**vars(options(parser)))

@@ -63,7 +63,9 @@ def main(epochs: int, out: Path) -> int:
 
 
 if __name__ == "__main__":
+    from command_line import options
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=100, help="at most; it ends with the first one that corrects nothing")
     parser.add_argument("--out", type=Path, default=Path("out/perceptron"))
-    main(**vars(parser.parse_args()))
+    main(**vars(options(parser)))

@@ -68,8 +68,10 @@ def draw(points: np.ndarray, targets: np.ndarray, grid: np.ndarray, curve: np.nd
 
 
 if __name__ == "__main__":
+    from command_line import options
+
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--degree", type=int, default=3)
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--out", type=Path, default=Path("out/polynomial_regression"))
-    main(**vars(parser.parse_args()))
+    main(**vars(options(parser)))

@@ -116,7 +116,9 @@ def draw(grid: np.ndarray, surface: np.ndarray, paths: list[np.ndarray], out: Pa
 
 
 if __name__ == "__main__":
+    from command_line import options
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=300, help="of the gradient, for one penalty and again for two")
     parser.add_argument("--out", type=Path, default=Path("out/ridge_regression"))
-    main(**vars(parser.parse_args()))
+    main(**vars(options(parser)))

@@ -40,6 +40,8 @@ def main(out: Path) -> None:
 
 
 if __name__ == "__main__":
+    from command_line import options
+
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("out/toy"))
-    main(parser.parse_args().out)
+    main(options(parser).out)

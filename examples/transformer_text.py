@@ -109,10 +109,12 @@ def main(steps: int, size: int, blocks: int, rate: float, seed: int) -> float:
 
 
 if __name__ == "__main__":
+    from command_line import options
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--size", type=int, default=96)
     parser.add_argument("--blocks", type=int, default=2)
     parser.add_argument("--rate", type=float, default=0.004)
     parser.add_argument("--seed", type=int, default=0)
-    main(**vars(parser.parse_args()))
+    main(**vars(options(parser)))

@@ -91,8 +91,10 @@ def main(epochs: int, rate: float, seed: int) -> tuple[float, float, float]:
 
 
 if __name__ == "__main__":
+    from command_line import options
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--rate", type=float, default=0.002)
     parser.add_argument("--seed", type=int, default=0)
-    main(**vars(parser.parse_args()))
+    main(**vars(options(parser)))

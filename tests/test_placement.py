@@ -375,12 +375,16 @@ def test_a_program_that_is_spread_has_the_bits_of_one_device(seed, jit):
     ],
     ids=lambda arguments: arguments[0],
 )
-def test_an_example_prints_the_same_on_two_devices(arguments, tmp_path, monkeypatch):
+def test_an_example_prints_the_same_on_two_devices(arguments, tmp_path):
     texts = []
     for devices in ("cpu:0", "cpu:0, cpu:1"):
-        monkeypatch.setenv("FLOWGRAPH_DEVICES", devices)
-        command = [sys.executable, str(EXAMPLES / arguments[0]), *arguments[1:]]
+        command = [sys.executable, str(EXAMPLES / arguments[0]), *arguments[1:], "--device", devices]
         done = subprocess.run(command, capture_output=True, text=True, timeout=100, cwd=tmp_path, check=False)
         assert done.returncode == 0, done.stderr
         texts.append(done.stdout)
     assert texts[0] == texts[1] != ""
+
+
+@pytest.mark.parametrize("example", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
+def test_every_example_takes_a_device(example):
+    assert example.stem == "command_line" or "options(parser)" in example.read_text()
