@@ -91,11 +91,12 @@ def library(text):
     path = folder / hashlib.sha256(whole.encode()).hexdigest()[:32]
     made = path.with_suffix(".so")
     if not made.exists():
-        path.with_suffix(".cpp").write_text(whole)
+        draft = path.with_name(f"{path.name}-{os.getpid()}-{threading.get_ident()}.cpp")  # (two threads may be at the same text)
+        draft.write_text(whole)
         flags = ["-std=c++17", "-O1", "-march=native", "-ffp-contract=off", "-fno-strict-aliasing", "-shared", "-fPIC", "-w"]
-        draft = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}")  # (two threads may be at the same text)
-        subprocess.run([COMPILER, *flags, str(path.with_suffix(".cpp")), "-o", str(draft)], check=True, capture_output=True, text=True)
-        draft.rename(made)
+        subprocess.run([COMPILER, *flags, str(draft), "-o", str(draft.with_suffix(".so"))], check=True, capture_output=True, text=True)
+        draft.with_suffix(".so").rename(made)
+        draft.unlink()
     return ctypes.CDLL(str(made))
 
 
