@@ -11,7 +11,7 @@ extras-docs  := docs,plot,dot,cli
 extras-bench := bench,jit
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-gpu test-browser bench bench-predict bench-draw docs lint format types clean
+.PHONY: help demo test test-slow test-gpu test-browser bench bench-predict bench-draw bench-gpu docs lint format types clean
 .NOTPARALLEL:
 
 help: ## this list
@@ -42,6 +42,9 @@ bench-predict: .venv/.ready-bench ## hold predictions of runs against measuremen
 
 bench-draw: .venv/.ready-test ## time drawings of 300 to 100,000 nodes
 	@$(bin)/python -m benchmarks.drawing
+
+bench-gpu: .venv/.ready-bench ## measure on a GPU beside torch and JAX, into benchmarks/gpu/RESULTS.md; install cuda12 or cuda13 first
+	@$(bin)/python -m benchmarks.gpu --output benchmarks/gpu
 
 docs: .venv/.ready-docs ## the documents, into docs/_build/html; warnings are errors
 	@echo "==> sphinx"

@@ -670,6 +670,11 @@ def stand_in(capacity=2**40, count=1):
     tricks = _Names(gpu, "cupy.lib.stride_tricks", "lib.stride_tricks.", np.lib.stride_tricks)
     cupy.lib = types.SimpleNamespace(stride_tricks=tricks)
     cupy.RawModule = functools.partial(_Module, gpu)
+    kinds = {}
+    cupy._core = types.SimpleNamespace(
+        get_compute_type=lambda dtype: kinds.get(np.dtype(dtype), 0),
+        set_compute_type=lambda dtype, kind: (kinds.update({np.dtype(dtype): kind}), gpu.log.append(("products in", kind))),
+    )
     cupy.get_default_memory_pool = lambda: gpu.pool
     cupy.asnumpy = lambda a, **kwargs: a.get(**kwargs) if isinstance(a, ndarray) else np.asarray(a)
     special = _Names(gpu, "cupyx.scipy.special", "special.", scipy_special())

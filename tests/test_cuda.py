@@ -534,3 +534,14 @@ def test_what_kernels_take_on_a_gpu_is_measured(session):
     measured = session.calibrate(fg.tanh(fg.matmul(x, w, name="product"), name="bent"), {x: rows(64, 64)})
     assert {"product", "bent"} <= set(measured.kernels["cuda"]) & set(measured.kernels["cpu"])
     assert {"cuda:0", "cpu:0"} == set(fg.calibrate(["cuda:0", "cpu:0"]).speeds)
+
+
+@pytest.mark.parametrize("tf32", [False, True])
+def test_tf32_is_used_where_it_is_asked_for_and_for_nobody_else(tf32, cupy):
+    with fg.Graph() as graph:
+        x = fg.placeholder("x", (8, 8))
+        y = x @ x
+    with fg.Session(graph, device="cuda:0", jit=False, tf32=tf32) as session:
+        session.run(y, {x: rows(8, 8)})
+    kinds = [what[1] for what in cupy.gpu.log if what[0] == "products in"]
+    assert kinds == [7, 0] * (len(kinds) // 2) and bool(kinds) == tf32

@@ -29,6 +29,8 @@ from .device import Device
 from .lacking import CHECKED, lacking
 from .listing import why_not
 
+# CuPy's number for products of float32 whose factors are rounded to 10 bits behind the point.
+TF32 = 7
 # So many events at most are looked at whether they are over when another copy starts.
 LOOKED_AT = 8
 
@@ -64,6 +66,7 @@ class Cuda(Device):
     """
 
     keeps_buffers = False  # CuPy's pool does
+    tf32 = False
     is_cut = False  # a kernel fills the device by itself
     is_host = False
 
@@ -91,10 +94,13 @@ class Cuda(Device):
                 while self._ahead:
                     self.compute.wait_event(self._ahead.popleft())
             self._depth += 1
+            before = self._products_in(TF32) if self.tf32 and self._depth == 1 else None
             try:
                 yield
             finally:
                 self._depth -= 1
+                if before is not None:
+                    self._products_in(before)
                 if not self._depth:
                     self.arrivals.settle()
 
@@ -106,6 +112,13 @@ class Cuda(Device):
             self.copying.synchronize()
             self.compute.synchronize()
             self.in_flight.clear()
+
+    def _products_in(self, kind: int) -> int:
+        """Sets what cuBLAS computes products of float32 in, for the process; gives what it was."""
+        core, single = self.cupy._core, np.dtype("float32")
+        before = int(core.get_compute_type(single))
+        core.set_compute_type(single, kind)
+        return before
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         cause: BaseException | None = error

@@ -189,7 +189,7 @@ def _conv3d(
         out = xp.empty((len(x), len(w), *sizes), x.dtype)
     filters = w.reshape(len(w), w.shape[1] * w.shape[2], *w.shape[3:])
     inner: dict[str, Any] = {"stride": stride[1:], "padding": padding[1:], "dilation": dilation[1:], "groups": groups}
-    for part in parts(len(x), w.shape[2] * x[:1].nbytes):
+    for part in parts(xp, len(x), w.shape[2] * x[:1].nbytes):
         layers = _unrolled(xp, x[part], w.shape[2], sizes[0], stride[0], padding[0], dilation[0])
         made = conv_kernels.conv2d(xp, layers, filters, **inner)
         out[part] = made.reshape(-1, sizes[0], len(w), *sizes[1:]).swapaxes(1, 2)
@@ -213,7 +213,7 @@ def _conv3d_input_grad(
         out = xp.empty(shape, g.dtype)
     filters = w.reshape(len(w), w.shape[1] * depth, *w.shape[3:])
     inner: dict[str, Any] = {"stride": stride[1:], "padding": padding[1:], "dilation": dilation[1:], "groups": groups}
-    for part in parts(len(g), depth * out[:1].nbytes):
+    for part in parts(xp, len(g), depth * out[:1].nbytes):
         images = g[part].swapaxes(1, 2).reshape(-1, g.shape[1], *g.shape[3:])
         sent = conv_kernels.conv2d_input_grad(xp, images, filters, shape=(len(images), shape[1] * depth, *shape[3:]), **inner)
         sent = sent.reshape(-1, g.shape[2], shape[1], depth, *shape[3:])
@@ -240,7 +240,7 @@ def _conv3d_weight_grad(
     folded = (shape[0], shape[1] * shape[2], *shape[3:])
     inner: dict[str, Any] = {"stride": stride[1:], "padding": padding[1:], "dilation": dilation[1:], "groups": groups}
     total = xp.zeros(folded, g.dtype)
-    for part in parts(len(g), shape[2] * x[:1].nbytes):
+    for part in parts(xp, len(g), shape[2] * x[:1].nbytes):
         images = g[part].swapaxes(1, 2).reshape(-1, g.shape[1], *g.shape[3:])
         layers = _unrolled(xp, x[part], shape[2], g.shape[2], stride[0], padding[0], dilation[0])
         total += conv_kernels.conv2d_weight_grad(xp, images, layers, shape=folded, **inner)

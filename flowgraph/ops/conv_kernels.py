@@ -17,6 +17,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 Array = Any
 Namespace = Any
 Pair = tuple[int, int]
@@ -30,6 +32,7 @@ NO_PADDING: Padding = ((0, 0), (0, 0))
 # time took twice as long as 32, since the threads then wait for each other in the interpreter. Arrays of this size come
 # from the heap without page faults (counted), so there is no workspace here.
 SCRATCH_BYTES = 2 << 20
+DEVICE_BYTES = 2**29
 
 # A matrix product over fewer terms than this is too thin to be worth its call (LeNet's first layer has 5 in each row).
 THIN_TERMS = 32
@@ -63,7 +66,7 @@ def conv2d(
     whole = stride[0] > 1 or w.shape[1] * w.shape[3] < THIN_TERMS
     filters = w.reshape(groups, o // groups, *w.shape[1:]).transpose(3, 0, 1, 2, 4)
     image_bytes = x[:1].size * w.shape[3] * (w.shape[2] if whole else 1) * x.itemsize
-    for part in parts(n, image_bytes):
+    for part in parts(xp, n, image_bytes):
         taps = _channel_taps(xp, pad_images(xp, x[part], padding, 0), w.shape[2:], size, stride, dilation, groups)
         if whole:
             _product_of_columns(xp, filters, taps, result[part])
@@ -98,7 +101,7 @@ def conv2d_input_grad(
     (top, bottom), (left, right) = padding
     padded = (shape[2] + top + bottom, shape[3] + left + right)
     image_bytes = shape[1] * w.shape[3] * padded[0] * g.shape[3] * g.itemsize
-    for part in parts(shape[0], image_bytes):
+    for part in parts(xp, shape[0], image_bytes):
         rows = _unrolled_grad(xp, g[part], w, padded[0], stride[0], dilation[0], groups)
         grad = _rolled(xp, rows, padded[1], stride[1], dilation[1])
         grad = grad[:, :, top : top + shape[2], left : left + shape[3]].transpose(0, 1, 4, 2, 3)
@@ -132,7 +135,7 @@ def conv2d_weight_grad(
     # gathering only a few pixels for each position costs more than that (LeNet's first layer: 1.1 ms against 1.7).
     thin = per_group * kw < THIN_TERMS
     total = xp.zeros((kh, groups, o // groups, per_group * kw), g.dtype)
-    for part in parts(n, x[:1].size * kw * g.itemsize):
+    for part in parts(xp, n, x[:1].size * kw * g.itemsize):
         images = pad_images(xp, x[part], padding, 0)
         if thin:
             taps = _channel_taps(xp, images, (kh, kw), (oh, ow), stride, dilation, groups)
@@ -181,9 +184,9 @@ def steps(first: int, step: int, count: int) -> slice:
     return slice(first, first + step * (count - 1) + 1, step)
 
 
-def parts(n: int, image_bytes: int) -> Iterator[slice]:
-    """Slices of a batch, in order, whose scratch arrays stay within SCRATCH_BYTES."""
-    length = max(1, SCRATCH_BYTES // max(1, image_bytes))
+def parts(xp: Namespace, n: int, image_bytes: int) -> Iterator[slice]:
+    """Slices of a batch, in order, whose scratch arrays stay within SCRATCH_BYTES, or DEVICE_BYTES on a GPU, which no cache holds."""
+    length = max(1, (SCRATCH_BYTES if xp is np else DEVICE_BYTES) // max(1, image_bytes))
     return (slice(first, min(first + length, n)) for first in range(0, n, length))
 
 
@@ -330,7 +333,7 @@ def _is_depthwise(w: Array, groups: int) -> bool:
 
 
 def _depthwise(xp: Namespace, x: Array, w: Array, stride: Pair, padding: Padding, dilation: Pair, out: Array) -> Array:
-    for part in parts(len(x), x[:1].nbytes):
+    for part in parts(xp, len(x), x[:1].nbytes):
         images, result = pad_images(xp, x[part], padding, 0), out[part]
         result[...] = 0
         for i, j in _positions(w):
@@ -341,7 +344,7 @@ def _depthwise(xp: Namespace, x: Array, w: Array, stride: Pair, padding: Padding
 def _depthwise_input_grad(xp: Namespace, g: Array, w: Array, stride: Pair, padding: Padding, dilation: Pair, out: Array) -> Array:
     (top, bottom), (left, right) = padding
     n, c, height, width = out.shape
-    for part in parts(n, out[:1].nbytes):
+    for part in parts(xp, n, out[:1].nbytes):
         sent = g[part]
         grad = xp.zeros((len(sent), c, height + top + bottom, width + left + right), g.dtype)
         for i, j in _positions(w):
