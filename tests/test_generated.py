@@ -2,6 +2,7 @@
 
 import gc
 import linecache
+import re
 import traceback
 import warnings
 
@@ -113,7 +114,9 @@ def test_an_error_in_a_generated_program_names_the_node_and_the_line():
 
 def test_the_source_shows_the_kernels_and_the_users_lines(toy):
     text = toy.source()
-    assert "s3 = s0 + s1  # add () float32    f = (x + y) * z" in text
+    assert re.search(r"s3 = s0 \+ s1  # add \(\) float32    test_generated.py:\d+    f = \(x \+ y\) \* z$", text, re.MULTILINE)
+    assert re.match(r"# s0  x \(\) float32, fed    test_generated.py:\d+    x, y, z = ", text)
+    assert re.search(r"^# s4  multiply, a result    test_generated.py:\d+    f = \(x \+ y\) \* z$", text, re.MULTILINE)
     compile(text, "toy", "exec")
 
 

@@ -116,6 +116,7 @@ class Fused(Op):
         described = loop if conv is None else conv.kernel
         self.members, self.length = (*([] if conv is None else [conv.node]), *region.members), region.shape[0]
         self.loop, self.conv, self.sources, self.results, self.seconds = loop, conv, tuple(sources), tuple(results), seconds
+        self.described = described
         self._kernel, self._arity = compiled(described), len(described.operands)
         self.in_place = described.works_in_place
         names = list(dict.fromkeys(node.op.name for node in self.members))

@@ -190,7 +190,12 @@ def _machine_code(
         warnings.warn(f"{node.op.name} could not be compiled, and NumPy's kernel serves instead: {error}", RuntimeWarning, stacklevel=2)
         return None
     shape, dtype, given = spec.shape, spec.dtype, getattr(description, "given", ())
-    return lambda *arrays, out=None: kernel(*arrays, *given, np.empty(shape, dtype) if out is None else out)
+
+    def call(*arrays: Any, out: Any = None) -> Any:
+        return kernel(*arrays, *given, np.empty(shape, dtype) if out is None else out)
+
+    call.described = description  # type: ignore[attr-defined]
+    return call
 
 
 def _with_specs(kernel: Callable[..., Any], told: Mapping[int, Spec], count: int) -> Callable[..., Any]:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..graph.arguments import counted
+from ..graph.report import where
 from ..graph.spec import format_spec
 from .plan import ENTRY, ROWS, WHOLE, Plan, Unit
 from .section import Section
@@ -66,10 +67,31 @@ class Source:
         return "\n".join(shown) + "\n"
 
 
+def legend(plan: Plan) -> str:
+    """What slots of a program stand for outside it, as comments: feeds, variables, results and updates, by the user's names and lines."""
+    before, behind = ("s", "") if is_direct(plan) else ("v[", "]")
+    fetches = plan.request.fetches if plan.request is not None else ()
+    rows = [
+        (f"{before}{slot}{behind}", f"{tensor.name} {format_spec(shape, tensor.dtype)}, fed", tensor.node)
+        for (tensor, slot), shape in zip(plan.feeds, plan.shapes, strict=True)
+    ]
+    for node, slot in plan.variables:
+        spec = node.outputs[0]
+        rows.append((f"{before}{slot}{behind}", f"{node.name} {format_spec(spec.shape, spec.dtype)}, a variable", node))
+    for fetch, slot in zip(fetches, plan.fetches, strict=False):
+        if slot >= 0:
+            rows.append((f"{before}{slot}{behind}", f"{fetch.name}, a result", getattr(fetch, "node", fetch)))
+    rows += [(f"{before}{slot}{behind}", f"what {node.name} becomes", node) for node, slot in plan.updates]
+    width = max([len(name) for name, _, _ in rows], default=0)
+    return "".join([f"# {name:<{width}}  {what}    {where(node.location)}".rstrip() + "\n" for name, what, node in rows])
+
+
 def _told(line: str, unit: Unit, width: int) -> str:
     """A line with what it makes behind it."""
     spec = "" if unit.spec is None else f" {format_spec(unit.spec.shape, unit.spec.dtype)}"
-    return f"{line:<{width}}  # {unit}{spec}    {unit.node.location.text}".rstrip()
+    members = getattr(unit.node.op, "members", ())
+    names = f" ({', '.join(member.name for member in members)})" if len(members) > 1 else ""
+    return f"{line:<{width}}  # {unit}{spec}{names}    {where(unit.node.location)}".rstrip()
 
 
 def what(unit: Unit) -> str:
@@ -343,6 +365,8 @@ def call_source(plan: Plan) -> Source:
         source.add("    finally:")
         source.add("        reset_errors(token)")
     source.add("    session.last_report = report")
+    if any(hasattr(unit.node.op, "described") or hasattr(unit.kernel, "described") for unit in plan.units):
+        source.add("    counted()")  # for the ledger of compiled kernels
     plain = _numbers(plan) | {slot for section in source.sections.values() for slot, spec, _ in section.makes if spec.shape}
     results = []
     for slot in plan.fetches:

@@ -10,6 +10,7 @@ import os
 import stat
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -93,12 +94,14 @@ class Compiler:
         self._lock = threading.Lock()
         self._addresses: dict[str, dict[str, int]] = {}
         self.compiled = self.loaded = 0  # how many modules were compiled here, and read from the cache
+        self._notes: dict[str, tuple[float, bool]] = {}  # by key: seconds that it took, and whether it came from the cache
 
     def address(self, text: str, function: str = "kernel") -> int:
         """The address of the function ``kernel`` of the module ``text``, or of ``bare``. raises RuntimeError for text that LLVM refuses."""
         key = _digest(f"{self._for}\n{text}".encode()).hex()
         with self._lock:
             if key not in self._addresses:
+                start, compiled = time.perf_counter(), self.compiled
                 code = self._read(key)
                 if code is None:
                     code = self._compile(text.replace("@kernel(", f"@kernel_{key}(").replace("@bare(", f"@bare_{key}("))
@@ -115,7 +118,12 @@ class Compiler:
                 # Machine code stays for as long as the process: nobody can know who still holds a function.
                 part.detach()
                 engine.detach()
+                self._notes[key] = time.perf_counter() - start, self.compiled == compiled
             return self._addresses[key][function]
+
+    def note(self, text: str) -> tuple[float, bool] | None:
+        """Of the module ``text``: the seconds that it took to have its code, and whether that came from the cache; None if it never had."""
+        return self._notes.get(_digest(f"{self._for}\n{text}".encode()).hex())
 
     def _compile(self, text: str) -> bytes:
         module = self._llvm.parse_assembly(text)

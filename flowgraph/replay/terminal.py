@@ -9,7 +9,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from ..compile.source import task_sources
+from ..compile.source import legend, task_sources
 from ..errors import ArgumentError, FlowgraphError
 from ..graph import Tensor
 from ..graph.report import where
@@ -251,7 +251,7 @@ class Terminal:
         return expression(value=lambda name: self.here.value(str(name)), **names)
 
     def _source(self, rest: str) -> None:
-        self._write(task_sources(self.replay.plan).listing().rstrip())
+        self._write(legend(self.replay.plan) + task_sources(self.replay.plan).listing().rstrip())
 
     # --- stopping
 

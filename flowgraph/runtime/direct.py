@@ -43,6 +43,7 @@ def direct_call(
         "lent": program.buffers.on(plan.tasks[0].device).lent if plan.lent else None,
         "ndarray": np.ndarray,
         "not_in_order": NotInOrder,
+        "counted": program.calls.add,
         "report": RunReport(len(plan.tasks), plan.peak_bytes),
         **QUIET,
     }

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..autodiff.again import ways
 from ..compile import Plan, compile_plan
-from ..compile.source import call_source, is_direct, task_sources
+from ..compile.source import call_source, is_direct, legend, task_sources
 from ..compile.standalone import write_module
 from ..devices import HOST
 from ..errors import ArgumentError, FlowgraphError, MemoryLimitError
@@ -22,6 +22,7 @@ from ..graph.location import shorten
 from ..runtime import Program, direct_call
 from ..runtime.numerics import are_finite
 from .curve import Choice, MemoryCurve
+from .ledger import Ledger, ledger_of
 from .values import check_symbols, closed, flatten, handed_out
 
 if TYPE_CHECKING:
@@ -118,7 +119,11 @@ class Function:
         raises  ArgumentError when nothing has been called yet and a shape is not known
         """
         plan = self.plan(*arrays)
-        return (call_source(plan) if is_direct(plan) else task_sources(plan)).listing()
+        return legend(plan) + (call_source(plan) if is_direct(plan) else task_sources(plan)).listing()
+
+    def ledger(self, *, measure: bool = False) -> Ledger:
+        """What each kernel compiled for this function has cost, how often it was called, and what it has earned; see `Session.ledger`."""
+        return ledger_of(dict.fromkeys(self._programs.values()), measure=measure)
 
     def export(self, file: str | os.PathLike[str]) -> Path:
         """Writes the function as a Python module that needs NumPy only, and its weights as ``.npz`` beside it.

@@ -50,6 +50,7 @@ from .checks import Check, as_check, warn
 from .function import Function
 from .future import RunFuture
 from .guards import BLAS, Growth, Turnstile
+from .ledger import Ledger, ledger_of
 from .recorder import RECORDED, RUNS_RECORDED, Recorder
 from .steps import Steps
 from .values import (
@@ -424,6 +425,22 @@ class Session:
         _, flat = flatten(fetches, self.graph)
         code = self._code
         return explain(flat, self._shapes(feeds), self.device, self.passes, code, self.memory_limit, self.devices[1:], self.calibration)
+
+    def ledger(self, *, measure: bool = False) -> Ledger:
+        """What each kernel compiled for this session's plans has cost, how often it was called, and what it has earned: print it.
+
+        measure  time each kernel beside NumPy's for the same, which takes some milliseconds for each
+
+        >>> x = fg.placeholder("x", (1000, 100), "float64")
+        >>> with fg.Session(graph) as other:
+        ...     y = other.run(fg.tanh(fg.exp(x) + 1), {x: np.zeros((1000, 100))})
+        ...     ledger = other.ledger()
+        >>> [(entry.calls, [node.name for node in entry.nodes]) for entry in ledger.entries] if other.jit else "needs llvmlite"
+        [(1, ['tanh', 'add', 'exp'])]
+        """
+        with self._lock:
+            programs = list(self._programs.values())
+        return ledger_of(programs, measure=measure)
 
     def bisect(self, fetches: Any, feeds: Mapping[Tensor, Any] | None = None, *, bound: float | None = None) -> Bisection:
         """The rewrite of the compiler that changes a result by more than it may, if any does: print what it gives.
