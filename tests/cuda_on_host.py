@@ -69,7 +69,7 @@ static void run(int grid, int bx, int by, int meets, void (*kernel)()) {
 }
 """
 
-KERNEL = re.compile(r'extern "C" __global__ void (\w+)\(([^)]*)\) \{')
+KERNEL = re.compile(r'extern "C" __global__ void (\w+)\(([^)]*)\) \{', re.S)
 
 
 def library(text):
@@ -117,7 +117,7 @@ class HostModule:
         meets = "__syncthreads" in body.partition('\nextern "C"')[0]
 
         def call(grid, block, arguments):
-            values = [ctypes.c_void_p(x.ctypes.data) if isinstance(x, np.ndarray) else ctypes.c_longlong(x) for x in arguments]
+            values = [ctypes.c_void_p(x.ctypes.data) if isinstance(x, np.ndarray) else ctypes.c_longlong(int(x)) for x in arguments]
             pointers = (ctypes.c_void_p * len(values))(*[ctypes.addressof(value) for value in values])
             function(grid[0], block[0], block[1] if len(block) > 1 else 1, int(meets), pointers)
 

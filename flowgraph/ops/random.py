@@ -23,6 +23,7 @@ from .elementwise import add, astype, broadcast_like, less, log, multiply
 from .gather import take
 from .init import TruncatedNormal
 from .positions import argmax
+from .random_device import uniform as uniform_on_device
 from .reduce import size
 from .shape import broadcast_to, repeat_like
 
@@ -93,7 +94,12 @@ class RandomUniform(Draw):
         generator, dtype = generator_of(key, attrs["stream"]), attrs["dtype"]
         if xp is np and out is not None and out.flags.c_contiguous:
             return generator.random(dtype=dtype, out=out)
-        drawn = xp.asarray(generator.random(tuple(target[0].shape) if target else attrs["shape"], dtype))
+        shape = tuple(target[0].shape) if target else tuple(attrs["shape"])
+        if xp is np:
+            drawn = np.asarray(generator.random(shape, dtype))
+        else:
+            seed, run, fold = (int(part) for part in key)
+            drawn = uniform_on_device(xp, (seed, run, fold), attrs["stream"], shape, np.dtype(dtype))
         if out is None:
             return drawn
         out[...] = drawn

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from .scatter_device import add_at as add_on_device
+
 # Positions named more often than this get a sum of their own.
 ROUNDS = 32
 
@@ -25,8 +27,11 @@ def add_at(xp: Any, out: Any, index: tuple[Any, ...], tensors: Sequence[Any], fi
     """
     arrays = [i for i, item in enumerate(index) if item.__class__ in (str, int)]
     side_by_side = arrays == list(range(arrays[0], arrays[-1] + 1)) and all(item == slice(None) for item in index[: arrays[0]])
-    if xp is not np or not side_by_side or len(index) > arrays[-1] + 1 or g.dtype.kind == "b" or not out.flags.c_contiguous:
-        xp.add.at(out, filled, g)  # (CuPy's own adds in no fixed order)
+    if xp is not np:
+        add_on_device(xp, out, filled, g)
+        return
+    if not side_by_side or len(index) > arrays[-1] + 1 or g.dtype.kind == "b" or not out.flags.c_contiguous:
+        np.add.at(out, filled, g)
         return
     first, last = arrays[0], arrays[-1] + 1
     sizes = out.shape[first:last]

@@ -1,0 +1,76 @@
+"""Kernels of operations for a GPU: adding at positions in a fixed order, and uniform draws with the bits of the host."""
+
+import cuda_on_host  # type: ignore[import-not-found]
+import numpy as np
+import pytest
+from test_cuda import standing_in  # type: ignore[import-not-found]
+
+import flowgraph as fg
+from flowgraph.devices import open_device
+from flowgraph.ops.random import generator_of
+from flowgraph.ops.random_device import uniform
+from flowgraph.ops.scatter_device import add_at
+
+pytestmark = pytest.mark.skipif(cuda_on_host.COMPILER is None, reason="g++ is not installed")
+
+R = np.random.default_rng(0)
+INDICES = [
+    ((5,), (R.integers(0, 5, 40),)),
+    ((5, 3), (R.integers(0, 5, 40),)),
+    ((5, 3), (R.integers(-5, 5, (4, 10)), slice(None))),
+    ((5, 3), (slice(None), R.integers(0, 3, 7))),
+    ((5, 3), (R.integers(0, 5, 40), R.integers(0, 3, 40))),
+    ((5, 3, 4), (R.integers(0, 5, 6), slice(1, 3), R.integers(0, 4, 6))),
+    ((5, 3), (None, R.integers(0, 5, 6))),
+    ((5, 3), (np.array(2),)),
+    ((5, 3), (np.zeros(0, "int64"),)),
+]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "complex64", "int32", "bool"])
+@pytest.mark.parametrize(("shape", "index"), INDICES, ids=lambda value: str(value)[:40])
+def test_adding_at_positions_gives_what_numpy_gives(shape, index, dtype):
+    wide = np.dtype("float32" if dtype == "float16" else dtype)
+    out = (R.standard_normal(shape) * 3).astype(wide)
+    g = (R.standard_normal(out[index].shape) * 3).astype(wide)
+    expected = out.copy()
+    np.add.at(expected, index, g)
+    with standing_in():
+        device = open_device("cuda:0")
+        with device.active():
+            made = device.copied(out.astype(dtype))
+            given = tuple(device.copied(item) if isinstance(item, np.ndarray) else item for item in index)
+            add_at(device.xp, made, given, device.copied(g.astype(dtype)))
+            ours = device.to_host(made)
+    if dtype == "float16":
+        np.testing.assert_allclose(ours, expected, 2e-2, 2e-2)
+    else:
+        np.testing.assert_allclose(ours, expected, 1e-6, 1e-6)
+
+
+def test_the_gradient_of_an_embedding_is_that_of_the_host():
+    with fg.Graph() as graph:
+        words = fg.placeholder("words", (50,), "int64")
+        table = fg.variable(R.standard_normal((7, 16)).astype("f"), name="table")
+        (change,) = fg.gradients(fg.sum(fg.square(fg.take(table, words, axis=0))), [table])
+    feeds = {words: R.integers(0, 7, 50)}
+    with fg.Session(graph, device="cpu:0", jit=False) as host:
+        expected = host.run(change, feeds)
+    with standing_in(), fg.Session(graph, device="cuda:0", jit=False) as session:
+        first = session.run(change, feeds)
+        np.testing.assert_allclose(first, expected, 1e-5)
+        for _ in range(3):  # captured, too
+            assert session.run(change, feeds).tobytes() == first.tobytes()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", [(), (0,), (1,), (7,), (3, 5), (1000,), (4099,)])
+@pytest.mark.parametrize("key", [(0, 0, 0, 0), (2**64 - 1, 3, 2**63 + 5, 2**32 + 7)])
+def test_uniform_draws_on_a_gpu_have_the_bits_of_those_on_the_host(key, shape, dtype):
+    *given, stream = key
+    expected = generator_of(np.array(given, np.uint64), stream).random(shape, dtype)
+    with standing_in():
+        device = open_device("cuda:0")
+        with device.active():
+            ours = device.to_host(uniform(device.xp, tuple(given), stream, shape, np.dtype(dtype)))
+    assert ours.tobytes() == np.asarray(expected).tobytes() and ours.dtype == dtype
