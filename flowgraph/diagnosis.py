@@ -14,14 +14,16 @@ import numpy as np
 from .autodiff import gradients
 from .autodiff.paths import Path, path_between
 from .compile import compile_plan
+from .devices import HOST
 from .errors import ArgumentError
 from .graph import Location, Node, Tensor
 from .graph.report import where
 from .graph.spec import format_shape
 from .graph.subgraph import ancestors
-from .runtime import Walk, started
+from .runtime import Buffers, Walk, started
 from .runtime.numerics import Search, explained, statistics
 from .session import Session
+from .session.values import check_symbols
 from .viz import draw
 from .viz.heat import Heat
 
@@ -175,6 +177,8 @@ def diagnose(
         raise ArgumentError(f"diagnose: a session is expected, got {session!r:.80}", help=_CALL)
     if feeds is not None and session is None:
         raise ArgumentError("diagnose: feeds are for a session", help=_CALL)
+    if feeds is not None and not isinstance(feeds, Mapping):
+        raise ArgumentError(f"diagnose: feeds are a dict from tensors to values, got {type(feeds).__name__}", help=_CALL)
     chosen = [variables] if isinstance(variables, Tensor) else variables
     if chosen is None:
         chosen = [w for w in loss.graph.variables if w.node.attrs["trainable"] and w.dtype.kind in "fcV"]
@@ -279,19 +283,20 @@ class _Measured:
             self.tensor_of.setdefault(slope, []).append(tensor)
         self.fetches = [self.loss, *[self.slope_of[w] for w in paths if w in self.slope_of]]
         self.wanted = set(self.fetches)
+        self.buffers = Buffers([HOST])
         self.bad: list[Tensor] = []
 
     def _request(self) -> tuple[Any, list[Any]]:
-        """The plan, in which each node is by itself, and what its slots hold at the start."""
+        """The plan, in which each node is by itself and on the host, and what its slots hold at the start."""
         session = self.session
-        _, arrays = session._prepared(self.fetches, self.feeds)
-        shapes = {tensor: array.shape for tensor, array in zip(self.feeds, arrays, strict=True)}
-        plan = compile_plan(self.fetches, shapes, session.device, passes=(), others=session.devices[1:], calibration=session.calibration)
-        values = started(plan, session._buffers)
-        for (_, slot), array in zip(plan.feeds, arrays, strict=True):
-            values[slot] = array
-        with session._lock:
-            session._read_variables(plan, values)
+        arrays = {tensor: session._fed(tensor, value) for tensor, value in self.feeds.items()}
+        check_symbols(arrays)
+        plan = compile_plan(self.fetches, {tensor: a.shape for tensor, a in arrays.items()}, HOST, passes=(), placed=False)
+        values = started(plan, self.buffers)
+        for tensor, slot in plan.feeds:
+            values[slot] = arrays[tensor]
+        for node, slot in plan.variables:
+            values[slot] = session.variables[node.outputs[0]]
         if plan.run_key >= 0:
             values[plan.run_key] = np.array([*session.random_state, 0], np.uint64)
         return plan, values
@@ -300,7 +305,7 @@ class _Measured:
         plan, values = self._request()
         for tensor, slot in [*plan.feeds, *[(node.outputs[0], slot) for node, slot in plan.variables]]:
             self._measure(tensor, values[slot])
-        for _ in Walk(plan, list(values), self.session._buffers, self._seen, keep=False):
+        for _ in Walk(plan, list(values), self.buffers, self._seen, keep=False):
             pass
         for slope, tensors in self.tensor_of.items():  # (of a gradient that is a constant, or the value of a variable)
             if slope.node.op.name == "constant":
@@ -318,7 +323,7 @@ class _Measured:
                 self._measure(tensor, value)
 
     def _measure(self, tensor: Tensor, value: Any) -> None:
-        value = value.get() if hasattr(value, "get") else np.asarray(value)
+        value = np.asarray(value)
         if tensor is self.loss:
             self.diagnosis.value = statistics(value)
         if value.dtype.kind not in "fV":
@@ -365,14 +370,15 @@ class _Measured:
         self.diagnosis.findings.append(Finding(kind, text, node, rows, help))
 
     def _not_finite(self, plan: Any, values: list[Any]) -> None:
-        culprit = Search(plan, list(values), self.session._buffers, None).find(self.bad)
+        culprit = Search(plan, list(values), self.buffers, None).find(self.bad)
         if culprit is not None:
             error = explained(culprit, "")
             rows = "\n".join(f"{label}: {text}" for label, text in culprit.rows)
             node = culprit.node
             while node.forward is not None:
                 node = node.forward
-            self._find("not finite", f"{culprit.node.name}: {error.message.partition(': ')[2]}", node, error.help or "", rows)
+            what = error.message.partition(": ")[2]
+            self._find("not finite", what if culprit.is_given else f"{culprit.node.name}: {what}", node, error.help or "", rows)
 
     def _zero(self) -> None:
         """Variables whose gradient is 0 all over, by the node at which it has become so."""

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from test_cuda import standing_in  # type: ignore[import-not-found]
 
 import flowgraph as fg
 
@@ -187,6 +188,18 @@ def test_a_diagnosis_is_drawn_with_the_sizes_of_gradients_and_what_is_wrong(x):
     assert "unused" in str(fg.diagnose(loss).draw(format="dot"))
 
 
+def test_a_session_on_a_gpu_is_measured_on_the_host():
+    with standing_in(), fg.Graph() as graph, fg.Session(graph, device="cuda:0", threads=1, jit=False) as session:
+        x, w = fg.placeholder("x", (3,)), fg.variable(np.ones(3, np.float32), name="w")
+        loss = fg.sum(fg.log(x * w))
+        diagnosis = fg.diagnose(loss, session=session, feeds={x: np.array([1, 2, 4], np.float32)})
+        assert diagnosis.findings == []
+        assert diagnosis.sizes[w].gradient == 1.0
+        (finding,) = fg.diagnose(loss, session=session, feeds={x: np.zeros(3, np.float32)}).findings
+    assert finding.kind == "not finite"
+    assert finding.location.text == "loss = fg.sum(fg.log(x * w))"
+
+
 def test_a_loss_within_loops_and_recurrent_layers_is_diagnosed():
     with fg.Graph():
         words = fg.placeholder("words", ("batch", 7, 4))
@@ -203,6 +216,8 @@ def test_a_loss_within_loops_and_recurrent_layers_is_diagnosed():
         (lambda x: fg.diagnose(fg.sum(x), ["w"]), "diagnose: variables are tensors of the graph of the loss, got 'w'"),
         (lambda x: fg.diagnose(fg.sum(x), session=3), "diagnose: a session is expected, got 3"),
         (lambda x: fg.diagnose(fg.sum(x), feeds={x: 3}), "diagnose: feeds are for a session"),
+        (lambda x: fg.diagnose(fg.sum(x), session=fg.Session(), feeds=X), "diagnose: feeds are a dict from tensors to values, got ndarray"),
+        (lambda x: fg.diagnose(fg.sum(x), session=fg.Session(), feeds={x: X.T}), "x is fed shape (20, 64), but it is (batch, 20)"),
         (lambda x: fg.diagnose(fg.sum(x), [x], fg.Session(), {}), "placeholder x (batch, 20) float32 is not fed"),
     ],
 )

@@ -208,6 +208,21 @@ def test_after_a_run_that_was_fine_nothing_of_it_is_held():
         assert sys.getrefcount(value) == references
 
 
+def test_a_search_that_fails_says_so_in_place_of_the_node(monkeypatch):
+    with fg.Graph() as graph:
+        x, w = fg.placeholder("x", ()), fg.variable(1.0, name="w")
+        loss = fg.log(x * w)
+        step = fg.optim.SGD(0.1).minimize(loss)
+
+    def failing(*arguments):
+        raise MemoryError("no room")
+
+    monkeypatch.setattr("flowgraph.session.checks.Search", failing)
+    with fg.Session(graph, threads=1) as session, pytest.warns(fg.NumericsWarning, match="a result is not finite") as caught:
+        assert session.run([loss, step], {x: 0.0})[0] == -np.inf  # it is a warning all the same
+    assert "the search for the node that made it has failed: MemoryError: no room" in str(caught[0].message)
+
+
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "complex64", "complex128", "bfloat16"])
 @pytest.mark.parametrize("shape", [(), (1,), (5,), (7, 9), (0,)])
 def test_an_array_is_finite_where_all_of_it_is_and_large_numbers_are(dtype, shape):

@@ -60,7 +60,13 @@ class Check:
                 what = "; ".join(text or statistics(values[slot]) for slot, text in bad.items())
                 why = 'which node has made it is searched for on the host: Session(device="cpu:0", check_numerics=True)'
                 return NumericsError(f"a result is not finite: {what}", help=why)
-            return self._searched(bad, run, buffers, held)
+            try:
+                return self._searched(bad, run, buffers, held)
+            except Exception as failure:
+                if failure is run.stop:
+                    raise
+                why = f"the search for the node that made it has failed: {type(failure).__name__}: {failure}"
+                return NumericsError("a result is not finite", help=why)
 
     def _on_host(self, values: list[Any], buffers: Buffers) -> dict[int, Any]:
         """Results and new values of variables as arrays of the host, by slot."""

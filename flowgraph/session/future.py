@@ -38,5 +38,9 @@ class RunFuture:
     def __await__(self) -> Generator[Any, None, Any]:
         import asyncio  # 15 ms that most programs do without
 
-        values = yield from asyncio.wrap_future(self._future).__await__()
+        try:
+            values = yield from asyncio.wrap_future(self._future).__await__()
+        except FlowgraphError as error:
+            shorten(error)
+            raise
         return self._names(values)
