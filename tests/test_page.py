@@ -312,6 +312,20 @@ def test_a_chosen_node_shows_its_line_its_inputs_and_its_readers(hand, tmp_path)
 
 
 @pytest.mark.browser
+def test_closed_scopes_show_their_sum_in_letters_that_can_be_read(hand, tmp_path):
+    graph, *_ = network()
+    nodes = [node for node in graph.nodes if node.scope]
+    hand.open(graph, tmp_path, heat=fg.viz.Heat({node: 0.001 for node in nodes}, "s", "time"))
+    hand.press("c", "c", "c")
+    texts = hand.js("[...document.querySelectorAll('.box text.small')].map(text => [text.textContent, text.style.fill])")
+    sums = {text: fill for text, fill in texts if "nodes, " in text}
+    assert sums and all(text.endswith(" ms") for text in sums)
+    most = max(sums, key=lambda text: float(text.split()[-2]))
+    assert hand.text("#high") == most.rpartition(", ")[2]  # the scale reaches as far as what is shown
+    assert sums[most] == "rgb(255, 255, 255)"
+
+
+@pytest.mark.browser
 def test_pointing_at_a_box_shows_shape_dtype_and_line(hand, tmp_path):
     from selenium.webdriver.common.action_chains import ActionChains
 

@@ -22,7 +22,7 @@ from ..style import clean, look_of
 
 CROWD = 80  # items of one scope that stand side by side; more are gathered in scopes of about ABREAST, in their order
 ABREAST = 40
-SCRIPTS = ("tree.js", "layout.js", "drawing.js", "hand.js")
+SCRIPTS = ("tree.js", "heat.js", "layout.js", "drawing.js", "hand.js")
 CONTEXT = 3  # lines above and below the user's line
 
 
@@ -150,7 +150,7 @@ def _heat(picture: Picture) -> dict[str, Any] | None:
         "log": heat.log,
         "low": scale.low,
         "high": scale.high,
-        "ends": scale.ends(),
+        "even": scale.even,
         "colors": [scale.at(i / 40) for i in range(41)],
     }
 

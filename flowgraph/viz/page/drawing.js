@@ -38,7 +38,7 @@ function drawBox(item) {
   const { left, gone, changed, group } = fate(item);
   const { x, y, w, h } = item, middle = round(x + w / 2);
   const kind = item.children ? item.look : item.kind;
-  const fill = group !== undefined ? groupColor(group) : item.fill || (item.children && item.heated ? item.heated.fill : "");
+  const fill = group !== undefined ? groupColor(group) : item.fill || "";
   const style = fill ? ` style="fill:${fill}"` : "";
   const ink = item.ink && group === undefined ? ` style="fill:${item.ink}"` : "";
   let shape;
@@ -46,7 +46,7 @@ function drawBox(item) {
   else shape = `<rect class="${kind}"${style} x="${round(x)}" y="${round(y)}" width="${round(w)}" height="${round(h)}" rx="${item.kind === "variable" ? 11 : 5}"/>`;
   if (item.children) shape = `<rect class="${kind}" x="${round(x + 3)}" y="${round(y - 3)}" width="${round(w)}" height="${round(h)}" rx="5"/>` + shape;
   const count = left === undefined || left === item.count ? `${item.count}` : `${left} of ${item.count}`;
-  const detail = item.children ? `${count} node${item.count > 1 ? "s" : ""}` : item.detail;
+  const detail = item.children ? `${count} node${item.count > 1 ? "s" : ""}${amount(item)}` : item.detail;
   const rows = [[item.title, ""], [detail, "small"], [item.note, "note"]].filter(([text]) => text);
   let line = y + h / 2 + 4 - (ROW / 2) * (rows.length - 1);
   const text = rows.map(([words, css], i) => {
@@ -123,7 +123,7 @@ function redraw() {
     }
   };
   walk(root);
-  for (const item of drawn) if (item.children && data.heat) heatUp(item);
+  if (data.heat) colorByHeat(drawn);
   for (const edge of state.edges) {
     const busy = Math.max(degree.get(edge.a), degree.get(edge.b)) > FAR && !["data", "gradient"].includes(edge.kind);
     parts.push(drawEdge(edge, busy));
@@ -132,22 +132,6 @@ function redraw() {
   view.innerHTML = parts.join("");
   move();
   mark();
-}
-
-/** The number of a closed scope: the sum, the largest or the mean of those within. */
-function heatUp(scope) {
-  const inside = members(scope).filter((box) => box.heat !== null);
-  if (!inside.length) return;
-  const sum = (number) => inside.reduce((total, box) => total + number(box), 0);
-  const value = {
-    sum: () => sum((box) => box.heat),
-    max: () => inside.reduce((most, box) => (Math.abs(box.heat) > Math.abs(most) ? box.heat : most), 0),
-    mean: () => sum((box) => box.heat * box.weight) / (sum((box) => box.weight) || 1),
-  }[data.heat.fold]();
-  const { low, high, log, colors } = data.heat;
-  const place = (number) => (log ? Math.log(Math.max(number, low)) : number);
-  const part = high > low ? Math.min(1, Math.max(0, (place(value) - place(low)) / (place(high) - place(low)))) : 1;
-  scope.heated = { value, fill: colors[Math.round(part * (colors.length - 1))] };
 }
 
 function move() { view.setAttribute("transform", `translate(${round(state.x)} ${round(state.y)}) scale(${state.zoom})`); }

@@ -57,7 +57,7 @@ function tooltip(item) {
   const kinds = new Map();
   for (const box of members(item)) kinds.set(box.title, (kinds.get(box.title) || 0) + 1);
   const rows = [...kinds].sort((a, b) => b[1] - a[1]).slice(0, 8).map(([name, count]) => `${count} ${name}`);
-  const heat = item.heated ? `\n${data.heat.title}: ${data.heat.fold} ${item.heated.value.toPrecision(4)} ${data.heat.unit}` : "";
+  const heat = heatOf(item) !== null ? `\n${data.heat.title}: ${data.heat.fold} ${quantity(heatOf(item), data.heat.unit)}` : "";
   return `${path(item)}: ${item.count} node${item.count > 1 ? "s" : ""}\n${rows.join(", ")}${kinds.size > 8 ? ", …" : ""}${heat}`;
 }
 
@@ -274,7 +274,7 @@ at("slider").max = Math.max(0, stages.length - 1);
 const colors = { forward: "#0072b2", gradient: "#d55e00", update: "#009e73", variable: "#b58900", copy: "#7b4fa6" };
 const kinds = Object.keys(colors).filter((kind) => boxes.some((box) => box.kind === kind));
 at("footer").innerHTML = [
-  data.heat ? `<span>${safe(data.heat.title)} <span>${safe(data.heat.ends[0])}<span class="ramp" style="background:linear-gradient(90deg,${data.heat.colors.join()})"></span>${safe(data.heat.ends[1])}</span></span>` : "",
+  data.heat ? `<span>${safe(data.heat.title)} <span><span id="low"></span><span class="ramp" style="background:linear-gradient(90deg,${data.heat.colors.join()})"></span><span id="high"></span></span></span>` : "",
   ...kinds.map((kind) => `<span><span style="color:${colors[kind]}">${data.heat || data.groups.length ? "□" : "■"}</span> ${kind}</span>`),
   ...data.groups.slice(0, 12).map(([name, color]) => `<span><span style="color:${color}">■</span> ${safe(name)}</span>`),
   `<span>${boxes.length} nodes, ${data.edges.length} edges</span>`,

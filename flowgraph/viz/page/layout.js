@@ -8,7 +8,7 @@ function isGradient(item) { return item.kind === "gradient"; }
 function size(item) {
   const title = item.children ? `+ ${item.title}` : item.title;
   const rows = [item.detail || (item.children ? "0" : ""), item.note].filter(Boolean).length;
-  item.w = Math.max(wide(title, 11), wide(item.children ? `${item.count} of ${item.count} nodes` : item.detail || "", 9), wide(item.note || "", 9)) + 16;
+  item.w = Math.max(wide(title, 11), wide(item.children ? `${item.count} of ${item.count} nodes${amount(item)}` : item.detail || "", 9), wide(item.note || "", 9)) + 16;
   if (item.kind === "placeholder") item.w += 14;
   item.h = 22 + ROW * rows + (item.kind === "placeholder" ? 6 : 0);
 }

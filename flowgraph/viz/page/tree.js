@@ -1,6 +1,6 @@
 // The tree: items, which are boxes or scopes that hold items. A closed scope is shown as one box; edges lead between what is shown.
 //
-// The four scripts of the page are one program, in this order: tree.js, layout.js, drawing.js, hand.js. What they show stands in the page
+// The five scripts of the page are one program, in this order: tree.js, heat.js, layout.js, drawing.js, hand.js. What they show stands in the page
 // as JSON, which Python has written; nothing is loaded from elsewhere.
 "use strict";
 
