@@ -244,6 +244,9 @@ def test_the_command_line_runs_draws_and_tells_versions(tmp_path):
     wrong = flowgraph("draw", "empty.py")
     assert wrong.returncode == 1
     assert "has no graph among its names" in wrong.stderr
+    command = [sys.executable, "-m", "flowgraph", "draw", "empty.py"]
+    module = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=tmp_path, check=False)
+    assert (module.returncode, module.stderr) == (1, wrong.stderr)
 
 
 def test_carets_stand_below_the_expression_that_failed_whatever_its_letters_are():

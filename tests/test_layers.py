@@ -28,6 +28,7 @@ LAYERS: list[set[str]] = [
     {"nn", "optim", "metrics", "data", "io", "viz"},
     {"diagnosis", "replay"},
     {"cli"},
+    {"__main__"},
     {""},  # flowgraph/__init__.py: may import all, and is imported by none
 ]
 SHARED = {"viz", "io"}

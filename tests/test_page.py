@@ -315,7 +315,7 @@ def test_a_chosen_node_shows_its_line_its_inputs_and_its_readers(hand, tmp_path)
 def test_closed_scopes_show_their_sum_in_letters_that_can_be_read(hand, tmp_path):
     graph, *_ = network()
     nodes = [node for node in graph.nodes if node.scope]
-    hand.open(graph, tmp_path, heat=fg.viz.Heat({node: 0.001 for node in nodes}, "s", "time"))
+    hand.open(graph, tmp_path, heat=fg.viz.Heat(dict.fromkeys(nodes, 0.001), "s", "time"))
     hand.press("c", "c", "c")
     texts = hand.js("[...document.querySelectorAll('.box text.small')].map(text => [text.textContent, text.style.fill])")
     sums = {text: fill for text, fill in texts if "nodes, " in text}

@@ -796,20 +796,22 @@ def test_draw_takes_a_graph_file(toy_file, capsys):
     ("arguments", "said"),
     [
         (["toy.py", "-o", "toy.gif"], "ArgumentError: draw: toy.gif must end in one of svg, png, pdf, dot, html"),
-        (["toy.py", "--plan", "--feed", "x"], "ArgumentError: draw: --feed is NAME=SIZES, got 'x'\n  help   --feed x=128,784"),
+        (["toy.py", "--plan", "--feed", "x"], "ArgumentError: --feed is NAME=SIZES, got 'x'\n  help   --feed x=128,784"),
+        (["sized.py", "--plan"], "ArgumentError: the sizes of placeholder x (n, 4) are not known\n  help   --feed x=128,4"),
         (["toy.py", "--mark", "expp"], "UnknownNameError: no node is called 'expp'"),
-        (["toy.py:missing"], "ArgumentError: draw: toy.py has no name 'missing'\n  help   it has small, graph, y"),
-        (["toy.py:fg"], "ArgumentError: draw: toy.py:fg is no graph, tensor or function that gives one, but <module"),
+        (["toy.py:missing"], "ArgumentError: toy.py has no name 'missing'\n  help   it has small, graph, y"),
+        (["toy.py:fg"], "ArgumentError: toy.py:fg is no graph, tensor or function that gives one, but <module"),
         (["toy.py", "--only", "expp"], "UnknownNameError: no node is called 'expp'\n  help   near: exp"),
         (["none.py"], "FileNotFoundError: [Errno 2] No such file or directory: 'none.py'"),
         (["none.py:x"], "FileNotFoundError: [Errno 2] No such file or directory: 'none.py'"),
-        (["empty.py"], "ArgumentError: draw: empty.py has no graph among its names\n  help   give it one at the top"),
-        (["net.graph:graph"], "ArgumentError: draw: net.graph is a graph file, which has no names of Python"),
+        (["empty.py"], "ArgumentError: empty.py has no graph among its names\n  help   give it one at the top"),
+        (["net.graph:graph"], "ArgumentError: net.graph is a graph file, which has no names of Python"),
     ],
     ids=str,
 )
 def test_what_draw_cannot_do_is_said_in_one_piece(toy_file, capsys, arguments, said):
     Path("empty.py").write_text("x = 1\n")
+    Path("sized.py").write_text("import flowgraph as fg\ny = fg.exp(fg.placeholder('x', ('n', 4)))\n")
     fg.io.save_graph(chain(1), "net.graph")
     status, out, err = command(*arguments, capsys=capsys)
     assert (status, out) == (1, "")

@@ -21,7 +21,7 @@ from .op import OPS, Op
 from .report import input_row, pointed, some
 
 # Called from a shell, where no line of the user's is.
-_COMMANDS = "flowgraph.cli"
+_COMMANDS = ("flowgraph.cli", "__main__")
 
 # Modules whose functions build operations, and all whose functions go by their own names in errors. Of the libraries, only what the user
 # calls himself does, functions and classes; the first three may also stand between his line and an operation.
@@ -70,7 +70,7 @@ def calling() -> Call | None:
     """The user's call that is going on; None on a thread of flowgraph's own, and for the command line."""
     inner: list[FrameType] = []
     user = _users(sys._getframe(1), inner)
-    if user is None or not inner or inner[-1].f_globals.get("__name__") == _COMMANDS:
+    if user is None or not inner or inner[-1].f_globals.get("__name__") in _COMMANDS:
         return None
     called, name = _function(inner)
     given = list(_given(called)) if called is not None else []

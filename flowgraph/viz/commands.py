@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..compile import Explanation
 from ..errors import ArgumentError
 from ..graph import Graph, Node, Tensor
+from ..graph.spec import format_shape
 from ..io import load_graph
 from ..runtime.tracing import TRACED
 from ..session import explain
@@ -85,11 +87,22 @@ def run(options: Any, run: Runner) -> Path:
         return output
     what = found
     if options.passes or options.plan:
-        account = explain(_ends(found), _shapes(_graph(found), options.feed))
+        account = _explained(found, options.feed)
         what = account if options.passes else account.plan
     marked = [_graph(found).node(node) for node in options.mark]
     draw(what, output, depth=options.depth, marked=marked, groups="device" if options.devices else None)
     return output
+
+
+def _explained(found: Any, feeds: Sequence[str]) -> Explanation:
+    """What the compiler makes of all that a file has. raises ArgumentError where sizes are missing."""
+    ends, shapes = _ends(found), _shapes(_graph(found), feeds)
+    for node in nodes_of(ends):
+        if node.op.name == "placeholder" and node.outputs[0] not in shapes:
+            x = node.outputs[0]
+            sizes = ",".join("128" if not isinstance(size, int) else str(size) for size in x.shape)
+            raise ArgumentError(f"the sizes of placeholder {x.name} {format_shape(x.shape)} are not known", help=f"--feed {x.name}={sizes}")
+    return explain(ends, shapes)
 
 
 def _parts(source: str) -> tuple[Path, str]:
@@ -124,7 +137,7 @@ def _found(file: Path, name: str, run: Runner) -> Any:
     if not is_graph_file:
         return _named(file, name, run)
     if name:
-        raise ArgumentError(f"draw: {file} is a graph file, which has no names of Python", help=f"--only {name} draws one node")
+        raise ArgumentError(f"{file} is a graph file, which has no names of Python", help=f"--only {name} draws one node")
     return load_graph(file)
 
 
@@ -152,9 +165,7 @@ def _shapes(graph: Graph, feeds: Sequence[str]) -> dict[Tensor, tuple[int, ...]]
                 raise ValueError
             shapes[graph.node(name).outputs[0]] = tuple(int(size) for size in sizes.split(",") if size.strip())
         except ValueError:
-            raise ArgumentError(
-                f"draw: --feed is NAME=SIZES, got {feed!r:.60}", help="--feed x=128,784, and of a number --feed rate="
-            ) from None
+            raise ArgumentError(f"--feed is NAME=SIZES, got {feed!r:.60}", help="--feed x=128,784, and of a number --feed rate=") from None
     for tensor in graph.placeholders:
         sizes_known = tuple(size for size in tensor.shape if isinstance(size, int))
         if len(sizes_known) == len(tensor.shape):
@@ -170,13 +181,13 @@ def _named(file: Path, name: str, run: Runner) -> Any:
         graphs += [value.graph for value in names.values() if isinstance(value, Tensor | Node)]
         if not graphs:
             raise ArgumentError(
-                f"draw: {file} has no graph among its names",
+                f"{file} has no graph among its names",
                 help=f"give it one at the top: with fg.Graph() as graph: ...; or name a function that gives one: {file}:build",
             )
         return max(graphs, key=len)
     if name not in names:
         near = [key for key, value in names.items() if isinstance(value, Graph | Tensor | Node)]
-        raise ArgumentError(f"draw: {file} has no name {name!r}", help=f"it has {', '.join(near)}" if near else None)
+        raise ArgumentError(f"{file} has no name {name!r}", help=f"it has {', '.join(near)}" if near else None)
     value: Any = names[name]
     if callable(value):
         with Graph() as graph:  # what a function builds without a graph of its own lands here
@@ -185,5 +196,5 @@ def _named(file: Path, name: str, run: Runner) -> Any:
     if isinstance(value, tuple | list) and value and all(isinstance(part, Tensor | Node) for part in value):
         value = value[0].graph
     if not isinstance(value, Graph | Tensor | Node):
-        raise ArgumentError(f"draw: {file}:{name} is no graph, tensor or function that gives one, but {value!r:.60}")
+        raise ArgumentError(f"{file}:{name} is no graph, tensor or function that gives one, but {value!r:.60}")
     return value
