@@ -122,6 +122,8 @@ def is_foreign(frame: FrameType) -> bool:
 def shorten(error: BaseException) -> None:
     """Leaves flowgraph's own frames out of the traceback of an error and of what caused it, as the text says what is to be known.
 
+    Lines of generated programs stay: they can be read, and stepped into.
+
     The environment variable ``FLOWGRAPH_TRACEBACK=full`` keeps them, for whoever works on flowgraph.
     """
     if os.environ.get("FLOWGRAPH_TRACEBACK") == "full":
@@ -133,7 +135,8 @@ def shorten(error: BaseException) -> None:
         kept, trace = [], each.__traceback__
         while trace is not None:
             frame = trace.tb_frame
-            if user_frame(frame) is frame and not frame.f_globals.get("__name__", "").startswith(_WAITING):
+            is_shown = user_frame(frame) is frame or frame.f_code.co_filename.startswith("<flowgraph plan")
+            if is_shown and not frame.f_globals.get("__name__", "").startswith(_WAITING):
                 kept.append(trace)
             trace = trace.tb_next
         short = None
