@@ -1,11 +1,12 @@
 """Stretches of kernels that run as one call of machine code: the same bits as kernels one by one, on arrays in any order."""
 
+import threading
+
 import numpy as np
 import pytest
 
 import flowgraph as fg
-from flowgraph.jit import tape
-from flowgraph.jit.tape import Tape, code_of, place
+from flowgraph.jit.tape import Tape, code_of, helper, place, team_call
 
 llvm = pytest.importorskip("llvmlite")
 F4, F8 = np.dtype("float32"), np.dtype("float64")
@@ -161,10 +162,6 @@ def test_a_loop_of_numpy_is_found_by_its_dtypes_and_a_tape_has_its_bits():
     assert call(x.T, y, out) == call(x, y, [0.0]) == "refused"
 
 
-def test_a_tape_is_compiled_once_for_all(monkeypatch):
-    assert tape._address() == tape._address()
-
-
 def test_a_loop_that_is_cut_by_rows_goes_through_all_its_turns_in_one_call():
     random = np.random.default_rng(1)
     feeds = [random.standard_normal((128, 9, 8)).astype("f4"), np.tile(np.arange(2), 64)]
@@ -186,3 +183,95 @@ def test_a_loop_that_is_cut_by_rows_goes_through_all_its_turns_in_one_call():
         calls = [number for number, line in enumerate(lines) if line.strip() == "# 1 kernel as one call of machine code:"]
         assert sum(" = scan(" in lines[number + 1] for number in calls) == (0 if limit else 4)
     assert learnt[0] == learnt[1] == learnt[2]
+
+
+def training():
+    """A step of a network whose products are cut: the graph, its inputs, outputs, parameters and feeds."""
+    random = np.random.default_rng(2)
+    with fg.Graph() as graph:
+        x = fg.placeholder("x", (128, 400), "float32")
+        labels = fg.placeholder("labels", (128,), "int64")
+        first, last = fg.nn.Linear(400, 600), fg.nn.Linear(600, 10)
+        loss = fg.mean(fg.nn.softmax_cross_entropy(last(fg.nn.relu(first(x))), labels))
+        train = fg.optim.SGD(0.1).minimize(loss)
+    feeds = [random.standard_normal((128, 400)).astype("f4"), random.integers(0, 10, 128)]
+    return graph, [x, labels], [loss, train], [first.w, first.b, last.w, last.b], feeds
+
+
+def crew_threads():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("flowgraph-crew")]
+
+
+def test_threads_that_work_off_tasks_together_learn_the_bits_of_one_and_end_with_the_session():
+    graph, inputs, outputs, parameters, feeds = training()
+    learnt = []
+    for threads, limit in [(2, None), (1, None), (4, None), (2, "1GB")]:
+        with fg.Session(graph, threads=threads, memory_limit=limit) as session:
+            call = session.function(inputs, outputs)
+            losses = [call(*feeds)[0].tobytes() for _ in range(30)]
+            learnt.append((losses, [value.tobytes() for value in session.run(parameters)]))
+            together = session._crew.is_possible and limit is None
+            assert ("several threads work off together" in call.source()) == together
+            assert len(crew_threads()) == (threads - 1 if together else 0)
+        assert not crew_threads()
+    assert learnt[0] == learnt[1] == learnt[2] == learnt[3]
+    assert learnt[0][0][0] != learnt[0][0][-1]
+
+
+def test_an_error_before_the_tasks_names_its_node_and_writes_nothing_and_the_next_step_is_fine():
+    graph, inputs, outputs, parameters, feeds = training()
+    with fg.Session(graph, threads=2) as session:
+        call = session.function(inputs, outputs)
+        for _ in range(3):
+            call(*feeds)
+        before = [value.tobytes() for value in session.run(parameters)]
+        with pytest.raises(fg.ExecutionError, match=r"a label is outside 0 \.\.\. 9"):
+            call(feeds[0], np.full(128, 10))
+        assert [value.tobytes() for value in session.run(parameters)] == before
+        call(*feeds)
+        assert [value.tobytes() for value in session.run(parameters)] != before
+
+
+def test_of_runs_at_once_one_has_the_helpers_and_all_have_the_bits():
+    graph, inputs, outputs, _, feeds = training()
+    with fg.Session(graph, threads=2) as session:
+        call = session.function(inputs, outputs[0])
+        expected = call(*feeds).tobytes()
+        call(*feeds)
+        found: list[bytes] = []
+
+        def several():
+            found.extend(call(*feeds).tobytes() for _ in range(20))
+
+        threads = [threading.Thread(target=several) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert set(found) == {expected}
+    assert len(found) == 80
+
+
+def test_tapes_of_a_team_run_behind_those_that_they_wait_for_whoever_helps():
+    add, multiply = code_of(np.add, (F8,) * 3), code_of(np.multiply, (F8,) * 3)
+    assert add is not None and multiply is not None
+
+    def tape(code, *places):
+        made = Tape()
+        made.add(code, [place(number) for number in places], (1000,), (8, 8, 8))
+        return made
+
+    # 1 is x; 2 = x + x, 3 = x * x, 4 = 2 * 3, 5 = 4 + 3; the last waits for both of those that it reads.
+    tasks = [(tape(add, 1, 1, 2), ()), (tape(multiply, 1, 1, 3), ()), (tape(multiply, 2, 3, 4), (0, 1)), (tape(add, 4, 3, 5), (1, 2))]
+    board = np.zeros(8, np.int64)
+    call = team_call(tasks, lambda *arrays: "refused", board)
+    x = R.standard_normal(1000)
+    helping = threading.Thread(target=helper(board, 10_000_000))
+    helping.start()
+    for _ in range(200):
+        made = [np.zeros(1000) for _ in range(4)]
+        assert call(x, *made) is made[-1]
+        np.testing.assert_array_equal(made[-1], (x + x) * (x * x) + x * x)
+    helping.join()
+    assert board[:3].tolist() == [0, 0, 0]
+    assert call(x[::-1], *made) == "refused"

@@ -25,6 +25,8 @@ from .section import FEWEST, FEWEST_LONG, LONGEST_SECONDS, MOST_HELD_BYTES, Layo
 from .turns import turns_of
 
 _CAN_FAIL = frozenset({np.power, np.floor_divide, np.remainder, np.divmod, np.fmod})  # of integers
+# What gives its input as it is, once it has looked at it.
+_LOOKS = frozenset({"class_labels"})
 _FREE_OF_ERRORS = frozenset("?bhilqBHILQfd")
 
 
@@ -44,6 +46,9 @@ class Sections:
         for unit in plan.units:
             if unit.mode in ("part", "partial"):
                 self.specs[unit.buffer] = unit.spec if unit.mode == "part" else Spec((unit.part + 1, *unit.spec.shape), unit.spec.dtype)
+            elif unit.node.op.name in _LOOKS:
+                if unit.inputs[0] in self.specs:
+                    self.specs[unit.output] = unit.spec
             elif unit.mode == "fresh" and unit.inputs and unit.node.op.is_view and (unit.spec is not None or unit.node.op.name == "split"):
                 self.views[unit.output] = unit
             elif unit.mode == "fresh" and isinstance(unit.kernel, itemgetter) and unit.inputs[0] in self.views:
@@ -220,4 +225,5 @@ class Sections:
             layout.free(unit)
         if not layout.settle() or section.saves < 0:
             return units
+        section.tape = layout.tape(0, None)
         return [section]

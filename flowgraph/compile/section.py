@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..graph import Spec
+from ..graph.arguments import counted
 from ..jit.tape import MOST_ARRAYS, MOST_OPERANDS, SECONDS_WITH_LOCK, Tape, place
 from .cost import CALL_SECONDS
 from .instructions import Instruction, Shape
@@ -55,6 +56,11 @@ class Section:
     recycles: tuple[int, ...] = ()
     arena: int = 0
     tape: Tape = field(default_factory=Tape)
+
+    @property
+    def title(self) -> str:
+        """What it is, for who reads the source."""
+        return f"{counted(len(self.units), 'kernel')} as one call of machine code"
 
     @property
     def slots(self) -> list[int]:
@@ -170,23 +176,28 @@ class Layout:
         else:
             self.free_held.setdefault((spec.shape, spec.dtype), []).append(number)
 
-    def settle(self) -> bool:
-        """Fills the section; whether it can be one."""
+    def forget(self) -> None:
+        """From here on no memory serves again that was let go of before."""
+        self.free_arena.clear()
+        self.free_held.clear()
+
+    def settle(self, prepared: Mapping[int, Any] | None = None) -> bool:
+        """Fills the section, but for its tape; whether it can be one.
+
+        prepared  buffers that it makes besides, for slices
+        """
         section, specs = self.section, self.sections.specs
         modes = {unit.output: unit.mode for unit in section.units}
-        section.reads = list(self.seen)
+        section.reads = [slot for slot in self.seen if prepared is None or slot not in prepared]
         made = [slot for slot in modes if slot in self.own and slot not in self.within and slot in specs]
         section.makes = [(slot, specs[slot], modes[slot]) for slot in made]
-        if self._excess() > self.sections.bytes_held:
+        if prepared is not None:
+            section.makes += [(slot, spec, "take") for slot, spec in prepared.items() if slot in self.seen]
+        elif self._excess() > self.sections.bytes_held:
             return False
         count = len(section.reads) + len(section.makes) + len(section.holds)
         if count >= MOST_ARRAYS or any(len(places) > MOST_OPERANDS for _, places in self.placed):
             return False
-        numbers = {slot: k for k, slot in enumerate([*section.reads, *[slot for slot, _, _ in section.makes]], 1)}
-        arena, held = count + 1, len(numbers)
-        for shape, places in self.placed:
-            words = [place(numbers[key] if key >= 0 else arena if key == ARENA else held + ARENA - key, at) for key, at in places]
-            section.tape.add(shape.code, words, *shape[1:])
         freed = [slot for unit in section.units for slot in unit.frees]
         later = set(modes) - set(freed)
         section.shares = [(slot, self.sections.shared[slot]) for slot in modes if slot in later and slot in self.sections.shared]
@@ -194,6 +205,16 @@ class Layout:
         section.frees = tuple([slot for slot in freed if slot not in modes])
         section.recycles = tuple([slot for unit in section.units for slot in unit.recycles if slot not in self.at])
         return True
+
+    def tape(self, start: int, end: int | None) -> Tape:
+        """Some of the instructions."""
+        section, tape = self.section, Tape()
+        numbers = {slot: k for k, slot in enumerate(section.slots, 1)}
+        held, arena = len(numbers), len(numbers) + len(section.holds) + 1
+        for shape, places in self.placed[start:end]:
+            words = [place(numbers[key] if key >= 0 else arena if key == ARENA else held + ARENA - key, at) for key, at in places]
+            tape.add(shape.code, words, *shape[1:])
+        return tape
 
     def _excess(self) -> int:
         """By how many bytes it takes more than its kernels one by one, as all that it fills is there from its start to its end."""

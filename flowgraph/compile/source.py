@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from ..graph.arguments import counted
 from ..graph.report import where
 from ..graph.spec import format_spec
 from .plan import ENTRY, ROWS, WHOLE, Plan, Unit
@@ -61,7 +60,7 @@ class Source:
             section = self.calls.get(number)
             if section is not None:
                 pad = line[: len(line) - len(line.lstrip())]
-                shown.append(f"{pad}# {counted(len(section.units), 'kernel')} as one call of machine code:")
+                shown.append(f"{pad}# {section.title}:")
                 shown += [_told(f"{pad}#   {what(each)}", each, width) for each in section.units]
             shown.append(line if unit is None else _told(line, unit, width))
         return "\n".join(shown) + "\n"
@@ -149,11 +148,11 @@ class Writer:
             if before:
                 self.source.add(pad + before)
             if isinstance(each, Section):
-                self._section(each, pad)
+                self.section(each, pad)
             else:
                 self.unit(each, pad)
 
-    def _section(self, section: Section, pad: str) -> None:
+    def section(self, section: Section, pad: str) -> None:
         """The lines of a section: the arrays that it fills, its call, then what dies with it."""
         source, device = self.source, section.units[0].device
         for slot, spec, mode in section.makes:
@@ -201,8 +200,8 @@ class Writer:
         if shared:
             self.source.add(f"{pad}{' = '.join(shared)} = None")
 
-    def unit(self, unit: Unit, pad: str = "    ") -> None:
-        """The lines of one kernel: its call, then what dies with it."""
+    def unit(self, unit: Unit, pad: str = "    ", *, drops: bool = True) -> None:
+        """The lines of one kernel: its call, then, if it ``drops``, what dies with it."""
         names = [self.name(slot) for slot in unit.inputs]
         if unit.mode in ("part", "partial"):
             (low, high), buffer = unit.read, self.name(unit.buffer)
@@ -213,7 +212,8 @@ class Writer:
             self.source.add(f"{pad}{self._kernel(unit)}({', '.join([*arguments, f'out={target}'])})", unit)
         else:
             self.source.add(f"{pad}{self.name(unit.output)} = {self._call(unit, names)}", unit)
-        self._drop(unit, unit.device, pad)
+        if drops:
+            self._drop(unit, unit.device, pad)
 
     def _call(self, unit: Unit, names: Sequence[str]) -> str:
         symbol = getattr(unit.node.op, "symbol", None)
@@ -299,6 +299,18 @@ def task_sources(plan: Plan, *, by_kernel: bool = False) -> Source:
         source.add(f"def task_{task.index}(v, run):")
         writer.units(task.units, before="if run.stop is not None: raise run.stop")
         source.add("")
+    return source
+
+
+def team_source(plan: Plan, team: Section, early: Sequence[Unit]) -> Source:
+    """A function ``run_all(v, run)`` of all tasks: the kernels ``early``, then ``team``, which several threads work off together."""
+    source = Source()
+    shared = shared_slots(plan) | {unit.output for unit in early}
+    writer = Writer(plan, source, lambda slot: slot not in shared, by_kernel=True)
+    source.add("def run_all(v, run):")
+    for unit in early:
+        writer.unit(unit, drops=False)
+    writer.section(team, "    ")
     return source
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Callable
 from functools import cache
 from typing import Any, Protocol
@@ -24,6 +25,9 @@ def compiler() -> Compiler:
     symbols = {f"flowgraph_{name}": id(kind) for name, kind in types.items()}
     for name in _OF_PYTHON:  # (which a program need not export to others, and Windows does not look for by itself)
         symbols[name] = ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value or 0
+    if hasattr(os, "sched_setaffinity"):
+        for name in ("sched_yield", "sched_getcpu"):
+            symbols[name] = ctypes.cast(getattr(ctypes.CDLL(None), name), ctypes.c_void_p).value or 0
     return Compiler(cache_folder(), symbols)
 
 

@@ -100,7 +100,40 @@ class Tape:
         """
         words = self.laid_out(int(with_lock), id(otherwise), stack)
         words.keeps.append(otherwise)
-        return native(_address(), words)
+        return native(_address(_ARGUMENTS + _TAPE), words)
+
+
+def team_call(
+    tasks: Sequence[tuple[Tape, tuple[int, ...]]], otherwise: Callable[..., Any], board: Any, *, stack: int = 0
+) -> Callable[..., Any]:
+    """As `Tape.call`, for several tapes, which the caller works off together with those who help.
+
+    tasks  each with those that it waits for, by their numbers; of those that may run the first goes first
+    board  where helpers look: eight int64, zeros at first, for one call at a time; see `helper`
+    """
+    count = len(tasks)
+    words = [tape.laid_out() for tape, _ in tasks]
+    readers = [np.array([reader for reader, (_, after) in enumerate(tasks) if number in after], np.int64) for number in range(count)]
+    table = np.array([(tape.ctypes.data, len(to), to.ctypes.data) for tape, to in zip(words, readers, strict=True)], np.int64)
+    ready = [0] * (-(-count // 64))
+    for number, (_, after) in enumerate(tasks):
+        if not after:
+            ready[number // 64] |= 1 << (number % 64)
+    marks = np.array(ready, np.uint64).view(np.int64)
+    state = np.array([count, 0, 0, table.ctypes.data, count, *[len(after) for _, after in tasks], *marks.tolist()], np.int64)
+    head = np.array([0, id(otherwise), stack, board.ctypes.data, state.ctypes.data, len(state)], np.int64).view(_Words)
+    head.keeps = [words, readers, table, state, otherwise, board]
+    return native(_address(_WORK + _ARGUMENTS + _LEAD), head)
+
+
+def helper(board: Any, patience: int) -> Callable[[], Any]:
+    """A function that helps the calls that show on ``board``, until it has looked ``patience`` times in vain.
+
+    It ends, too, where it finds itself on the processor of the one that it would help, whose number is the fourth on the board.
+    """
+    words = np.array([board.ctypes.data, patience], np.int64).view(_Words)
+    words.keeps = [board]
+    return native(_address(_WORK + _HELP), words)
 
 
 def repeat_code(tape: Tape, rotations: Sequence[tuple[int, int, int]], finals: Sequence[tuple[int, int, int]]) -> Code:
@@ -115,18 +148,18 @@ def repeat_code(tape: Tape, rotations: Sequence[tuple[int, int, int]], finals: S
     words = tape.laid_out()
     numbers = [words.ctypes.data, len(rotations), len(finals), *chain.from_iterable(rotations), *chain.from_iterable(finals)]
     data = np.array(numbers, np.int64)
-    return Code(_address("bare"), data.ctypes.data, (words, data))
+    return Code(_address(_ARGUMENTS + _TAPE, "bare"), data.ctypes.data, (words, data))
 
 
 @cache
-def _address(function: str = "kernel") -> int:
-    """That of the machine code that follows a tape, or of the one that does so again and again."""
+def _address(text: str, function: str = "kernel") -> int:
+    """That of a function of the module ``text``."""
     names = [f"@flowgraph_{dtype.name}" for dtype in sorted(SUPPORTED, key=str)]
     lines = []
     for i, name in enumerate(names):
         lines += [f"  %is_{i} = icmp eq ptr %kind, {name}", f"  %known_{i} = or i1 %is_{i}, {f'%known_{i - 1}' if i else 'false'}"]
     lines.append(f"  br i1 %known_{len(names) - 1}, label %fine, label %otherwise")
-    text = _TEXT.replace("HEADER", str(compiler().target.header)).replace("SCALARS", "\n".join(lines))
+    text = (_FOLLOW + text).replace("HEADER", str(compiler().target.header)).replace("SCALARS", "\n".join(lines))
     return compiler().address(text.replace("TYPES", "\n".join(f"{name} = external global i8" for name in names)), function)
 
 
@@ -159,8 +192,8 @@ def code_of(function: np.ufunc, dtypes: tuple[np.dtype[Any], ...]) -> Code | Non
     return None
 
 
-# %bases: the address of each argument's first element, behind a null.
-_TEXT = """\
+# What all texts begin with.
+_FOLLOW = """\
 @flowgraph_ndarray = external global i8
 TYPES
 declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
@@ -231,6 +264,79 @@ called:
   br label %instruction
 end:
   ret void
+}
+"""
+
+# A kernel up to what it does: %words are its own, and %bases the address of each argument's first element, behind a null.
+_ARGUMENTS = """
+define ptr @kernel(ptr %self, ptr %args, i64 %given, ptr %names) {
+entry:
+  %words_at = getelementptr i8, ptr %self, i64 HEADER
+  %words = load ptr, ptr %words_at
+  %size = add i64 %given, 2
+  %bases = alloca ptr, i64 %size
+  store ptr null, ptr %bases
+  %stack_at = getelementptr i64, ptr %words, i64 2
+  %stack_size = load i64, ptr %stack_at
+  %stack = alloca i8, i64 %stack_size, align 64
+  %last_number = add i64 %given, 1
+  %last_at = getelementptr ptr, ptr %bases, i64 %last_number
+  store ptr %stack, ptr %last_at
+  br label %argument
+argument:
+  %i = phi i64 [ 0, %entry ], [ %i.next, %fine ]
+  %all = icmp eq i64 %i, %given
+  br i1 %all, label %start, label %look
+look:
+  %argument_at = getelementptr ptr, ptr %args, i64 %i
+  %object = load ptr, ptr %argument_at
+  %fields = getelementptr i8, ptr %object, i64 HEADER
+  %kind_at = getelementptr i8, ptr %fields, i64 -8
+  %kind = load ptr, ptr %kind_at
+  %is_array = icmp eq ptr %kind, @flowgraph_ndarray
+  br i1 %is_array, label %array, label %scalar
+array:
+  %elements = load ptr, ptr %fields
+  %flags_at = getelementptr i8, ptr %fields, i64 48
+  %flags = load i32, ptr %flags_at
+  %contiguous_aligned = and i32 %flags, 257
+  %is_fine = icmp eq i32 %contiguous_aligned, 257
+  br i1 %is_fine, label %fine, label %otherwise
+scalar:
+SCALARS
+fine:
+  %base = phi ptr [ %elements, %array ], [ %fields, %scalar ]
+  %i.next = add i64 %i, 1
+  %base_at = getelementptr ptr, ptr %bases, i64 %i.next
+  store ptr %base, ptr %base_at
+  br label %argument
+"""
+
+_TAPE = """\
+start:
+  %with_lock = load i64, ptr %words
+  %keeps_lock = icmp ne i64 %with_lock, 0
+  %first = getelementptr i64, ptr %words, i64 3
+  br i1 %keeps_lock, label %held, label %released
+held:
+  call void @follow(ptr %first, ptr %bases)
+  br label %end
+released:
+  %saved = call ptr @PyEval_SaveThread()
+  call void @follow(ptr %first, ptr %bases)
+  call void @PyEval_RestoreThread(ptr %saved)
+  br label %end
+end:
+  %last = getelementptr ptr, ptr %args, i64 %given
+  %result_at = getelementptr i8, ptr %last, i64 -8
+  %result = load ptr, ptr %result_at
+  call void @Py_IncRef(ptr %result)
+  ret ptr %result
+otherwise:
+  %function_at = getelementptr i64, ptr %words, i64 1
+  %function = load ptr, ptr %function_at
+  %made = call ptr @PyObject_Vectorcall(ptr %function, ptr %args, i64 %given, ptr %names)
+  ret ptr %made
 }
 
 define void @bare(ptr %operands, ptr %dims, ptr %strides, ptr %data) {
@@ -327,59 +433,140 @@ copy:
 over:
   ret void
 }
+"""
 
-define ptr @kernel(ptr %self, ptr %args, i64 %given, ptr %names) {
+# The state of a run: tasks left, whether it is to stop, bases, tasks, how many; then for each task for how many it waits, and the ready
+# tasks as bits.
+_WORK = """
+declare i32 @sched_yield()
+declare i32 @sched_getcpu()
+declare i64 @llvm.cttz.i64(i64, i1)
+
+define internal void @work(ptr %state) {
 entry:
-  %words_at = getelementptr i8, ptr %self, i64 HEADER
-  %words = load ptr, ptr %words_at
-  %size = add i64 %given, 2
-  %bases = alloca ptr, i64 %size
-  store ptr null, ptr %bases
-  %stack_at = getelementptr i64, ptr %words, i64 2
-  %stack_size = load i64, ptr %stack_at
-  %stack = alloca i8, i64 %stack_size, align 64
-  %last_number = add i64 %given, 1
-  %last_at = getelementptr ptr, ptr %bases, i64 %last_number
-  store ptr %stack, ptr %last_at
-  br label %argument
-argument:
-  %i = phi i64 [ 0, %entry ], [ %i.next, %fine ]
-  %all = icmp eq i64 %i, %given
-  br i1 %all, label %start, label %look
+  %stop_at = getelementptr i64, ptr %state, i64 1
+  %bases_at = getelementptr i64, ptr %state, i64 2
+  %bases = load ptr, ptr %bases_at
+  %tasks_at = getelementptr i64, ptr %state, i64 3
+  %tasks = load ptr, ptr %tasks_at
+  %count_at = getelementptr i64, ptr %state, i64 4
+  %count = load i64, ptr %count_at
+  %waiting = getelementptr i64, ptr %state, i64 5
+  %ready = getelementptr i64, ptr %waiting, i64 %count
+  %rounded = add i64 %count, 63
+  %sixty_fours = lshr i64 %rounded, 6
+  br label %look
 look:
-  %argument_at = getelementptr ptr, ptr %args, i64 %i
-  %object = load ptr, ptr %argument_at
-  %fields = getelementptr i8, ptr %object, i64 HEADER
-  %kind_at = getelementptr i8, ptr %fields, i64 -8
-  %kind = load ptr, ptr %kind_at
-  %is_array = icmp eq ptr %kind, @flowgraph_ndarray
-  br i1 %is_array, label %array, label %scalar
-array:
-  %elements = load ptr, ptr %fields
-  %flags_at = getelementptr i8, ptr %fields, i64 48
-  %flags = load i32, ptr %flags_at
-  %contiguous_aligned = and i32 %flags, 257
-  %is_fine = icmp eq i32 %contiguous_aligned, 257
-  br i1 %is_fine, label %fine, label %otherwise
-scalar:
-SCALARS
-fine:
-  %base = phi ptr [ %elements, %array ], [ %fields, %scalar ]
-  %i.next = add i64 %i, 1
-  %base_at = getelementptr ptr, ptr %bases, i64 %i.next
-  store ptr %base, ptr %base_at
-  br label %argument
+  %idle = phi i64 [ 0, %entry ], [ %idle.next, %nothing ], [ %idle.next, %yielded ], [ 0, %done ]
+  %left = load atomic i64, ptr %state seq_cst, align 8
+  %stop = load atomic i64, ptr %stop_at seq_cst, align 8
+  %is_over = icmp eq i64 %left, 0
+  %is_stopped = icmp ne i64 %stop, 0
+  %ends = or i1 %is_over, %is_stopped
+  br i1 %ends, label %end, label %search
+search:
+  %w = phi i64 [ 0, %look ], [ %w.next, %none ]
+  %searched = icmp eq i64 %w, %sixty_fours
+  br i1 %searched, label %nothing, label %test
+test:
+  %ready_at = getelementptr i64, ptr %ready, i64 %w
+  %bits = load atomic i64, ptr %ready_at seq_cst, align 8
+  %is_empty = icmp eq i64 %bits, 0
+  br i1 %is_empty, label %none, label %claim
+none:
+  %w.next = add i64 %w, 1
+  br label %search
+claim:
+  %bit = call i64 @llvm.cttz.i64(i64 %bits, i1 true)
+  %less = sub i64 %bits, 1
+  %rest = and i64 %bits, %less
+  %exchanged = cmpxchg ptr %ready_at, i64 %bits, i64 %rest seq_cst seq_cst
+  %is_mine = extractvalue { i64, i1 } %exchanged, 1
+  br i1 %is_mine, label %run, label %test
+run:
+  %first_of = shl i64 %w, 6
+  %task = add i64 %first_of, %bit
+  %entry_of = mul i64 %task, 3
+  %tape_at = getelementptr i64, ptr %tasks, i64 %entry_of
+  %tape = load ptr, ptr %tape_at
+  %number_at = getelementptr i64, ptr %tape_at, i64 1
+  %number = load i64, ptr %number_at
+  %readers_at = getelementptr i64, ptr %tape_at, i64 2
+  %readers = load ptr, ptr %readers_at
+  call void @follow(ptr %tape, ptr %bases)
+  br label %tell
+tell:
+  %r = phi i64 [ 0, %run ], [ %r.next, %told ]
+  %all_told = icmp eq i64 %r, %number
+  br i1 %all_told, label %done, label %reader
+reader:
+  %reader_at = getelementptr i64, ptr %readers, i64 %r
+  %waiter = load i64, ptr %reader_at
+  %waits_at = getelementptr i64, ptr %waiting, i64 %waiter
+  %before = atomicrmw sub ptr %waits_at, i64 1 seq_cst
+  %r.next = add i64 %r, 1
+  %is_ready = icmp eq i64 %before, 1
+  br i1 %is_ready, label %offer, label %told
+offer:
+  %word = lshr i64 %waiter, 6
+  %in_word = and i64 %waiter, 63
+  %mark = shl i64 1, %in_word
+  %offer_at = getelementptr i64, ptr %ready, i64 %word
+  %offered = atomicrmw or ptr %offer_at, i64 %mark seq_cst
+  br label %told
+told:
+  br label %tell
+done:
+  %were_left = atomicrmw sub ptr %state, i64 1 seq_cst
+  br label %look
+nothing:
+  %idle.next = add i64 %idle, 1
+  %turn = and i64 %idle.next, 1023
+  %yields = icmp eq i64 %turn, 0
+  br i1 %yields, label %yield, label %look
+yield:
+  %given_up = call i32 @sched_yield()
+  br label %yielded
+yielded:
+  br label %look
+end:
+  ret void
+}
+"""
+
+# The board: the state of the run that wants helpers, how many are at it, how many look, and the processor of the one to help.
+_LEAD = """
 start:
-  %with_lock = load i64, ptr %words
-  %keeps_lock = icmp ne i64 %with_lock, 0
-  %first = getelementptr i64, ptr %words, i64 3
-  br i1 %keeps_lock, label %held, label %released
-held:
-  call void @follow(ptr %first, ptr %bases)
-  br label %end
-released:
   %saved = call ptr @PyEval_SaveThread()
-  call void @follow(ptr %first, ptr %bases)
+  %board_at = getelementptr i64, ptr %words, i64 3
+  %board = load ptr, ptr %board_at
+  %initial_at = getelementptr i64, ptr %words, i64 4
+  %initial = load ptr, ptr %initial_at
+  %words_at_first = getelementptr i64, ptr %words, i64 5
+  %state_words = load i64, ptr %words_at_first
+  %state = alloca i64, i64 %state_words, align 64
+  %state_bytes = shl i64 %state_words, 3
+  call void @llvm.memcpy.p0.p0.i64(ptr %state, ptr %initial, i64 %state_bytes, i1 false)
+  %bases_at = getelementptr i64, ptr %state, i64 2
+  store ptr %bases, ptr %bases_at
+  %address = ptrtoint ptr %state to i64
+  %processor = call i32 @sched_getcpu()
+  %processor_at = getelementptr i64, ptr %board, i64 3
+  %processor_number = zext i32 %processor to i64
+  store atomic i64 %processor_number, ptr %processor_at seq_cst, align 8
+  store atomic i64 %address, ptr %board seq_cst, align 8
+  call void @work(ptr %state)
+  store atomic i64 0, ptr %board seq_cst, align 8
+  %inside_at = getelementptr i64, ptr %board, i64 1
+  br label %wait
+wait:
+  %inside = load atomic i64, ptr %inside_at seq_cst, align 8
+  %is_alone = icmp eq i64 %inside, 0
+  br i1 %is_alone, label %go, label %give_way
+give_way:
+  %given_way = call i32 @sched_yield()
+  br label %wait
+go:
   call void @PyEval_RestoreThread(ptr %saved)
   br label %end
 end:
@@ -393,5 +580,66 @@ otherwise:
   %function = load ptr, ptr %function_at
   %made = call ptr @PyObject_Vectorcall(ptr %function, ptr %args, i64 %given, ptr %names)
   ret ptr %made
+}
+"""
+
+_HELP = """
+define ptr @kernel(ptr %self, ptr %args, i64 %given, ptr %names) {
+entry:
+  %words_at = getelementptr i8, ptr %self, i64 HEADER
+  %words = load ptr, ptr %words_at
+  %board = load ptr, ptr %words
+  %patience_at = getelementptr i64, ptr %words, i64 1
+  %patience = load i64, ptr %patience_at
+  %inside_at = getelementptr i64, ptr %board, i64 1
+  %looking_at = getelementptr i64, ptr %board, i64 2
+  %processor_at = getelementptr i64, ptr %board, i64 3
+  %saved = call ptr @PyEval_SaveThread()
+  %looked = atomicrmw add ptr %looking_at, i64 1 seq_cst
+  br label %look
+look:
+  %idle = phi i64 [ 0, %entry ], [ %idle.next, %stay ], [ %idle.next, %yielded ], [ 0, %left ]
+  %wanted = load atomic i64, ptr %board seq_cst, align 8
+  %is_wanted = icmp ne i64 %wanted, 0
+  br i1 %is_wanted, label %come, label %nothing
+come:
+  %came = atomicrmw add ptr %inside_at, i64 1 seq_cst
+  %run = load atomic i64, ptr %board seq_cst, align 8
+  %is_there = icmp ne i64 %run, 0
+  br i1 %is_there, label %compare, label %left
+compare:
+  %here = call i32 @sched_getcpu()
+  %here_number = zext i32 %here to i64
+  %there = load atomic i64, ptr %processor_at seq_cst, align 8
+  %is_beside = icmp ne i64 %here_number, %there
+  br i1 %is_beside, label %help, label %move
+move:
+  %moved = atomicrmw sub ptr %inside_at, i64 1 seq_cst
+  br label %end
+help:
+  %state = inttoptr i64 %run to ptr
+  call void @work(ptr %state)
+  br label %left
+left:
+  %went = atomicrmw sub ptr %inside_at, i64 1 seq_cst
+  br label %look
+nothing:
+  %idle.next = add i64 %idle, 1
+  %is_tired = icmp ugt i64 %idle.next, %patience
+  br i1 %is_tired, label %end, label %stay
+stay:
+  %turn = and i64 %idle.next, 1023
+  %yields = icmp eq i64 %turn, 0
+  br i1 %yields, label %yield, label %look
+yield:
+  %given_up = call i32 @sched_yield()
+  br label %yielded
+yielded:
+  br label %look
+end:
+  %unlooked = atomicrmw sub ptr %looking_at, i64 1 seq_cst
+  call void @PyEval_RestoreThread(ptr %saved)
+  call void @Py_IncRef(ptr %self)
+  ret ptr %self
 }
 """

@@ -2,6 +2,7 @@
 `observe` runs a plan node by node, and `tracing` notes what a run does.
 """
 
+from .crew import Crew
 from .direct import direct_call
 from .memory import BufferPool, Buffers
 from .observe import Step, Turn, Walk, evaluated, find_first, started
@@ -14,6 +15,7 @@ from .tracing import Recording, TracedRun
 __all__ = [
     "BufferPool",
     "Buffers",
+    "Crew",
     "Pool",
     "Program",
     "Recording",

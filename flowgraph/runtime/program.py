@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from ..compile import Plan, Unit
 from ..compile.fuse import FusedNode
 from ..compile.plan import ENTRY, ROWS, WHOLE
-from ..compile.source import Source, body_source, task_sources, written_where_told
+from ..compile.source import Source, body_source, task_sources, team_source, written_where_told
+from ..compile.team import Team, team_of
 from ..compile.units import Stretch, chunks_of
 from ..errors import ExecutionError, FlowgraphError, LinAlgError
 from ..graph.report import explain_node, raised_at, where
@@ -22,6 +23,7 @@ from .memory import BufferPool, Buffers
 from .schedule import Schedule
 
 if TYPE_CHECKING:
+    from .crew import Crew
     from .run import Run
 
 # A run through the interpreter costs 0.25 us a node, generated source 0.2 us and once 6 us to generate.
@@ -73,6 +75,7 @@ class Program:
         self.extra = 0  # how many of the last fetches the caller has not asked for: they are watched
         self.generated: Generated | None = None
         self.by_kernel: Generated | None = None
+        self._together: Generated | None = None
         self.stamped: dict[bool, Generated] = {}  # what runs that are traced call, with tapes and without; made by `tracing`
         self._runs = 0
         self.calls = Tally()  # that ran it without a run of their own
@@ -170,6 +173,27 @@ class Program:
             if self.generated is None:
                 self.generated = self.bound(write(self.plan))
             return self.generated
+
+    @cached_property
+    def team(self) -> Team | None:
+        """All tasks as what several threads work off together in machine code; None where that cannot be."""
+        return team_of(self.plan)
+
+    def execute_all(self, values: list[Any], run: Run, crew: Crew) -> None:
+        """Runs all tasks of a `team` with the help of ``crew``, the same in each call, which is no other run's now. raises as `execute`."""
+        generated, team = self._together, self.team
+        if generated is None:
+            assert team is not None
+            team.board = crew.board
+            generated = self._together = self.bound(team_source(self.plan, team, team.early))
+        crew.call()
+        try:
+            generated.names["run_all"](values, run)
+        except Exception as error:
+            failed = generated.failed(error)
+            if failed is None:
+                raise
+            raise explained(error, *failed) from error
 
     def generate_by_kernel(self, write: Callable[..., Source]) -> Generated:
         """The same without tapes, for arrays that do not lie as they need them."""

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from .crew import Crew
 from .gate import Gate
 from .generated import is_in_order
 from .memory import BufferPool
@@ -68,16 +69,31 @@ class Run:
 
     # --- on the caller's thread
 
-    def run_here(self) -> None:
-        """Runs every task in order on this thread."""
+    def run_here(self, crew: Crew | None = None) -> None:
+        """Runs every task on this thread: with the help of ``crew``, or in order."""
         self._begin()
         with np.errstate(all="ignore"):
             try:
-                for task in range(len(self.program.tasks)):
-                    self._execute(task)
+                if not self._runs_together(crew):
+                    for task in range(len(self.program.tasks)):
+                        self._execute(task)
             except BaseException as error:
                 self.error = error
         self._end()
+
+    def _runs_together(self, crew: Crew | None) -> bool:
+        """Runs all tasks with the help of ``crew``; whether that could be."""
+        program = self.program
+        if crew is None or program.team is None or not self.in_order or self.stop is not None or not crew.busy.acquire(blocking=False):
+            return False
+        try:
+            program.execute_all(self.values, self, crew)
+            if self.stop is not None:
+                raise self.stop
+            self.peak_bytes = program.team.nbytes
+        finally:
+            crew.busy.release()
+        return True
 
     # --- on the pools
 

@@ -19,6 +19,7 @@ from typing import Any
 from ..compile import Plan
 from ..compile.source import Source, body_source, task_sources
 from ..graph.location import Location
+from .crew import Crew
 from .generated import Generated, NotInOrder
 from .program import GENERATED_UNITS, Body, Pairs, Program, explained
 from .run import Run
@@ -154,7 +155,7 @@ class TracedRun(Run):
         self.recording = recording
         _make_ready(program, task_sources, not recording.by_kernel)
 
-    def run_here(self) -> None:
+    def run_here(self, crew: Crew | None = None) -> None:
         self.recording.begun = perf_counter()
         super().run_here()
 

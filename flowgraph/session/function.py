@@ -12,7 +12,7 @@ import numpy as np
 
 from ..autodiff.again import ways
 from ..compile import Plan, compile_plan
-from ..compile.source import call_source, is_direct, legend, task_sources
+from ..compile.source import call_source, is_direct, legend, task_sources, team_source
 from ..compile.standalone import write_module
 from ..devices import HOST
 from ..errors import ArgumentError, FlowgraphError, MemoryLimitError
@@ -118,8 +118,12 @@ class Function:
 
         raises  ArgumentError when nothing has been called yet and a shape is not known
         """
-        plan = self.plan(*arrays)
-        return legend(plan) + (call_source(plan) if is_direct(plan) else task_sources(plan)).listing()
+        plan, session = self.plan(*arrays), self.session
+        if is_direct(plan):
+            return legend(plan) + call_source(plan).listing()
+        program = next((program for program in session._programs.values() if program.plan is plan), None)
+        team = program.team if program is not None and session._may_team(program) else None
+        return legend(plan) + (task_sources(plan) if team is None else team_source(plan, team, team.early)).listing()
 
     def ledger(self, *, measure: bool = False) -> Ledger:
         """What each kernel compiled for this function has cost, how often it was called, and what it has earned; see `Session.ledger`."""

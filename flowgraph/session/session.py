@@ -41,7 +41,7 @@ from ..graph.spec import format_spec
 from ..jit import llvm
 from ..jit.kernels import compiled, compiled_later
 from ..ops.state import Initializer
-from ..runtime import Buffers, Pool, Program, Recording, Run, RunReport, TracedRun, Walk
+from ..runtime import Buffers, Crew, Pool, Program, Recording, Run, RunReport, TracedRun, Walk
 from ..runtime.on_device import device_program
 from ..runtime.timed import kernel_seconds
 from ..runtime.tracing import TRACED
@@ -169,6 +169,7 @@ class Session:
         from concurrent.futures import Future  # with logging behind it, 3 ms that building a graph does without
 
         self._new_future = Future[list[Any]]
+        self._crew = Crew(threads - 1 if self.jit and len(opened) == 1 else 0)
         self._pools = {
             each.name: Pool(threads if each.is_host else 1, f"flowgraph-{each.name}" if others else "flowgraph", alone=not others)
             for each in opened
@@ -192,7 +193,7 @@ class Session:
         if (trace := TRACED.get()) is not None:
             self._tracing(trace, True)
         BLAS.hold()
-        self._finalizer = weakref.finalize(self, _shut, list(self._pools.values()))
+        self._finalizer = weakref.finalize(self, _shut, [*self._pools.values(), self._crew])
 
     def __enter__(self) -> Session:
         return self
@@ -593,11 +594,10 @@ class Session:
         """One run on behalf of a caller who waits for it."""
         if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout >= 0):
             raise ArgumentError(f"Session: timeout is a number of seconds, at least 0, got {timeout!r:.80}")
-        plan = program.plan
-        several = len(self.devices) > 1 and (plan.host_only or len({task.device for task in plan.tasks}) > 1)
-        may_spread = program.schedule is not None and (several or (self.threads > 1 and plan.host_only and not program.is_serial))
-        background = timeout is not None or may_spread
-        future, run, start = self._made(program, arrays, background, check)
+        may_spread = self._may_spread(program)
+        together = timeout is None and not self._detour and program.is_warm and self._may_team(program) and program.team is not None
+        background = timeout is not None or (may_spread and not together)
+        future, run, start = self._made(program, arrays, background, check, self._crew if together else None)
         try:
             start()
             try:
@@ -613,8 +613,18 @@ class Session:
                 run.wait()
             raise
 
+    def _may_spread(self, program: Program) -> bool:
+        """Whether several threads are of use to a run."""
+        plan = program.plan
+        several = len(self.devices) > 1 and (plan.host_only or len({task.device for task in plan.tasks}) > 1)
+        return program.schedule is not None and (several or (self.threads > 1 and plan.host_only and not program.is_serial))
+
+    def _may_team(self, program: Program) -> bool:
+        """Whether they may work off its tasks in machine code, if it has a team for that."""
+        return self._crew.is_possible and self._may_spread(program)
+
     def _made(
-        self, program: Program, arrays: Sequence[Any], background: bool, check: bool | None
+        self, program: Program, arrays: Sequence[Any], background: bool, check: bool | None, crew: Crew | None = None
     ) -> tuple[Future[list[Any]], Run, Callable[[], None]]:
         """A new run, what it will give, and the function that starts it: at once, or when the updates before it are over."""
         future: Future[list[Any]] = self._new_future()
@@ -638,7 +648,7 @@ class Session:
                 if check or (check is None and plan.updates and plan.host_only and not self._has_warned):
                     run.check = Check(plan, values, bool(check))
                 if not background:
-                    run.run_here()
+                    run.run_here(crew)
                 else:
                     run.run_on(self._pools)
             except BaseException as error:
@@ -853,7 +863,7 @@ def _opened(device: Any, devices: Any) -> list[Device]:
     return sorted(opened, key=lambda each: each.name != device)
 
 
-def _shut(pools: Sequence[Pool]) -> None:
+def _shut(pools: Sequence[Pool | Crew]) -> None:
     for pool in pools:
         pool.close()
     BLAS.release()
