@@ -39,7 +39,7 @@ LOADED_AT_START = {"numpy"}
 # Optional, or slow to load: these may be imported within a function.
 OPTIONAL_OR_SLOW = set(
     """
-    cupy cupyx numba llvmlite graphviz_pure networkx matplotlib PIL rich safetensors sklearn threadpoolctl IPython
+    cudnn cupy cupyx numba llvmlite graphviz_pure networkx matplotlib PIL rich safetensors sklearn threadpoolctl IPython
     ml_dtypes opt_einsum scipy
     asyncio concurrent ctypes difflib hashlib html importlib inspect json linecache lzma pathlib platform readline runpy shutil
     statistics subprocess tempfile traceback unicodedata urllib warnings zipfile
@@ -47,7 +47,7 @@ OPTIONAL_OR_SLOW = set(
 )
 
 NEVER_LOADED_AT_START = set(
-    "scipy ml_dtypes opt_einsum networkx graphviz_pure matplotlib cupy numba llvmlite rich safetensors PIL sklearn".split()
+    "scipy ml_dtypes opt_einsum networkx graphviz_pure matplotlib cudnn cupy numba llvmlite rich safetensors PIL sklearn".split()
 )
 
 

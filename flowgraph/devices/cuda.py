@@ -25,6 +25,7 @@ import numpy as np
 from ..errors import ArgumentError
 from ..graph.arguments import counted
 from .arrivals import Arrivals
+from .cudnn import NAMES, Convolutions, load
 from .device import Device
 from .lacking import CHECKED, lacking
 from .listing import why_not
@@ -78,12 +79,22 @@ class Cuda(Device):
         self.in_flight: deque[tuple[Any, Any]] = deque()  # (event, what it must outlive)
         self.arrivals = Arrivals(cupy, self.compute, self.copying)
         self._ahead: deque[Any] = deque()  # events of the user's streams that kernels to come wait for
+        self.convolutions: Convolutions | None = None
         self._lock = threading.RLock()
         self._depth = 0
+
+    def use_cudnn(self, asked: bool | None) -> None:
+        """Leaves convolutions to cuDNN: None where it is installed. raises MissingExtraError where it is asked for and not there."""
+        module = load(asked)
+        self.convolutions = None if module is None else Convolutions(module, self)
 
     # --- kernels
 
     def bind(self, op: Any, attrs: dict[str, Any], inputs: Sequence[Any]) -> Callable[..., Any]:
+        if op.name in NAMES and self.convolutions is not None:
+            made = self.convolutions.kernel(op.name, attrs, inputs, op.infer(*inputs, **attrs))
+            if made is not None:
+                return made
         kernel = super().bind(op, attrs, inputs)
         return _checked(kernel) if op.name in CHECKED else kernel
 

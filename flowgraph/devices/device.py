@@ -75,6 +75,9 @@ class Device:
         """Whether ``error``, or what it came from, says that memory of the device is short."""
         return False
 
+    def use_cudnn(self, asked: bool | None) -> None:
+        """Leaves convolutions to cuDNN, where there is one."""
+
     def wait(self) -> None:
         """Until everything that was started here has ended."""
 

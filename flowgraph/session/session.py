@@ -108,6 +108,8 @@ class Session:
              given numbers, which are the same on every machine
     capture  whether the kernels of a GPU are captured as a CUDA graph in their second run and replayed; the values are the same
     tf32     whether a GPU may round the factors of float32 products to 10 bits behind the point: several times as fast, with 3 digits
+    cudnn    whether a GPU leaves convolutions to cuDNN, by engines that give the same bits each time: None where it is installed, True to
+             insist on it, False for CuPy's kernels alone
 
     While a session is open, BLAS computes with one thread in this process, and parallelism comes from the session's threads;
     closing the last session restores what was.
@@ -135,6 +137,7 @@ class Session:
         calibration: Calibration | None = None,
         capture: bool = True,
         tf32: bool = False,
+        cudnn: bool | None = None,
     ) -> None:
         if graph is not None and not isinstance(graph, Graph):
             raise ArgumentError(f"Session: the first argument is a graph, got {graph!r:.80}")
@@ -160,6 +163,7 @@ class Session:
         self.host_only = all(each.is_host for each in opened)
         for each in opened:
             each.tf32 = bool(tf32)
+            each.use_cudnn(cudnn)
         # What makes loops functions; where a GPU may run them, those for the host are compiled in their first call there.
         self._code = (compiled if self.host_only else compiled_later) if self.jit else None
         self._buffers = Buffers(opened)
