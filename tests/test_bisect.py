@@ -1,7 +1,6 @@
 """Which rewrite of the compiler changes a result: found by making plans with fewer and fewer of them."""
 
 from importlib import import_module
-from typing import Any
 
 import numpy as np
 import pytest
@@ -181,11 +180,9 @@ def test_the_command_runs_a_python_file_and_finds_what_is_wrong(tmp_path, capsys
 
 def test_a_file_that_fails_leaves_its_record(tmp_path, capsys):
     file = tmp_path / "broken.py"
-    file.write_text(
-        PROGRAM.replace("session.run(y", "session.run(fg.linalg.inv(fg.reshape(x[:1] * 0.0, (1, 1)))").replace("range(3)", "range(1)")
-    )
-    with pytest.raises(fg.FlowgraphError):
-        fg_main: Any = main(["replay", str(file)])
-        raise fg.FlowgraphError(str(fg_main))
+    failing = PROGRAM.replace("session.run(y", "session.run(fg.linalg.inv(fg.reshape(x[:1] * 0.0, (1, 1)))")
+    file.write_text(failing.replace("range(3)", "range(1)"))
+    assert main(["replay", str(file)]) == 1
+    assert "LinAlgError" in capsys.readouterr().err
     assert main(["replay", str(tmp_path / "broken.fgr"), "-c", "continue"]) == 0
     assert "LinAlgError" in capsys.readouterr().out

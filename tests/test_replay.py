@@ -274,6 +274,10 @@ def test_loops_are_entered_turn_by_turn(tmp_path):
         assert inner.value("scan/log") == -np.inf
         with pytest.raises(fg.ArgumentError, match="had no call 7"):
             replay.into(7)
+        replay.go(0)
+        replay.breakpoints[:] = [fg.replay.stepping.Breakpoint("scan/log if x > 1", replay.graph)]
+        replay.run()
+        assert replay.inner is not None and replay.inner.path[0].number == 3  # the logarithm of 3
         assert replay.place == 1
         replay.run()
         assert replay.value("multiply") == -np.inf

@@ -45,7 +45,7 @@ class Breakpoint:
         self._line = re.fullmatch(r"(.+):(\d+)", place)
         if self._line is not None and self._line[1] in graph:
             self._line = None  # a second output
-        names = [node.name for node in graph.nodes]
+        names = [node.name for node in every_node(graph)]
         self._pattern = "" if self._line is not None else place.rstrip("/").partition(":")[0]
         if self._line is None and not any(self._fits(name) for name in names):
             if asked or not re.search(r"[(<>=!]", self.text):
@@ -77,8 +77,16 @@ class Breakpoint:
         return condition is None or any(_holds(condition, value) for value in values())
 
 
+def every_node(graph: Graph) -> Iterator[Node]:
+    """The nodes of a graph, and of the bodies of loops and branches in it."""
+    for node in graph.nodes:
+        yield node
+        for name in node.op.bodies:
+            yield from every_node(node.attrs[name])
+
+
 def _check_line(file: str, line: int, graph: Graph) -> None:
-    places = {(node.location.file, node.location.line) for node in graph.nodes}
+    places = {(node.location.file, node.location.line) for node in every_node(graph)}
     lines = sorted({at for made, at in places if _ends_with(made, file)}, key=lambda at: (abs(at - line), at))
     if not lines:
         known = sorted({made.replace("\\", "/").rpartition("/")[2] for made, _ in places})
