@@ -88,6 +88,8 @@ def check_orders(
     rounds = None if rounds is None else as_count(rounds, "check_orders: rounds", 1)
     if not isinstance(session, Session):
         raise ArgumentError(f"check_orders: a session is expected, got {session!r:.80}", help="check_orders(session, y, {x: array})")
+    if not session.host_only:
+        raise ArgumentError("check_orders: only on the host can orders be compared", help='Session(device="cpu:0")')
     program, arrays, given = session._to_be_run(fetches, feeds)
     rounds = min(max(16, 3 * len(program.plan.tasks)), 100) if rounds is None else rounds
     orders = Orders(program, given.copy)

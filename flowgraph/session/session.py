@@ -191,7 +191,7 @@ class Session:
         self._growth = Growth(self.graph)
         self._recorder: Recorder | None = None
         self._watches: tuple[Watch, ...] = ()
-        if (sessions := RECORDED.get()) is not None:
+        if (sessions := RECORDED.get()) is not None and self.host_only:
             self._recorder, self._detour = Recorder(RUNS_RECORDED), True
             sessions.append(self)
         if (trace := TRACED.get()) is not None:
@@ -309,6 +309,8 @@ class Session:
         >>> replay.forward().node.name, replay.value("exp")
         ('exp', array([1.        , 2.71828183]))
         """
+        if not self.host_only:
+            raise ArgumentError("record: only runs on the host can be recorded", help='Session(device="cpu:0")')
         if last is not None:
             last = as_count(last, "record: last", 1)
         recorder = Recorder(last)
