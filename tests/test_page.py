@@ -336,7 +336,7 @@ def test_pointing_at_a_box_shows_shape_dtype_and_line(hand, tmp_path):
     ActionChains(hand.browser).move_to_element(hand.box("mean").find_element("css selector", "rect")).perform()
     assert hand.element("#tip").is_displayed()
     lines = hand.text("#tip").split("\n")
-    assert lines[:2] == ["loss/mean", "mean -> () float32"]
+    assert lines[:2] == ["loss/mean", "mean -> () float32, 4 B"]
     assert "test_page.py:" in lines[2]
     assert lines[3] == "time: 2 ms"
 

@@ -140,11 +140,11 @@ def test_a_big_picture_has_no_labels_on_its_edges():
     assert not any(edge.label for edge in picture(chain(200)).edges)
 
 
-def test_tooltips_say_shape_dtype_and_the_line_that_made_it():
+def test_tooltips_say_shape_dtype_bytes_and_the_line_that_made_it():
     with fg.Graph() as graph:
         y = fg.exp(fg.placeholder("x", (2, 3)))
     text = str(fg.draw(y, format="dot"))
-    assert r"exp\nexp -> (2, 3) float32\ntest_viz.py:" in text
+    assert r"exp\nexp -> (2, 3) float32, 24 B\ntest_viz.py:" in text
     assert 'y = fg.exp(fg.placeholder(\\"x\\", (2, 3)))' in text
     assert 'tooltip="x: (2, 3) float32"' in text
     assert graph is y.graph

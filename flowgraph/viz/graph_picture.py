@@ -11,8 +11,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from ..compile.plan import format_bytes
 from ..graph import Location, Node, Tensor
-from ..graph.spec import format_shape, format_spec
+from ..graph.spec import Spec, format_shape, format_spec, is_known
 from .folding import Group, fitting, folded
 from .overlay import Overlay
 from .picture import BOXES, Box, Edge, Home, Picture, cut, listing, number_text, scope_name, short
@@ -116,7 +117,9 @@ class GraphPicture(Picture):
         else:
             title = " ".join([title, *numbers])
         specs = ", ".join(format_spec(tensor.shape, tensor.dtype) for tensor in node.outputs)
-        tooltip = f"{node.name}\n{node.op.name} -> {specs or 'nothing'}\n{self._line(node)[1]}".rstrip()
+        sizes = [Spec(tensor.shape, tensor.dtype).nbytes for tensor in node.outputs if is_known(tensor.shape)]
+        nbytes = f", {format_bytes(sum(sizes))}" if sizes and len(sizes) == len(node.outputs) else ""
+        tooltip = f"{node.name}\n{node.op.name} -> {specs or 'nothing'}{nbytes}\n{self._line(node)[1]}".rstrip()
         return Box(key, kind, cut(title), cut(detail), tooltip, home, line=self._line(node)[0])
 
     def _line(self, node: Node) -> tuple[Location, str]:

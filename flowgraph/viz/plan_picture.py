@@ -9,7 +9,7 @@ from operator import itemgetter
 
 from ..compile import Plan
 from ..compile.copies import CopyNode
-from ..compile.plan import Task, Unit, format_seconds
+from ..compile.plan import Task, Unit, format_bytes, format_seconds
 from ..graph import Node, Tensor
 from ..graph.spec import format_spec
 from .folding import RUNS
@@ -140,7 +140,8 @@ def _kernel(key: str, unit: Unit, home: Home) -> Box:
     how = {"reuse": "in place", "take": "into a kept buffer"}.get(unit.mode, "")
     spec = "" if unit.spec is None else format_spec(unit.spec.shape, unit.spec.dtype)
     line = f"{unit.node.location}  {unit.node.location.text}".rstrip()
-    tooltip = "\n".join(filter(None, [f"{unit}: {spec}", f"about {format_seconds(unit.seconds)}", how, line]))
+    cost = f"about {format_seconds(unit.seconds)}" + (f", makes {format_bytes(unit.nbytes)}" if unit.nbytes else "")
+    tooltip = "\n".join(filter(None, [f"{unit}: {spec}", cost, how, line]))
     kind = "copy" if isinstance(unit.node, CopyNode) else _kind(unit.node)
     return Box(key, kind, unit.node.op.name, rows, tooltip, home, line=unit.node.location)
 

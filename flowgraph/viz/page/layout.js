@@ -15,9 +15,10 @@ function size(item) {
 
 function layOut(edges) {
   const open = [];
+  root.depth = 0;
   const collect = (scope) => {
     for (const item of scope.children) {
-      item.above = []; item.below = []; item.column = false;
+      item.above = []; item.below = []; item.depth = scope.depth + 1;
       if (item.children && item.open) collect(item); else size(item);
     }
     open.push(scope); // the innermost first
@@ -27,10 +28,8 @@ function layOut(edges) {
     if (kind === "reads") continue;
     const [low, high] = kind === "gradient" ? [b, a] : [a, b];
     let x = low, y = high; // climb to the two items of one scope that hold them
-    const depth = (item) => { let count = 0; for (let up = item.parent; up; up = up.parent) count++; return count; };
-    let dx = depth(x), dy = depth(y);
-    while (dx > dy) { x = x.parent; dx--; }
-    while (dy > dx) { y = y.parent; dy--; }
+    while (x.depth > y.depth) x = x.parent;
+    while (y.depth > x.depth) y = y.parent;
     while (x.parent !== y.parent) { x = x.parent; y = y.parent; }
     if (x !== y) { x.above.push(y); y.below.push(x); }
   }
@@ -49,13 +48,13 @@ function layOut(edges) {
 function arrange(scope) {
   const parts = scope.children;
   const area = parts.reduce((sum, part) => sum + (part.w + GAP) * (part.h + ROW_GAP), 0);
-  const widest = Math.max(Math.sqrt(area) * 1.5, ...parts.slice(0, 10000).map((part) => part.w));
+  const widest = Math.max(Math.sqrt(area) * 1.5, ...parts.map((part) => part.w));
   const rows = breakRows(orderRows(layersOf(parts)), widest);
   for (const row of rows) placeRow(row);
   const heights = rows.map((row) => Math.max(...row.map((part) => part.h)));
   const total = heights.reduce((sum, height) => sum + height + ROW_GAP, 0);
   let tallest = Math.max(Math.sqrt(area) * 1.3, PAGE, ...heights);
-  tallest = Math.max((total / Math.ceil(total / tallest)) * 1.02, ...heights);
+  tallest = Math.max(total / Math.ceil(total / tallest) + Math.max(...heights) / 2, ...heights); // columns of about one height
   let left = 0, column = [], used = 0;
   const flush = () => { if (column.length) left = placeColumn(column, left); column = []; used = 0; };
   rows.forEach((row, i) => {
