@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from ..compile.plan import format_bytes
@@ -17,6 +18,7 @@ from .style import GREY
 WIDTH, LEFT, RIGHT, TOP, HEIGHT = 1000, 70, 400, 40, 300
 BANDS = 60  # tensors with a band of their own; the others share one
 LISTED = 14
+STEPS = 1200  # moments that are told apart where there are more tensors
 SHADES = {
     "forward": ("#7db8e0", "#9ccbea", "#5fa5d4"),
     "gradient": ("#efa974", "#f4c094", "#e6935a"),
@@ -87,16 +89,18 @@ def _listed(sheet: Sheet, memory: MemoryTimeline) -> None:
 
 def _bands(memory: MemoryTimeline) -> list[tuple[Lifetime | None, list[tuple[float, float]]]]:
     """For each band the tensor, None for the small ones together, and its outline: (time, bytes) along the top, back along the bottom."""
-    weights = sorted(memory.tensors, key=lambda each: -each.nbytes * (each.end - each.begin + 1e-9))
+    tensors = memory.tensors if len(memory.tensors) < STEPS else _rounded(memory)
+    weights = sorted(tensors, key=lambda each: -each.nbytes * (each.end - each.begin + 1e-9))
     large = sorted((each for each in weights[:BANDS] if each.nbytes), key=lambda each: (each.begin, -each.nbytes))
     small = weights[BANDS:]
-    times = sorted({moment for each in memory.tensors for moment in (each.begin, each.end)})
+    times = sorted({moment for each in tensors for moment in (each.begin, each.end)})
+    places = {time: place for place, time in enumerate(times)}
     bands: list[tuple[Lifetime | None, list[tuple[float, float]]]] = []
     floor = _levels(small, times)
     if any(floor):
         bands.append((None, _outline(times, [0.0] * len(floor), floor, range(len(times) - 1))))
     for each in large:
-        alive = range(times.index(each.begin), times.index(each.end))
+        alive = range(places[each.begin], places[each.end])
         ceiling = list(floor)
         for place in alive:
             ceiling[place] += each.nbytes
@@ -104,6 +108,17 @@ def _bands(memory: MemoryTimeline) -> list[tuple[Lifetime | None, list[tuple[flo
             bands.append((each, _outline(times, floor, ceiling, alive)))
         floor = ceiling
     return bands
+
+
+def _rounded(memory: MemoryTimeline) -> list[Lifetime]:
+    """The tensors with times that a picture can tell apart."""
+    run = memory.run
+    step = (run.seconds or 1e-9) / STEPS
+
+    def near(time: float) -> float:
+        return run.begun + round((time - run.begun) / step) * step
+
+    return [replace(each, begin=near(each.begin), end=near(each.end)) for each in memory.tensors]
 
 
 def _levels(tensors: Sequence[Lifetime], times: Sequence[float]) -> list[float]:
