@@ -53,7 +53,7 @@ def test_bars_are_as_long_as_what_they_stand_for(training):
     run = training.run()
     bars = re.findall(r'<rect x="([\d.]+)" y="[\d.]+" width="([\d.]+)" [^>]*fill="#d3dae1"', str(training.gantt()))
     assert len(bars) == len(run.tasks)
-    assert sum(float(width) for _, width in bars) / (1000 - 118 - 16) == pytest.approx(run.busy / run.seconds, rel=0.02)
+    assert sum(float(width) for _, width in bars) / (820 - 104 - 14) == pytest.approx(run.busy / run.seconds, rel=0.02)
 
 
 @pytest.mark.parametrize("kind", ["png", "pdf", "svg"])

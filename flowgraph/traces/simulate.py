@@ -128,7 +128,9 @@ class _Simulation:
         self.running: dict[tuple[str, int], tuple[Bar, float]] = {}  # thread -> its task, and what is left of it
         self.queues: dict[str, list[tuple[tuple[float, int], int]]] = {device: [] for device in threads}
         self.free: dict[str, list[int]] = {device: list(range(count)) for device, count in threads.items()}
-        self.coming: list[tuple[float, int, str, int, int]] = []  # (when, order, device, thread or -1, task): to start, or to queue
+        # (when, order, device, thread, task): the thread begins the task; without a thread the task arrives, its inputs are there; without
+        # a task the thread wakes up, and looks what there is for it.
+        self.coming: list[tuple[float, int, str, int, int]] = []
         self.ready: dict[int, float] = {}
         self.promised = dict.fromkeys(threads, 0.0)  # device -> seconds of work that waits there
         self._order = 0
@@ -137,11 +139,11 @@ class _Simulation:
         self.now = self.costs.lead / 2
         for number, task in enumerate(self.state.start()):  # (the lead is what it takes to get the first going)
             self.ready[task] = self.now
-            device, delay = self._placed(task)
-            self._come(delay + (self.costs.wake if number else 0.0), device, -1, task)
+            self._send(task, *self._placed(task), self.costs.wake if number else 0.0)
         while self.running or self.coming:
             self._advance()
-        return Simulated(self.bars, self.now + self.costs.lead / 2, dict(self.threads))
+        over = max((bar.end for bar in self.bars), default=self.now)  # (a thread may wake up later, for nothing)
+        return Simulated(self.bars, over + self.costs.lead / 2, dict(self.threads))
 
     def _rate(self, bar: Bar) -> float:
         """How fast a task gets on, where 1 is by itself on the device that was recorded."""
@@ -165,11 +167,14 @@ class _Simulation:
         self.now = moment
         if comes <= ends:
             _, _, device, thread, task = heappop(self.coming)
-            if thread >= 0:
+            if thread < 0:
+                self._queue(device, task, self.costs.hand_over)
+            elif task >= 0:
                 self._begin(device, thread, task)
-            else:
-                heappush(self.queues[device], (self.urgency(task), task))
-                self._take(device)
+            elif self.queues[device]:
+                self._begin(device, thread, self._next(device))
+            else:  # another was faster
+                self.free[device].append(thread)
             return
         for worker in done:
             bar, _ = self.running.pop(worker)
@@ -196,8 +201,22 @@ class _Simulation:
             if where == device and following is None and not delay:
                 following = task
                 continue
-            self._come(delay + (self.costs.hand_over if self.free[where] else 0.0), where, -1, task)
+            self._send(task, where, delay, self.costs.hand_over)
         return following
+
+    def _send(self, task: int, device: str, delay: float, wake: float) -> None:
+        """A task to a device, where it is ``delay`` later."""
+        self.promised[device] += self.costs.seconds[task] / self.speeds.get(device, 1.0)
+        if delay:
+            self._come(delay, device, -1, task)
+        else:
+            self._queue(device, task, wake)
+
+    def _queue(self, device: str, task: int, wake: float) -> None:
+        """A task waits for a thread: one that has nothing to do is woken, and one that is done before it has woken takes the task."""
+        heappush(self.queues[device], (self.urgency(task), task))
+        if self.free[device]:
+            self._come(wake, device, self.free[device].pop(0), -1)
 
     def _placed(self, task: int) -> tuple[str, float]:
         """The device of a task that is ready, and the seconds until its inputs are there."""
@@ -212,8 +231,6 @@ class _Simulation:
 
     def _come(self, delay: float, device: str, thread: int, task: int) -> None:
         self._order += 1
-        if thread < 0:
-            self.promised[device] += self.costs.seconds[task] / self.speeds.get(device, 1.0)
         heappush(self.coming, (self.now + delay, self._order, device, thread, task))
 
     def _next(self, device: str) -> int:
@@ -221,10 +238,6 @@ class _Simulation:
         task = heappop(self.queues[device])[1]
         self.promised[device] -= self.costs.seconds[task] / self.speeds.get(device, 1.0)
         return task
-
-    def _take(self, device: str) -> None:
-        while self.free[device] and self.queues[device]:
-            self._begin(device, self.free[device].pop(0), self._next(device))
 
     def _begin(self, device: str, thread: int, task: int) -> None:
         seconds = self.costs.seconds[task]

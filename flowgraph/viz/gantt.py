@@ -17,7 +17,7 @@ from .style import GREY
 from .timeline import page
 
 BARS = {"forward": "#7db8e0", "gradient": "#efa974", "update": "#7fd0b5", "copy": "#b99ad6"}
-WIDTH, LEFT, RIGHT, TOP = 1000, 118, 16, 46
+WIDTH, LEFT, RIGHT, TOP = 820, 104, 14, 46
 LANE, GAP, MEMORY = 34, 7, 52
 LEAST = 0.6  # pixels: narrower kernels of one kind that follow each other are one bar
 

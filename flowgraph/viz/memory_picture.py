@@ -15,9 +15,9 @@ from .gantt import BARS
 from .sheet import FORMATS, Sheet, scaled, ticks
 from .style import GREY
 
-WIDTH, LEFT, RIGHT, TOP, HEIGHT = 1000, 70, 400, 40, 300
+WIDTH, LEFT, RIGHT, TOP, HEIGHT = 860, 66, 370, 40, 330
 BANDS = 60  # tensors with a band of their own; the others share one
-LISTED = 14
+LISTED = 13
 STEPS = 1200  # moments that are told apart where there are more tensors
 SHADES = {
     "forward": ("#7db8e0", "#9ccbea", "#5fa5d4"),
@@ -79,9 +79,9 @@ def _listed(sheet: Sheet, memory: MemoryTimeline) -> None:
     for each in at_peak[:LISTED]:
         sheet.rect(left, y - 9, 9, 9, BARS[memory.run.plan.kinds[each.kernel]])
         sheet.text(left + 70, y, format_bytes(each.nbytes), 10.5, anchor="end")
-        sheet.text(left + 78, y, text.shortened(each.name, 44), 10.5)
-        sheet.text(left + 78, y + 11, f"{each.where}, {each.reason}"[:54], 9.5, GREY)
-        y += 23
+        sheet.text(left + 78, y, text.shortened(each.name, 46), 10.5)
+        sheet.text(left + 78, y + 12, f"{each.where}: {each.reason}" if len(each.reason) < 32 else each.reason[:50], 10, GREY)
+        y += 25
     rest = at_peak[LISTED:]
     if rest:
         sheet.text(left + 78, y, f"and {len(rest)} more, {format_bytes(sum(each.nbytes for each in rest))}", 10.5, GREY)

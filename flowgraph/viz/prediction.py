@@ -14,9 +14,9 @@ from .gantt import BARS
 from .sheet import FORMATS, INK, Sheet, scaled, ticks
 from .style import GREY
 
-WIDTH, TOP, RIGHT = 1000, 44, 16
-PLOT, PLOT_LEFT, HEIGHT = 300, 46, 250
-CHART_LEFT = 440
+WIDTH, TOP, RIGHT = 860, 44, 14
+PLOT, PLOT_LEFT, HEIGHT = 270, 44, 250
+CHART_LEFT = 370
 LANE, LEAST_LANE, CHART = 13.0, 4.0, 330.0
 BLUE, GREEN, RED = "#0072b2", "#009e73", "#a61b00"
 
@@ -109,8 +109,8 @@ def _bars(sheet: Sheet, prediction: Prediction) -> None:
     y = TOP + 4.0
     for label, seconds, fill in [("measured", prediction.measured, "#9aa4af"), *[(e.label, e.seconds, BLUE) for e in prediction.forecasts]]:
         sheet.text(PLOT_LEFT - 30, y + 10, label, 11)
-        sheet.rect(PLOT_LEFT - 30, y + 15, 290 * seconds / most, 14, fill)
-        sheet.text(PLOT_LEFT - 24 + 290 * seconds / most, y + 26, text.time(seconds), 10.5, GREY)
+        sheet.rect(PLOT_LEFT - 30, y + 15, 240 * seconds / most, 14, fill)
+        sheet.text(PLOT_LEFT - 24 + 240 * seconds / most, y + 26, text.time(seconds), 10.5, GREY)
         y += 44
 
 
