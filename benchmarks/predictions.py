@@ -19,7 +19,7 @@ from benchmarks.environment import describe
 from benchmarks.workload import Prepared, Setup
 from benchmarks.workloads import WORKLOADS
 from flowgraph.runtime.tracing import TRACED
-from flowgraph.traces.costs import learnt, usual
+from flowgraph.traces.costs import learnt_one_by_one, usual
 from flowgraph.traces.data import RunData
 from flowgraph.traces.simulate import simulate
 
@@ -87,12 +87,12 @@ def measure(name: str, counts: list[int], rounds: int, turn_seconds: float) -> l
         each.runs = [run for run in each.trace.runs if run.plan.number == number and run.number >= count]
     rows = []
     for source in settings:
-        costs, plan = learnt(source.runs), source.runs[0].plan
+        costs, plan = learnt_one_by_one(source.runs), source.runs[0].plan
         for target in settings:
             device = plan.tasks[0].device if plan.tasks else "cpu:0"
             # A plan that the engine keeps on the caller's thread stays there.
             threads = target.threads if target.runs[0].threads else 1
-            predicted = simulate(plan, costs, {device: threads}).seconds
+            predicted = statistics.fmean(simulate(plan, each, {device: threads}).seconds for each in costs)
             rows.append(Row(name, len(plan.tasks), source.threads, target.threads, predicted, target.seconds))
     return rows
 

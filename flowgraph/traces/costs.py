@@ -15,12 +15,27 @@ from .waits import Level
 
 # Of runs in which no task was handed over: what it takes (compile.tasks expects 20 us, a woken thread was seen to need 40).
 HAND_OVER_SECONDS = 40e-6
+# So many runs are simulated, and the mean of their times is taken.
+SAMPLED = 16
 
 
-def learnt(runs: Sequence[RunData]) -> Costs:
+def learnt_one_by_one(runs: Sequence[RunData]) -> list[Costs]:
+    """The costs as each of some usual runs had them.
+
+    A run waits for what is late in it, so with the mean costs of all runs it would be quicker than runs are on average.
+    """
+    chosen = usual(runs)
+    step = max(1, len(chosen) // SAMPLED)
+    slowed = learnt(runs).slowed
+    return [learnt([run], slowed) for run in chosen[::step]]
+
+
+def learnt(runs: Sequence[RunData], slowed: Sequence[float] | None = None) -> Costs:
     """The costs of the tasks of the plan of ``runs``, all of one plan: the mean over the half of them with the most usual times.
 
     (Medians of the tasks would lose what now and then falls on one task or another, and is in the time of each run.)
+
+    slowed  how much the tasks slow each other down, where that is known from elsewhere
     """
     plan = runs[0].plan
     runs = usual(runs)
@@ -35,7 +50,7 @@ def learnt(runs: Sequence[RunData]) -> Costs:
             beside[task.task].append(crowd.within(task.start, task.end) / lasted if lasted else 0.0)
     seconds = [fmean(took[task.index]) if took[task.index] else task.estimate for task in plan.tasks]
     shares = [fmean(beside[task.index]) if beside[task.index] else 0.0 for task in plan.tasks]
-    slowed = _slowed(plan, took, beside)
+    slowed = _slowed(plan, took, beside) if slowed is None else slowed
     alone = [each / (1 + slow * share) for each, slow, share in zip(seconds, slowed, shares, strict=True)]
     follow, hand_over = _between(runs)
     lead = [run.seconds - (max(task.end for task in run.tasks) - min(task.start for task in run.tasks)) for run in runs if run.tasks]

@@ -17,7 +17,7 @@ from ..errors import ArgumentError, UnknownNameError
 from ..graph.arguments import as_count, counted
 from ..graph.node import FUNCTIONS
 from . import text
-from .costs import at_batch, learnt, made_faster, peak_of, usual
+from .costs import at_batch, learnt_one_by_one, made_faster, peak_of, usual
 from .data import Kernel, PlanData, RunData
 from .places import Places, bandwidth
 from .simulate import Costs, Simulated, simulate
@@ -125,17 +125,19 @@ def predict(
 ) -> Prediction:
     """See `Trace.predict`. ``runs`` are all of one plan, ``plans`` all of the trace."""
     plan, run = runs[0].plan, sorted(runs, key=lambda run: run.seconds)[(len(runs) - 1) // 2]
-    measured, costs = fmean(each.seconds for each in usual(runs)), learnt(runs)
-    where = _recorded_on(run)
-    recorded = _forecast("recorded", run, costs, simulate(plan, costs, where), where)
+    measured, where = fmean(each.seconds for each in usual(runs)), _recorded_on(run)
+    costs = learnt_one_by_one(runs)[: max(1, SIMULATED_TASKS // max(1, len(plan.tasks)))]
+    recorded = _forecast("recorded", run, costs, [simulate(plan, each, where) for each in costs], where)
     if faster is not None:
-        costs = made_faster(runs, plans, costs, _factors(_within(plan, plans), faster))
+        factors = _factors(_within(plan, plans), faster)
+        costs = [made_faster(runs, plans, each, factors) for each in costs]
     shown = plan
     if batch is not None:
         if not plan.batch:
             raise ArgumentError("predict: the feeds of this run have no size that was left open, as a batch is")
-        costs, shown = at_batch(runs, plans, costs, as_count(batch, "predict: batch", 1) / plan.batch)
-    urgency = _urgency(plan, costs, priority)
+        grown = [at_batch(runs, plans, each, as_count(batch, "predict: batch", 1) / plan.batch) for each in costs]
+        costs, shown = [each for each, _ in grown], grown[0][1]
+    urgency = _urgency(plan, costs[0], priority)
     changes = [f"with {name} {factor:g} times as fast" for name, factor in (faster or {}).items()]
     changes += [f"with a batch of {batch} in place of {plan.batch}"] if batch is not None else []
     changes += [f"by the rule {priority!r}"] if isinstance(priority, str) else []
@@ -143,9 +145,10 @@ def predict(
         counts = _counts(threads, where)
         device = next(iter(where))
         settings = [(str(count), {device: count} if len(where) == 1 else dict.fromkeys(where, count)) for count in counts]
-        forecasts = [_forecast(label, run, costs, simulate(plan, costs, on, urgency), on, plan=shown) for label, on in settings]
-        for each in forecasts:
-            _add_gains(each, runs, plans, costs, urgency)
+        forecasts = []
+        for label, on in settings:
+            forecasts.append(_forecast(label, run, costs, [simulate(plan, each, on, urgency) for each in costs], on, plan=shown))
+            _add_gains(forecasts[-1], runs, plans, costs, urgency)
     else:
         speeds, count = _speeds(devices), _counts(threads, where)[0] if threads is not None else max(where.values())
         forecasts = _placed(run, costs, speeds, count, bandwidth(link), urgency)
@@ -160,23 +163,26 @@ def _recorded_on(run: RunData) -> dict[str, int]:
 def _forecast(
     label: str,
     run: RunData,
-    costs: Costs,
-    found: Simulated,
+    costs: Sequence[Costs],
+    found: Sequence[Simulated],
     threads: Mapping[str, int],
     speeds: Mapping[str, float] | None = None,
     plan: PlanData | None = None,
 ) -> Forecast:
+    """What simulations with the costs of several runs say together; shown is the one that is nearest to their mean."""
     total = sum(count * (speeds or {}).get(device, 1.0) for device, count in threads.items())
     fastest = max((speeds or {"": 1.0}).values())
+    seconds = fmean(each.seconds for each in found)
+    nearest = min(found, key=lambda each: abs(each.seconds - seconds))
     return Forecast(
         label,
         threads,
-        found.seconds,
-        found.utilisation,
-        peak_of(plan or run.plan, run, found),
-        sum(costs.seconds) / total,
-        longest(run.plan, costs.seconds)[0] / fastest,
-        found,
+        seconds,
+        fmean(each.utilisation for each in found),
+        peak_of(plan or run.plan, run, nearest),
+        fmean(sum(each.seconds) for each in costs) / total,
+        fmean(longest(run.plan, each.seconds)[0] for each in costs) / fastest,
+        nearest,
     )
 
 
@@ -199,16 +205,17 @@ def longest(plan: PlanData, seconds: Sequence[float]) -> tuple[float, list[int]]
 
 
 def _add_gains(
-    forecast: Forecast, runs: Sequence[RunData], plans: Sequence[PlanData], costs: Costs, urgency: Mapping[int, float] | None
+    forecast: Forecast, runs: Sequence[RunData], plans: Sequence[PlanData], costs: Sequence[Costs], urgency: Mapping[int, float] | None
 ) -> None:
     """What the nodes that take longest on the longest path would save at half their time."""
     plan = runs[0].plan
     if len(plan.tasks) * TRIED > SIMULATED_TASKS:
         return
-    for node in candidates(plan, runs, costs):
-        changed = made_faster(runs, plans, costs, lambda kernel, node=node: 2.0 if kernel.node == node else 1.0)  # type: ignore[misc]
-        saved = forecast.seconds - simulate(plan, changed, forecast.threads, urgency).seconds
-        forecast.gains.append((node, saved))
+    usual_costs = costs[len(costs) // 2]
+    now = simulate(plan, usual_costs, forecast.threads, urgency).seconds
+    for node in candidates(plan, runs, usual_costs):
+        changed = made_faster(runs, plans, usual_costs, lambda kernel, node=node: 2.0 if kernel.node == node else 1.0)  # type: ignore[misc]
+        forecast.gains.append((node, now - simulate(plan, changed, forecast.threads, urgency).seconds))
     forecast.gains.sort(key=lambda pair: -pair[1])
 
 
@@ -256,20 +263,19 @@ def _factor(value: Any, what: str) -> float:
 
 
 def _placed(
-    run: RunData, costs: Costs, speeds: Mapping[str, float], count: int, link: float, urgency: Mapping[int, float] | None
+    run: RunData, costs: Sequence[Costs], speeds: Mapping[str, float], count: int, link: float, urgency: Mapping[int, float] | None
 ) -> list[Forecast]:
     """Each device by itself, and all of them; what is slower than the best single one is told as it is."""
-    plan = run.plan
-    found = []
+    plan, forecasts = run.plan, []
     for device, speed in speeds.items():
         on = {device: count}
-        found.append(_forecast(f"{device} alone", run, costs, simulate(plan, costs, on, urgency, {device: speed}), on, {device: speed}))
+        found = [simulate(plan, each, on, urgency, {device: speed}) for each in costs]
+        forecasts.append(_forecast(f"{device} alone", run, costs, found, on, {device: speed}))
     if len(speeds) > 1:
         on = dict.fromkeys(speeds, count)
-        places = Places(plan, costs, speeds, link)
-        label = " + ".join(speeds)
-        found.append(_forecast(label, run, costs, simulate(plan, costs, on, urgency, speeds, places), on, speeds))
-    return found
+        found = [simulate(plan, each, on, urgency, speeds, Places(plan, each, speeds, link)) for each in costs]
+        forecasts.append(_forecast(" + ".join(speeds), run, costs, found, on, speeds))
+    return forecasts
 
 
 def _within(plan: PlanData, plans: Sequence[PlanData]) -> list[Kernel]:
