@@ -96,6 +96,16 @@ def test_one_call_serves_a_stretch_and_plan_and_source_say_which_kernels_are_in_
     ]
 
 
+def test_what_was_summed_as_a_broadcast_goes_back_is_read_by_a_stretch():
+    with fg.Graph() as graph:
+        x, b = fg.placeholder("x", (8, 4), "float32"), fg.placeholder("b", (4,), "float32")
+        (g,) = fg.gradients(fg.sum(fg.sin(x + b)), [b])  # may be a view, where nothing is summed
+        y = ((g * 2 + b) * g - b) / (g + 3)
+    with fg.Session(graph, threads=1) as session:
+        text = session.function([x, b], y).source()
+    assert "6 kernels as one call of machine code" in text and "native_0(s4, " in text
+
+
 @pytest.mark.parametrize("options", [{"jit": False}, {"memory_limit": "1MB"}], ids=str)
 def test_without_a_compiler_and_under_a_memory_limit_kernels_are_called_one_by_one(options):
     with fg.Graph() as graph:

@@ -49,7 +49,7 @@ class Sections:
             elif unit.node.op.name in _LOOKS:
                 if unit.inputs[0] in self.specs:
                     self.specs[unit.output] = unit.spec
-            elif unit.mode == "fresh" and unit.inputs and unit.node.op.is_view and (unit.spec is not None or unit.node.op.name == "split"):
+            elif _is_view(unit):
                 self.views[unit.output] = unit
             elif unit.mode == "fresh" and isinstance(unit.kernel, itemgetter) and unit.inputs[0] in self.views:
                 self.views[unit.output] = unit  # a part of what was split
@@ -227,3 +227,9 @@ class Sections:
             return units
         section.tape = layout.tape(0, None)
         return [section]
+
+
+def _is_view(unit: Unit) -> bool:
+    """Whether what a unit makes lies in the memory of its input; an op that may give a view, but makes an array here, tells its bytes."""
+    is_known = unit.spec is not None or unit.node.op.name == "split"
+    return bool(unit.mode == "fresh" and unit.inputs and unit.node.op.is_view and is_known and not unit.nbytes)
