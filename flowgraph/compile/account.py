@@ -178,7 +178,8 @@ class Account:
                 return f"{made}; not in place: its kernel still reads when it writes"
             told = [f"{self._name(slot)} {what}" for slot, what in self._obstacles.get(run, {}).items()]
             return f"{made}; not in place: {', '.join(told)}" if told else made
-        return f"{made}; not in place: below 16 kB a new one is as quick" if unit.mode == "fresh" and size else made
+        may_write_over = unit.mode == "fresh" and size and run.op.in_place
+        return f"{made}, or that of an input that dies here: below 16 kB the program decides" if may_write_over else made
 
     def _name(self, slot: int) -> str:
         """The name of what a slot holds."""

@@ -373,7 +373,10 @@ def title(step: Step) -> str:
     """A step in one line: its name, what it makes, the user's line."""
     node = step.node
     specs = [format_spec(np.shape(value), np.asarray(value).dtype) for value in step.values]
-    specs = specs or [format_spec(tensor.shape, tensor.dtype) for tensor, _ in step.made]
+    if not specs:
+        known = {slot: unit.spec for unit in step.units for slot in (unit.output, unit.buffer) if unit.spec is not None}
+        told = [known.get(slot, tensor) for tensor, slot in step.made]
+        specs = [format_spec(each.shape, each.dtype) for each in told]
     rows = "" if step.made or not step.units else f" {step.units[0]}"[len(f" {node.name}") :] + " (a part)"
     more = f" (a loop of {len(node.op.members)} nodes)" if isinstance(node, FusedNode) and len(node.op.members) > 1 else ""
     return f"{node.name}{rows}{more}   {', '.join(specs) or 'nothing yet'}   {where(node.location)}"

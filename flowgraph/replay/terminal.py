@@ -361,7 +361,8 @@ class Terminal:
     def _info(self, rest: str) -> None:
         record = self.replay.record
         self._write(f"made with {', '.join(f'{name} {version}' for name, version in record.made.items())}")
-        self._write("session: " + ", ".join(f"{name} {value}" for name, value in record.session.items()))
+        shown = {name: value for name, value in record.session.items() if name != "calibration"}
+        self._write("session: " + ", ".join(f"{name} {value}" for name, value in shown.items()))
         for name in record.functions:
             self._write(f"it needs the Python function {name}")
         for line in record.differences():
