@@ -92,6 +92,8 @@ class Lent:
 class Pool:
     """CuPy's memory pool: pieces by stream and size."""
 
+    is_gone = False
+
     def __init__(self, gpu):
         self.gpu, self.idle, self.used, self.total = gpu, {}, 0, 0
         self.limit = None
@@ -119,6 +121,8 @@ class Pool:
         self.used -= memory.size
         self.idle.setdefault((stream.number, memory.size), []).append(memory)
         self.gpu.log.append(("free", stream.name, memory.size))
+        if self.is_gone:  # the last of it outlived the pool, as in a cycle
+            self.free_all_blocks()
 
     def free_all_blocks(self, stream=None):
         self.gpu.log.append(("trim",))
@@ -126,6 +130,10 @@ class Pool:
             self.total -= size * len(idle)
             self.gpu.total -= size * len(idle)
             idle.clear()
+
+    def __del__(self):
+        self.is_gone = True
+        self.free_all_blocks()
 
     def used_bytes(self):
         return self.used

@@ -1,6 +1,7 @@
 """The CUDA device over a stand-in for CuPy: the order of kernels, copies and memory, and that results are those of the host."""
 
 import contextlib
+import gc
 import sys
 import threading
 from types import SimpleNamespace
@@ -545,3 +546,42 @@ def test_tf32_is_used_where_it_is_asked_for_and_for_nobody_else(tf32, cupy):
         session.run(y, {x: rows(8, 8)})
     kinds = [what[1] for what in cupy.gpu.log if what[0] == "products in"]
     assert kinds == [7, 0] * (len(kinds) // 2) and bool(kinds) == tf32
+
+
+def test_a_run_on_a_gpu_can_be_traced(session):
+    x = fg.placeholder("x", (8, 8))
+    y = fg.tanh(fg.exp(x) @ fg.constant(rows(8, 8))) + 1.0
+    expected = session.run(y, {x: rows(8, 8)})
+    with session.trace() as trace:
+        for _ in range(3):
+            np.testing.assert_array_equal(session.run(y, {x: rows(8, 8)}), expected)
+    assert len(trace.runs) == 3 and {"exp", "matmul", "tanh"} <= {kernel.op for kernel in trace.runs[0].plan.kernels}
+
+
+def test_closing_a_session_gives_its_memory_back(cupy):
+    with fg.Graph() as graph:
+        x = fg.placeholder("x", (64, 64))
+        w = fg.variable(rows(64, 64), name="w")
+        y = fg.tanh(x @ w) + 1.0
+    session = fg.Session(graph, device="cuda:0", jit=False)
+    for _ in range(4):
+        session.run(y, {x: rows(64, 64)})
+    held = cupy.gpu.total
+    session.close()
+    del session
+    gc.collect()
+    cupy.gpu.pool.free_all_blocks()
+    assert held > 4 * 64 * 64 * 4 and cupy.gpu.total == 0
+
+
+def test_a_device_that_fails_is_an_error_that_says_so(session, monkeypatch):
+    x = fg.placeholder("x", (4,))
+
+    def fails(event):
+        raise RuntimeError("cudaErrorIllegalAddress: an illegal memory access was encountered")
+
+    monkeypatch.setattr(Event, "synchronize", fails)
+    with pytest.raises(fg.ExecutionError, match="cuda:0 has failed: cudaErrorIllegalAddress"):
+        session.run(fg.exp(x), {x: rows(4)})
+    monkeypatch.undo()
+    session.device.wait()

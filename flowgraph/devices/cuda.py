@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, ExecutionError
 from ..graph.arguments import counted
 from .arrivals import Arrivals
 from .cudnn import NAMES, Convolutions, load
@@ -39,15 +39,22 @@ LOOKED_AT = 8
 class Sent:
     """A value on its way to the host, in pinned memory: there once `wait` returns."""
 
-    __slots__ = ("_array", "_event")
+    __slots__ = ("_array", "_event", "_name")
 
-    def __init__(self, array: Any, event: Any) -> None:
-        self._array, self._event = array, event
+    def __init__(self, array: Any, event: Any, name: str) -> None:
+        self._array, self._event, self._name = array, event, name
 
     def wait(self) -> Any:
-        """The value, as an array of the host."""
+        """The value, as an array of the host. raises ExecutionError where the device has failed meanwhile."""
         if self._event is not None:
-            self._event.synchronize()
+            try:
+                self._event.synchronize()
+            except Exception as error:  # CUDARuntimeError: nothing more can be asked of the device in this process
+                what = str(error).splitlines()[0] if str(error) else type(error).__name__
+                raise ExecutionError(
+                    f"{self._name} has failed: {what}",
+                    help="the device is lost to this process: start it anew. compute-sanitizer finds the kernel that did it",
+                ) from error
             self._event = None
         return self._array
 
@@ -216,12 +223,12 @@ class Cuda(Device):
             flat = x if x.flags.c_contiguous else self.cupy.ascontiguousarray(x)
             host = self._pinned(x.shape, x.dtype)
             if not x.size:
-                return Sent(host, None)
+                return Sent(host, None, self.name)
             self.copying.wait_event(self.compute.record())
             flat.get(stream=self.copying, out=host, blocking=False)
             over = self.copying.record()
             self._outlive(over, (flat, host))
-            return Sent(host, over)
+            return Sent(host, over, self.name)
 
     def to_host(self, x: Any) -> np.ndarray[Any, Any]:
         """A copy of ``x`` on the host; waits for it."""

@@ -71,6 +71,9 @@ class Device:
         """What makes it the device that a library computes on, on this thread."""
         return nullcontext()
 
+    def trim(self) -> None:
+        """Gives back memory of the device that is idle, where it has an allocator of its own."""
+
     def is_out_of_memory(self, error: BaseException) -> bool:
         """Whether ``error``, or what it came from, says that memory of the device is short."""
         return False

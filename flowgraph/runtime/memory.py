@@ -99,6 +99,7 @@ class BufferPool:
             self._idle.clear()
             self._returned = deque()  # what is lent still will come back to the old one, and die with the last of it
             self.idle_bytes = 0
+        self.device.trim()
 
 
 class Buffers:
