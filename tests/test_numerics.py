@@ -82,6 +82,19 @@ def test_the_turn_of_a_loop_is_named(run):
     assert row(error, "in") == "cond, otherwise, turn 0 (counted from 0)"
 
 
+def test_the_turns_of_loops_within_loops_are_named_outermost_first(run):
+    def rows(total, row):
+        inner, _ = fg.scan(lambda c, v: (c + fg.exp(v), v), 0.0, row)
+        return total + inner, inner
+
+    value = np.zeros((5, 4), np.float32)
+    value[3, 2] = 100.0
+    error = run(lambda x: fg.scan(rows, 0.0, x), value)
+    assert error.location.expression == "fg.exp(v)"
+    turns = [text.rpartition(",")[2] for label, text in error.rows if label == "in"]
+    assert turns == [" turn 3 (counted from 0)", " turn 2 (counted from 0)"]
+
+
 def test_a_gradient_in_a_loop_names_the_expression_that_was_differentiated(run):
     def build(x):
         last, _ = fg.scan(lambda c, r: ((d := fg.sqrt(c + r)), d), fg.zeros((4,)), x)

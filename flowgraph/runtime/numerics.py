@@ -168,12 +168,8 @@ class Record:
             flags = self.flags[tensor] = Flags.of(value)
             before = self.inputs(node) if any(flags) else _FINE
             if node not in self.makers and (flags.nan > before.nan or flags.inf > before.inf):
-                rows = [_row(label, each, array) for label, (each, array) in zip(_labels(node), inputs(), strict=False)]
+                rows = [_row(label, each, array) for label, (each, array) in zip(node.op.parameters, inputs(), strict=False)]
                 self.makers[node] = [*rows, ("gave", f"{format_shape(np.shape(value))} {tensor.dtype}: {statistics(value)}")]
-
-
-def _labels(node: Node) -> list[str]:
-    return node.op.parameters
 
 
 def _row(label: str, tensor: Tensor, value: Any) -> tuple[str, str]:
@@ -276,9 +272,8 @@ class Search:
                 given |= record.of(tensor)
             bad = [t for t in sub.outputs if (f := record.of(t)).nan > given.nan or f.inf > given.inf]
             if bad and turn.node not in self.inner:
-                found = self._culprit(record, bad[0])
-                found.turns = (*self.path[: len(self.records)], *found.turns)
-                self.inner[turn.node] = found
+                found = self.inner[turn.node] = self._culprit(record, bad[0])
+                found.turns = found.turns or self.path[: len(self.records)]  # (a loop within this one has said it)
 
     # --- afterwards
 
