@@ -213,7 +213,7 @@ def plan(path: Path) -> None:
     """Its plan for 2,048 rows."""
     graph, x, y = relu_graph()
     with fg.Session(graph, threads=1) as session:
-        fg.draw(session.plan(y, {x: (2048, 256)}), path)
+        fg.draw(session.plan(y, {x: (4096, 256)}), path)
 
 
 def branch(path: Path) -> None:

@@ -34,7 +34,7 @@ from .units import Units
 # A kernel worth more than SLICE_SECONDS is cut into parts of about PART_SECONDS, at most MAX_PARTS of them; where its input is cut
 # already, from CHAIN_SECONDS on, so that a chain of kernels stays on one slice while it is in the cache.
 SLICE_SECONDS = 0.5e-3
-PART_SECONDS = 0.8e-3
+PART_SECONDS = 1e-3
 CHAIN_SECONDS = 0.05e-3
 MAX_PARTS = 8
 
