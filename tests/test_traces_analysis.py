@@ -315,3 +315,10 @@ def test_a_thread_that_is_done_before_another_has_woken_takes_the_task():
     assert simulate(plan, costs, {"cpu:0": 2}).seconds == pytest.approx(2.2)
     quick = Costs([1.0, 0.2, 1.0], [0.0] * 3, 1, follow=0.0, hand_over=0.1, lead=0.0, wake=0.0)
     assert simulate(plan, quick, {"cpu:0": 2}).seconds == pytest.approx(2.0)
+
+
+def test_a_summary_says_where_runs_are_quicker_without_a_trace():
+    run = made_up(DIAMOND)
+    assert "without a trace such runs are quicker" not in str(summary([run], [run.plan], [run], "op", None))
+    run.by_crew = True
+    assert "without a trace such runs are quicker" in str(summary([run], [run.plan], [run], "op", None))

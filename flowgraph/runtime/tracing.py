@@ -72,6 +72,7 @@ class Recording:
     """What one run notes.
 
     plan     what it runs; ``line``: the user's line that asked for it; ``threads``: of each device, and of the caller
+    by_crew    whether a crew would work the tasks off in machine code, were the run not traced
     by_kernel  whether kernels are called one by one that would otherwise run together
     made     when it was asked for; ``begun``: when it had its turn; ``over``: when its last task had ended
     notes    of its tasks, in the order in which they began
@@ -80,7 +81,8 @@ class Recording:
     Each thread writes its own notes; lists are appended to, which needs no lock.
     """
 
-    def __init__(self, plan: Plan, threads: dict[str, int], line: Location | None, by_kernel: bool = False) -> None:
+    def __init__(self, plan: Plan, threads: dict[str, int], line: Location | None, by_kernel: bool = False, by_crew: bool = False) -> None:
+        self.by_crew = by_crew
         self.plan, self.threads, self.line, self.by_kernel = plan, threads, line, by_kernel
         self.made, self.begun, self.over = perf_counter(), 0.0, 0.0
         self.error: BaseException | None = None

@@ -672,7 +672,8 @@ class Session:
         if not traces:
             return Run(program, values, finish)
         threads = {device.name: self.threads for device in self.devices} if background else {}
-        recording = Recording(program.plan, threads, here(), any(trace.by_kernel for trace in traces))
+        by_crew = background and self._may_team(program) and program.team is not None
+        recording = Recording(program.plan, threads, here(), any(trace.by_kernel for trace in traces), by_crew)
         for trace in traces:
             trace.add(recording)
         return TracedRun(program, values, finish, recording)

@@ -210,6 +210,7 @@ class RunData:
     tasks    in the order in which they began
     sizes    slot -> bytes, of results whose size only the run knew
     totals   plan of a sub-graph -> (turns, seconds of each kernel), of turns too many to be noted one by one
+    by_crew  whether it would run without Python between the tasks, and so be quicker, were it not traced
     """
 
     number: int
@@ -225,6 +226,7 @@ class RunData:
     tasks: list[TaskRun]
     sizes: dict[int, int]
     totals: dict[int, tuple[int, list[float]]]
+    by_crew: bool = False
 
     @property
     def seconds(self) -> float:

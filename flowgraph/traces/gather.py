@@ -136,6 +136,7 @@ class Gathered:
             tasks,
             {slot: nbytes for (owner, slot), nbytes in recording.sizes.items() if owner == id(recording.plan)},
             self._totals(recording),
+            recording.by_crew,
         )
 
     def _totals(self, recording: Recording) -> dict[int, tuple[int, list[float]]]:

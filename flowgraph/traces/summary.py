@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from statistics import median
 
 from ..compile.plan import format_bytes
@@ -67,7 +67,6 @@ class Summary:
     gains: list[Gain]
     account: Account
     ceilings: Ceilings | None
-    notes: list[str] = field(default_factory=list)
 
     def __getitem__(self, name: str) -> Row:
         """The row of that name."""
@@ -108,7 +107,12 @@ class Summary:
         if self.ceilings is not None:
             flops, moved = text.rate(self.ceilings.flops_per_second, "flop"), text.rate(self.ceilings.bytes_per_second, "B")
             lines += ["", f"NumPy's best on one thread of this machine: {flops} (products in float32), {moved} (sums of arrays)"]
-        return "\n".join([*lines, *self.notes])
+        if any(run.by_crew for run in self.runs):
+            lines += [
+                "",
+                "without a trace such runs are quicker: their threads work these tasks off in machine code, with no Python between them",
+            ]
+        return "\n".join(lines)
 
 
 def summary(runs: Sequence[RunData], plans: Sequence[PlanData], alike: Sequence[RunData], by: str, machine: Ceilings | None) -> Summary:
