@@ -126,3 +126,17 @@ def test_a_source_names_what_the_user_named():
     assert any("what w becomes    test_ledger.py:" in line for line in lines)
     assert any(re.search(r"\(exp, add, tanh(, sum)?\)    test_ledger.py:", line) for line in lines), text
     compile(text, "source", "exec")
+
+
+def test_the_slices_of_a_node_count_together_and_what_is_read_for_its_shape_is_no_hindrance(own_kernels):
+    with fg.Graph() as graph:
+        x, b = fg.placeholder("x", (4000, 256)), fg.variable(np.zeros(256, np.float32), name="b")
+        (slope,) = fg.gradients(fg.sum(fg.nn.relu(fg.sort(x, axis=1) + b)), b)
+    with fg.Session(graph, threads=2) as session:
+        for _ in range(3):
+            session.run(slope, {x: np.ones((4000, 256), np.float32)})
+        units = session.plan(slope, {x: (4000, 256)}).units
+        ledger = session.ledger(measure=True)
+        assert sum(unit.mode in ("part", "partial") for unit in units) > 1
+        assert [entry.calls for entry in ledger.entries] == [3] * len(ledger.entries)
+        assert all(entry.plain is not None for entry in ledger.entries)

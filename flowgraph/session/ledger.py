@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -31,7 +32,7 @@ class Entry:
 
     nodes      that it computes, the last of them first
     compiled   seconds until its machine code was there; ``from_disk``: whether that was read from the cache
-    calls      so far; in loops, as many as their turns are expected to be
+    calls      so far, the slices of one node together; in loops, as many as their turns are expected to be
     seconds    of one call, and ``plain``: of NumPy's kernels for the same, where they were measured
     """
 
@@ -99,10 +100,10 @@ def ledger_of(programs: Iterable[Program], *, measure: bool) -> Ledger:
     entries: dict[str, Entry] = {}
     for program in programs:
         runs = program.runs
-        counts: dict[int, int] = {}
+        counts: dict[int, float] = {}
         seen: dict[int, tuple[Unit, Any]] = {}
         for unit, described, times in _compiled_units(program.plan, 1.0):
-            counts[id(described)] = counts.get(id(described), 0) + round(times * runs)
+            counts[id(described)] = counts.get(id(described), 0.0) + times * runs
             seen.setdefault(id(described), (unit, described))
         timing = _Timing(program.plan) if measure else None
         for key, (unit, described) in seen.items():
@@ -113,9 +114,9 @@ def ledger_of(programs: Iterable[Program], *, measure: bool) -> Ledger:
             before = entries.get(text)
             if before is None:
                 members = unit.node.op.members[::-1] if isinstance(unit.node, FusedNode) else (unit.node,)
-                entries[text] = Entry(tuple(members), *note, calls=counts[key])
+                entries[text] = Entry(tuple(members), *note, calls=round(counts[key]))
             else:
-                entries[text] = replace(before, calls=before.calls + counts[key])
+                entries[text] = replace(before, calls=before.calls + round(counts[key]))
             if timing is not None and entries[text].seconds is None:
                 seconds, plain = timing.of(unit)
                 entries[text] = replace(entries[text], seconds=seconds, plain=plain)
@@ -124,12 +125,13 @@ def ledger_of(programs: Iterable[Program], *, measure: bool) -> Ledger:
 
 def _compiled_units(plan: Plan, times: float) -> Iterator[tuple[Unit, Any, float]]:
     """The units with compiled kernels, what each of these was compiled from, and how often it runs in a run."""
+    slices = Counter(unit.node for unit in plan.units if unit.mode in ("part", "partial"))
     for unit in plan.units:
         if unit.kernel is _as_given or unit.kernel is _add_up:
             continue
         described = unit.node.op.described if isinstance(unit.node, FusedNode) else getattr(unit.kernel, "described", None)
         if described is not None:
-            yield unit, described, times
+            yield unit, described, times / slices.get(unit.node, 1)
         if unit.bodies:
             trips = unit.node.op.trips(*unit.node.inputs, **unit.node.attrs)
             for body in unit.bodies:
@@ -158,7 +160,8 @@ class _Timing:
         told = set(unit.told)
         given = [array for place, array in enumerate(arrays) if place not in told]
         outs: list[Any] = [np.empty(spec.shape, spec.dtype) for spec in made]
-        known = dict(zip(node.inputs, arrays, strict=True))
+        known = {tensor: np.broadcast_to(tensor.dtype.type(0), spec.shape) for tensor, spec in self._told(node)}
+        known |= dict(zip(node.inputs, arrays, strict=True))
         try:
             if isinstance(node, FusedNode):
                 kernel = _timed(lambda: unit.kernel(*given, *outs[:-1], out=outs[-1]))
@@ -170,6 +173,14 @@ class _Timing:
         except (KeyError, TypeError, ValueError):
             return None, None
         return kernel, plain
+
+    def _told(self, node: Node) -> Iterator[tuple[Tensor, Any]]:
+        """What members of a loop read for its shape alone."""
+        for member in node.op.members if isinstance(node, FusedNode) else ():
+            for place in member.op.shape_inputs:
+                if place < len(member.inputs):
+                    tensor = member.inputs[place]
+                    yield tensor, self._specs.get(tensor, tensor)
 
     def _array(self, spec: Any) -> Any:
         numbers = self._random.random(spec.shape)
