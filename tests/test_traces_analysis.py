@@ -259,6 +259,9 @@ def test_ceilings_are_measured_once_and_kept(tmp_path, monkeypatch):
     assert json.loads(file.read_text())["flops_per_second"] == first.flops_per_second
     file.write_text("{")
     assert ceilings.ceilings() == first and len(calls) == 2
+    other = [{"user_api": "blas", "architecture": "SkylakeX", "version": "9"}]
+    monkeypatch.setattr("threadpoolctl.threadpool_info", lambda: other)
+    assert ceilings.ceilings() == first and len(calls) == 3, "another BLAS has other ceilings"
 
 
 def test_a_thread_that_was_slower_is_slower_in_the_prediction_for_as_many_threads():

@@ -1,8 +1,10 @@
-"""Ceilings: how fast this machine's processor computes and reads memory, measured once and kept beside the compiled kernels."""
+"""Ceilings: how fast this machine's processor computes and reads memory, measured once for each BLAS and kept beside the compiled kernels."""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import platform
 from dataclasses import asdict, dataclass
 
 from ..devices.calibrate import calibrate
@@ -10,7 +12,14 @@ from ..devices.speed import SPEEDS
 from ..jit.llvm import cache_folder
 from .data import Kernel
 
-FILE = "ceilings.json"
+
+def _file() -> str:
+    """The name of what is kept: BLAS may take other kernels next time, by its version or the environment, at half the speed."""
+    from threadpoolctl import threadpool_info
+
+    libraries = sorted(f"{blas.get('architecture')} {blas.get('version')}" for blas in threadpool_info() if blas["user_api"] == "blas")
+    told = repr((platform.node(), platform.processor(), libraries))
+    return f"ceilings-{hashlib.sha256(told.encode()).hexdigest()[:16]}.json"
 
 
 @dataclass(frozen=True)
@@ -27,10 +36,10 @@ class Ceilings:
 
 def ceilings() -> Ceilings:
     """Those of this machine: kept from before, or measured now, which takes about a second."""
-    folder = cache_folder()
+    folder, file = cache_folder(), _file()
     try:
         if folder is not None:
-            kept = json.loads((folder / FILE).read_text("utf-8"))
+            kept = json.loads((folder / file).read_text("utf-8"))
             return Ceilings(float(kept["flops_per_second"]), float(kept["bytes_per_second"]))
     except (OSError, ValueError, KeyError, TypeError):
         pass  # not there yet, or damaged: it is measured anew
@@ -39,7 +48,7 @@ def ceilings() -> Ceilings:
     if folder is not None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / FILE).write_text(json.dumps(asdict(found)), "utf-8")
+            (folder / file).write_text(json.dumps(asdict(found)), "utf-8")
         except OSError:
             pass  # a folder that cannot be written to: it is measured again next time
     return found
