@@ -1,4 +1,4 @@
-"""Ceilings: how fast this machine's processor computes and reads memory, measured once for each BLAS and kept beside the compiled kernels."""
+"""Ceilings: how fast this machine's processor computes and reads memory, measured once for each BLAS and kept with the kernels."""
 
 from __future__ import annotations
 
