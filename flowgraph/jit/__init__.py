@@ -7,7 +7,7 @@ arguments  how a kernel takes the arrays that Python gives it
 loops      a loop as the text of an LLVM module
 arrays     what the texts of kernels over whole arrays share
 draws      uniform random numbers
-lazy       conv, draws, pool and windows, loaded when they are first named
+lazy       conv, cuda, draws, pool and windows, loaded when they are first named
 windows    windows that move over images, and what the texts of kernels for them share
 conv       convolution and its gradients
 pool       pooling and its gradients

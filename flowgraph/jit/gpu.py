@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from .cuda import OPTIONS, cuda_loop
+from . import lazy
 from .loops import Loop
 
 
@@ -18,7 +18,7 @@ class GpuKernel:
 
     def __init__(self, loop: Loop, xp: Any) -> None:
         self._loop, self._xp, self.empty = loop, xp, xp.empty
-        self.cuda = cuda_loop(loop)
+        self.cuda = lazy.cuda.cuda_loop(loop)
         self._functions: list[Any] = []
         self._lock = threading.Lock()
 
@@ -26,7 +26,7 @@ class GpuKernel:
         """Compiles it, unless that is done."""
         with self._lock:
             if not self._functions:
-                module = self._xp.RawModule(code=self.cuda.text, options=OPTIONS)
+                module = self._xp.RawModule(code=self.cuda.text, options=lazy.cuda.OPTIONS)
                 self._functions = [module.get_function(launch.name) for launch in self.cuda.launches]
 
     def __call__(self, *arrays: Any) -> Any:

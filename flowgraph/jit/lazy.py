@@ -1,4 +1,4 @@
-"""Lazy: the modules of kernels other than loops, each loaded when first named. They take a tenth of the time to import flowgraph."""
+"""Lazy: modules of kernels that many programs do without, each loaded when first named: a tenth of the time to import flowgraph."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import conv, draws, pool, windows
+    from . import conv, cuda, draws, pool, windows
 
-__all__ = ["conv", "draws", "pool", "windows"]
+__all__ = ["conv", "cuda", "draws", "pool", "windows"]
 
 
 def __getattr__(name: str) -> Any:
