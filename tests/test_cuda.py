@@ -521,10 +521,10 @@ def test_what_does_not_fit_is_an_error_that_lists_the_largest_tensors(text_of):
         y = fg.sum(fg.sin(h) + h)
         with fg.Session(graph, device="cuda:0", jit=False) as session:
             with pytest.raises(fg.ExecutionError) as caught:
-                session.run(y, {x: rows(256, 256)})
+                session.run(y, {x: rows(320, 256)})
             text = text_of(caught.value)
-            assert "cuda:0 has no memory left: " in caught.value.message and "1.0 MB are in use" in caught.value.message
-            assert "262.1 kB" in text and "(256, 256) float32   h, made at test_cuda.py:LINE" in text
+            assert "cuda:0 has no memory left: " in caught.value.message and " of 1.0 MB are in use" in caught.value.message
+            assert "327.7 kB" in text and "(320, 256) float32   h, made at test_cuda.py:LINE" in text
             assert "(256, 256) float32   w, made at test_cuda.py:LINE" in text
             np.testing.assert_allclose(session.run(y, {x: rows(2, 256)}), 512 * (1 + np.sin(1)), 1e-5)
 
@@ -585,3 +585,47 @@ def test_a_device_that_fails_is_an_error_that_says_so(session, monkeypatch):
         session.run(fg.exp(x), {x: rows(4)})
     monkeypatch.undo()
     session.device.wait()
+
+
+def test_a_plan_on_one_gpu_is_one_task_and_its_times_are_those_of_a_gpu(session):
+    x = fg.placeholder("x", (2048, 2048))
+    y = x
+    for _ in range(4):
+        y = fg.tanh(y @ x)
+    plan = session.plan(y, {x: (2048, 2048)})
+    assert len(plan.tasks) == 1 and plan.seconds < 0.02
+
+
+MIXED = [
+    lambda a, b: a @ b,
+    lambda a, b: fg.tanh(a) + b,
+    lambda a, b: a - fg.mean(b, axis=1, keepdims=True),
+    lambda a, b: fg.py_call(lambda x: x * 2, a, a),
+    lambda a, b: fg.nn.softmax(a * b),
+]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_program_on_host_and_gpus_gives_what_the_host_gives(seed):
+    def network(names):
+        rng, asks = np.random.default_rng(seed), np.random.default_rng(seed + 99)
+        x = fg.placeholder("x", (16, 16))
+        tensors = [x, fg.variable(rows(16, 16, seed=seed) / 16, name="w")]
+        for _ in range(14):
+            with fg.device(str(asks.choice(names)) if asks.random() < 0.6 else None):
+                a, b = rng.integers(len(tensors), size=2)
+                tensors.append(MIXED[rng.integers(len(MIXED))](tensors[a], tensors[b]))
+        loss = fg.mean(fg.square(fg.tanh(tensors[-1]))) + fg.mean(fg.stack([fg.mean(t) for t in tensors[1:]]))
+        return [loss, tensors[-1]], {x: rows(16, 16, seed=seed + 7)}
+
+    results = []
+    with standing_in(count=2):
+        for names in (["cpu:0"], ["cuda:0", "cpu:0"], ["cpu:0", "cuda:0", "cuda:1"]):
+            with fg.Graph() as graph:
+                fetches, feeds = network(names)
+            with fg.Session(graph, devices=names, jit=False) as session:
+                results.append([session.run(fetches, feeds) for _ in range(3)])
+    for other in results[1:]:
+        for ours, theirs in zip(other, results[0], strict=True):
+            for a, b in zip(ours, theirs, strict=True):
+                np.testing.assert_allclose(a, b, 1e-5, 1e-5)

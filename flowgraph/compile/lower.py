@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from ..devices import Device
+from ..devices import GIVEN, Device
 from ..errors import FeedError
 from ..graph import Node, Shape, Spec, SubGraph, Tensor
 from ..graph.op import Op, Slicing
@@ -21,6 +21,7 @@ from ..graph.spec import format_spec, is_known
 from .columns import LARGE, columns_of
 from .copies import copy_node, copy_seconds, receive_node
 from .cost import CALL_SECONDS
+from .forecast import node_seconds
 from .fuse import FusedNode, Made
 from .kinds import POOLED_BYTES, Kind, Kinds
 from .layout import Sizes, Strides, is_copied, permuted
@@ -218,6 +219,8 @@ class Lowering:
             slots = tuple([self.slot[tensor] for tensor in node.inputs])
             codes = tuple([self.codes[slot] for slot in slots])
         kind = self.kinds.of(node, codes, self.spec)
+        if not self.device.is_host:
+            kind.seconds = node_seconds(node, self.device.name, self.spec, GIVEN)
         control = frozenset(self._makers_of_nodes(context.control)) if context.control else _NOTHING
         if kind.passes and not control:
             self.slot[node.outputs[0]] = slots[0]
@@ -415,6 +418,10 @@ class Lowering:
 
     # --- copies to other devices
 
+    def is_host(self, device: str) -> bool:
+        """Whether the device of that name is the host or a part of it."""
+        return self._by_device[device][0].is_host
+
     def home(self, slot: int) -> str:
         """The device that a slot's value is on, or EVERYWHERE."""
         if self.placement is None:
@@ -430,7 +437,7 @@ class Lowering:
         if home in (here, EVERYWHERE):
             return slot
         if (slot, here) not in self.copies:
-            is_far = not (self.device.is_host and self._by_device[home][0].is_host)
+            is_far = not (self.device.is_host and self.is_host(home))
             parts = None if is_far else self.parts.get(slot)
             self.copies[slot, here] = self._copy_whole(slot, tensor) if parts is None else self._copy_parts(slot, tensor, parts)
         return self.copies[slot, here]
@@ -456,7 +463,7 @@ class Lowering:
         """Sends what is fetched and not on the host there, or notes where it stays."""
         away = {}
         for place, (fetch, slot) in enumerate(zip(fetches, self.plan.fetches, strict=True)):
-            if not isinstance(fetch, Tensor) or self.home(slot) == EVERYWHERE or self._by_device[self.home(slot)][0].is_host:
+            if not isinstance(fetch, Tensor) or self.home(slot) == EVERYWHERE or self.is_host(self.home(slot)):
                 continue
             if device_arrays:
                 away[slot] = self.home(slot)
@@ -480,7 +487,10 @@ class Lowering:
         told = self.kinds.specs[self.codes[slot]]
         copy = self.new_slot(self.codes[slot], len(self.plan.units))
         spec = Spec(told.shape, told.dtype) if is_known(told.shape) else None
-        unit = Unit(copy_node(tensor, target), kernel, (slot,), copy, here.name, spec=spec, seconds=copy_seconds(told))
+        seconds = copy_seconds(told)
+        if not (here.is_host and self.is_host(self.home(slot))):
+            seconds = GIVEN.link(self.home(slot), target if target in self.names else "cpu:0").seconds(spec.nbytes if spec else 0)
+        unit = Unit(copy_node(tensor, target), kernel, (slot,), copy, here.name, spec=spec, seconds=seconds)
         unit.nbytes = 0 if spec is None else spec.nbytes
         self._add(unit)
         if slot in self.strides:

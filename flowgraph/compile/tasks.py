@@ -6,12 +6,12 @@ Two merges, neither of which can make a cycle:
 
 Then what no other task waits for leaves a task that others wait for: these may start the sooner.
 
-A task is on one device, so units of several are never in one.
+A task is on one device, so units of several are never in one; a GPU has as few as can be.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from heapq import heapify, heappop, heappush
 
 from .cost import CALL_SECONDS
@@ -40,7 +40,8 @@ def form_tasks(plan: Plan, lowering: Lowering, *, single: bool = False, keep_ord
     total, calls = _seconds(units)
     # Where most of the time goes into calls, which hold Python's lock, little can run side by side.
     is_cheap = total < 4 * CHEAP_SECONDS or (total <= len(units) * CHEAP_SECONDS and total - calls < total / 2)
-    if single or (is_cheap and not keep_order and not several):
+    far = {device for device in set(devices) if not lowering.is_host(device)}
+    if single or (not several and ((is_cheap and not keep_order) or far)):
         return _one_task(plan, devices[0], total)
     after = lowering.waits()
     if keep_order:
@@ -49,6 +50,8 @@ def form_tasks(plan: Plan, lowering: Lowering, *, single: bool = False, keep_ord
         owner = _merge_down(units, after, devices if several else None)
         _merge_up(units, after, owner, devices if several else None)
         _part_tails(units, after, owner)
+        if far:
+            _put_together(devices, after, owner, far)
     order = _numbered(owner, after)
     if len(order) * HAND_OVER_SECONDS > total / 2 and not keep_order and not several:
         return _one_task(plan, devices[0], total)
@@ -178,6 +181,20 @@ def _part_tails(units: Sequence[Unit], after: Sequence[set[int]], owner: list[in
     for index in range(len(units)):
         if not leads[index] and seconds.get(owner[index], 0.0) >= TAIL_SECONDS:
             owner[index] += len(units)
+
+
+def _put_together(devices: Sequence[str], after: Sequence[set[int]], owner: list[int], far: Collection[str]) -> None:
+    """Makes one task of all units of a GPU between which no path leads through another device: its kernels run in their order anyway.
+
+    The depth of a unit is how often the longest path to it changes devices. A path that leaves a unit for another device and comes back has
+    grown by two, so that no task waits for itself.
+    """
+    depth: list[int] = []
+    first: dict[tuple[str, int], int] = {}
+    for index, device in enumerate(devices):
+        depth.append(max([depth[before] + (devices[before] != device) for before in after[index]], default=0))
+        if device in far:
+            owner[index] = first.setdefault((device, depth[index]), index)
 
 
 def _numbered(owner: Sequence[int], after: Sequence[set[int]]) -> dict[int, int]:

@@ -144,7 +144,7 @@ class Program:
 
     def tell(self) -> None:
         """Notes in the plan what became of capturing it."""
-        notes = [each.note for each in self.on_devices.values() if each.note]
+        notes = list(dict.fromkeys(each.note for each in self.on_devices.values() if each.note))
         self.plan.notes[:] = [*[note for note in self.plan.notes if not note.startswith("capture: ")], *notes]
 
     @property
