@@ -285,3 +285,13 @@ def test_tapes_of_a_team_run_behind_those_that_they_wait_for_whoever_helps():
     helping.join()
     assert board[:3].tolist() == [0, 0, 0]
     assert call(x[::-1], *made) == "refused"
+
+
+def test_numbers_are_handed_out_as_they_are():
+    with fg.Graph() as graph:
+        x, y = (fg.placeholder(name, (), "float32") for name in "xy")
+    with fg.Session(graph, threads=1) as session:
+        call = session.function([x, y], [x + y, y, y])
+        for _ in range(3):
+            assert call(np.float32(1), np.float32(2)) == [3, 2, 2]
+        assert "return [s2, s1, s1]" in call.source()

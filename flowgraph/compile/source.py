@@ -379,14 +379,15 @@ def call_source(plan: Plan) -> Source:
     source.add("    session.last_report = report")
     if any(hasattr(unit.node.op, "described") or hasattr(unit.kernel, "described") for unit in plan.units):
         source.add("    counted()")  # for the ledger of compiled kernels
-    plain = _numbers(plan) | {slot for section in source.sections.values() for slot, spec, _ in section.makes if spec.shape}
+    made = {slot for section in source.sections.values() for slot, spec, _ in section.makes if spec.shape}
+    plain = _numbers(plan) | (made - plan.copied)
     results = []
     for slot in plan.fetches:
         name = writer.name(slot) if slot >= 0 else "None"
         if slot in plan.lent:
             results.append(f"lent({name})")
         else:
-            results.append(name if slot < 0 or slot in plain - plan.copied else f"handed_out({name}, {slot in plan.copied})")
+            results.append(name if slot < 0 or slot in plain else f"handed_out({name}, {slot in plan.copied})")
     source.add(f"    return [{', '.join(results)}]")
     return source
 
