@@ -438,3 +438,13 @@ def test_kernels_of_a_gpu_are_waited_for_and_give_the_same_bits():
     (run,) = t.runs
     assert sorted(run.spans) == list(range(len(run.plan.kernels)))
     assert {kernel.device for kernel in run.plan.kernels} >= {"cuda:0"}
+
+
+def test_an_interrupt_ends_the_file_and_leaves_its_trace(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "train.py").write_text(SCRIPT.replace('    assert len(sys.argv) < 3, "planted"\n', "    raise KeyboardInterrupt\n"))
+    with pytest.raises(SystemExit) as ended:
+        main(["trace", "train.py", "2"])
+    assert ended.value.code == 130
+    assert capsys.readouterr().out.endswith("train.trace.json\n")
+    assert len(fg.Trace.load("train.trace.json")) == 2

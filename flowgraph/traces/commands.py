@@ -109,9 +109,11 @@ def trace(options: Any, run: Runner) -> None:
     found = Trace(keep=options.keep, by_kernel=options.kernels)
     try:
         _traced(found, options.file, rest, run)
-    except BaseException:
+    except BaseException as error:
         if found.runs:
             _tell(found, options, [options.file.with_suffix(".trace.json")])
+        if isinstance(error, KeyboardInterrupt):  # what was asked for is there: no traceback
+            raise SystemExit(130) from None
         raise
     if not found.runs:
         raise ArgumentError(f"trace: {options.file} ran nothing in a session")
