@@ -2,6 +2,7 @@
 
 import runpy
 import sys
+import threading
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
@@ -101,7 +102,7 @@ def test_no_order_changes_a_bit_of_a_random_program(seed):
         assert report.is_same, report
 
 
-@pytest.mark.parametrize("example", ["gan.py", "lstm_rows.py", "lenet_mnist.py"])
+@pytest.mark.parametrize("example", ["lstm_rows.py", "lenet_mnist.py"])
 def test_no_order_changes_a_bit_of_a_step_of_an_example(example, tmp_path, monkeypatch):
     """The example is left as soon as it has run its largest plan a few times; that run is then tried in many orders."""
 
@@ -211,26 +212,25 @@ def test_memory_that_is_given_back_too_early_is_found(monkeypatch):
 
 
 def test_functions_that_disturb_each_other_are_found():
-    """Two of the user's functions share a buffer: one at a time each is right."""
-    scratch = np.zeros(200_000)
+    """Two calls of the user's function share a buffer: one at a time each is right, and where they meet one reads the other's numbers."""
+    scratch, meeting = np.zeros(1000), threading.Barrier(2)
 
     def through(x):
         scratch[:] = x
-        total = 0.0
-        for part in np.split(scratch, 200):  # (long enough for another thread to come in between)
-            total += float(np.sort(part).sum())
-        return np.float64(total)
+        try:
+            meeting.wait(0.02)
+        except threading.BrokenBarrierError:  # nobody else is here
+            meeting.reset()
+        return scratch.sum()
 
     with fg.Graph() as graph:
-        x = fg.placeholder("x", (200_000,), "float64")
-        work: Any = {"infer": lambda x: ((), "float64"), "work": lambda x: (1e9, 1e9)}
-        functions = [fg.custom_op(through, **work)(x * float(k)) for k in range(1, 9)]
-        y = fg.stack(functions)
+        x = fg.placeholder("x", (1000,), "float64")
+        call = fg.custom_op(through, infer=lambda x: ((), "float64"), work=lambda x: (1e9, 1e9))
+        y = fg.stack([call(x), call(x * 2.0)])
     with fg.Session(graph, jit=False) as session:
-        report = check_orders(session, y, {x: np.arange(200_000.0)}, rounds=24)
-    if not report.is_same:  # (whether threads meet is the system's to say)
-        assert "they disturb each other" in str(report)
-        assert report.order == ()
+        report = check_orders(session, y, {x: np.arange(1000.0)}, rounds=24)
+    assert "they disturb each other" in str(report)
+    assert report.order == ()
 
 
 def test_what_fails_in_its_usual_order_fails_at_once():
