@@ -237,6 +237,7 @@ def loop(path: Path) -> None:
 
 LAYERS = [
     ("cli", "commands", "people"),
+    ("diagnosis · replay", "why a loss does not go down; runs, step by step, again", "people"),
     ("nn · optim · data · io · viz", "libraries, written with the public interface only", "people"),
     ("session", "feeds, fetches, the values of variables, the cache of plans", "running"),
     ("traces", "what runs did, and would do elsewhere", "running"),
@@ -456,10 +457,15 @@ def save(figure: Any, path: Path) -> None:
         figure.savefig(path, metadata={"Date": None})
 
 
+def quickest(trace: fg.Trace) -> int:
+    """The run that others on this machine have disturbed least."""
+    return min(trace.runs, key=lambda run: run.seconds).number
+
+
 PICTURES: dict[str, Callable[[Path], object]] = {
-    "gantt.svg": lambda path: wide_trace().gantt(path),
+    "gantt.svg": lambda path: wide_trace().gantt(path, run=quickest(wide_trace())),
     "prediction.svg": lambda path: wide_trace().predict(threads=[1, 2, 4, 8, 16]).draw(path),
-    "memory.svg": lambda path: lenet_trace().memory().draw(path),
+    "memory.svg": lambda path: lenet_trace().memory(quickest(lenet_trace())).draw(path),
     "memory_curve.svg": memory_curve,
     "lenet_heat.svg": lambda path: fg.draw(lenet()[0], path, depth=0, heat=lenet_trace()),
     "toy.svg": toy_values,

@@ -126,7 +126,7 @@ def test_a_plan_takes_numbers_by_unit_by_node_and_by_member_of_a_loop():
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"heat": 3.0}, "heat: numbers by node are expected, got 3.0"),
+        ({"heat": "time"}, "heat: a trace, or numbers by node, are expected, got 'time'"),
         ({"heat": {"x": 1.0}}, "heat: numbers by node are expected, got 'x' as a key"),
         ({"notes": ["x"]}, "draw: notes are a dict by node, got ['x']"),
         ({"notes": {"x": "y"}}, "draw: notes are text by node, got 'x': 'y'"),

@@ -325,3 +325,12 @@ def test_a_summary_says_where_runs_are_quicker_without_a_trace():
     assert "without a trace such runs are quicker" not in str(summary([run], [run.plan], [run], "op", None))
     run.by_crew = True
     assert "without a trace such runs are quicker" in str(summary([run], [run.plan], [run], "op", None))
+
+
+def test_a_summary_names_the_rows_that_are_near_one_that_it_has_not():
+    x = fg.placeholder("x", (8, 8), "float64")
+    with fg.Session(x.graph) as session, session.trace() as t:
+        session.run(fg.sort(x), {x: np.zeros((8, 8))})
+    assert t.summary(ceilings=False)["sort"].calls == 1
+    with pytest.raises(fg.UnknownNameError, match=r"no op in the summary is called 'sorts'(.|\n)*near: sort"):
+        t.summary(ceilings=False)["sorts"]

@@ -17,6 +17,7 @@ from ..compile.needed import needed_nodes
 from ..compile.plan import format_seconds
 from ..compile.shapes import specialise
 from ..graph import Node, Tensor
+from ..graph.arguments import counted
 from ..graph.report import where
 from ..graph.spec import is_known
 from ..jit.kernels import compiler
@@ -90,7 +91,7 @@ class Ledger:
             )
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
         lines = ["  ".join([*[f"{text:>{width}}" for text, width in zip(row, widths, strict=False)], row[-1]]) for row in rows]
-        total = f"{len(self.entries)} kernels, {format_seconds(self.compiled)} to compile"
+        total = f"{counted(len(self.entries), 'kernel')}, {format_seconds(self.compiled)} to compile"
         earned = self.earned
         return "\n".join([*lines, total if earned is None else f"{total}, {_seconds(earned)} earned since"])
 

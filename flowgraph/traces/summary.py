@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from ..compile.plan import format_bytes
+from ..errors import UnknownNameError
 from ..graph.arguments import as_choice, counted
 from . import text
 from .ceilings import Ceilings
@@ -69,8 +70,11 @@ class Summary:
     ceilings: Ceilings | None
 
     def __getitem__(self, name: str) -> Row:
-        """The row of that name."""
-        return next(row for row in self.rows if row.name == name)
+        """The row of that name. raises UnknownNameError where there is none."""
+        found = next((row for row in self.rows if row.name == name), None)
+        if found is None:
+            raise UnknownNameError.of(f"{self.by} in the summary", name, [row.name for row in self.rows])
+        return found
 
     def __str__(self) -> str:
         total = sum(row.seconds for row in self.rows) or 1.0
@@ -81,7 +85,10 @@ class Summary:
             f"{text.percent(self.account.efficiency)} of their time in kernels; "
             f"the longest path takes {text.time(self.path)}"
         ]
-        rows = [[self.by, "calls", "time", "share", "flop/s", "B/s", "of NumPy's best", "line" if self.by != "line" else "", ""]]
+        per = "/run" if count > 1 else ""
+        rows = [
+            [self.by, f"calls{per}", f"time{per}", "share", "flop/s", "B/s", "of NumPy's best", "" if self.by == "line" else "line", ""]
+        ]
         for row in self.rows[:SHOWN]:
             reached = row.bound / row.seconds if self.ceilings and row.seconds else 0.0
             rows.append(

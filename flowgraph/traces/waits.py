@@ -61,6 +61,7 @@ class Level:
 class Account:
     """Where the time of the threads of some runs went. Printing it tells.
 
+    total    seconds that the ``runs`` took; ``workers``: how many threads they had
     seconds  kind of wait or work (see `KINDS`) -> seconds of threads; together the threads times the time that the runs took
     blamed   node -> seconds in which threads had nothing to do and it was among what ran: what they waited for
     working  number of threads that had work -> seconds
@@ -68,6 +69,7 @@ class Account:
 
     workers: int
     total: float
+    runs: int = 1
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(KINDS, 0.0))
     blamed: dict[str, float] = field(default_factory=dict)
     working: dict[int, float] = field(default_factory=dict)
@@ -85,7 +87,8 @@ class Account:
     def __str__(self) -> str:
         total = self.workers * self.total or 1.0
         rows = [[text.percent(seconds / total), text.time(seconds), KINDS[kind]] for kind, seconds in self.seconds.items() if seconds > 0]
-        lines = [f"the time of {counted(self.workers, 'thread')}, {text.time(self.total)} each:"]
+        among = f" in {self.runs} runs" if self.runs > 1 else ""
+        lines = [f"the time of {counted(self.workers, 'thread')}{among}, {text.time(self.total)} each:"]
         lines += [f"  {line}" for line in text.table(rows, (2,))]
         lonely = sum(seconds for count, seconds in self.working.items() if count <= 1)
         if self.workers > 1 and lonely and self.blamed:
@@ -124,7 +127,7 @@ class Waits:
 
     def account(self) -> Account:
         """All of them together."""
-        account = Account(max((run.workers for run in self.runs), default=1), sum(run.seconds for run in self.runs))
+        account = Account(max((run.workers for run in self.runs), default=1), sum(run.seconds for run in self.runs), len(self.runs))
         for run in self.runs:
             self._add(run, account)
         account.total = sum(run.seconds * run.workers for run in self.runs) / account.workers

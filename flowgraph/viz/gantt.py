@@ -115,7 +115,7 @@ def _task(sheet: Sheet, run: RunData, task: TaskRun, place: _Place, y: float) ->
             continue
         sheet.rect(x, y + 2, until - x, LANE - 4, BARS[kind], _title(run, index, begin, end), "#ffffff")
         name = run.plan.kernels[index].op
-        room = int((until - x - 6) / 5.6)
+        room = int((until - x - 4) / 5.4)
         if room >= 4:
             sheet.text(x + 3, y + LANE / 2 + 4, name if len(name) <= room else f"{name[: room - 1]}…", 10)
     for x, until, kind in pending:

@@ -50,7 +50,10 @@ class Heat:
 
     def __post_init__(self) -> None:
         if not isinstance(self.values, Mapping):
-            raise ArgumentError(f"heat: numbers by node are expected, got {self.values!r:.60}", help="heat={node: seconds}")
+            raise ArgumentError(
+                f"heat: a trace, or numbers by node, are expected, got {self.values!r:.60}",
+                help="heat=t of `with session.trace() as t`, or heat={node: seconds}",
+            )
         for key, value in self.values.items():
             if not isinstance(key, Node | Tensor | Unit):
                 raise ArgumentError(f"heat: numbers by node are expected, got {key!r:.60} as a key", help="heat={node: seconds}")
