@@ -19,7 +19,8 @@ import types
 from pathlib import Path
 
 import numpy as np
-from cuda_on_host import HostModule  # type: ignore[import-not-found]
+
+from tests.cuda_on_host import HostModule
 
 LIKE = {}  # name -> its description in CuPy
 for line in (Path(__file__).parent / "data" / "cupy_names.txt").read_text().splitlines()[1:]:

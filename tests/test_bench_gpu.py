@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_cuda import standing_in  # type: ignore[import-not-found]
 
 from benchmarks.gpu import __main__ as bench
 from benchmarks.gpu.models import MODELS
 from benchmarks.gpu.rivals import Flowgraph
+from tests.test_cuda import standing_in
 
 
 @pytest.mark.parametrize("name", [name for name in MODELS if name != "resnet"])

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from stand_in import Event, Race, Stream, ndarray, stand_in  # type: ignore[import-not-found]
-from test_operations import PAIRS, as_list, run_kernel  # type: ignore[import-not-found]
 
 import flowgraph as fg
 from flowgraph.devices import open_device
 from flowgraph.devices.lacking import WAITING
 from flowgraph.graph import Spec
+from tests.stand_in import Event, Race, Stream, ndarray, stand_in
+from tests.test_operations import PAIRS, as_list, run_kernel
 
 
 @contextlib.contextmanager
@@ -181,8 +181,9 @@ def test_results_stay_on_the_device_where_that_is_asked_for(session, cupy):
     x = fg.placeholder("x", (4,))
     y, shape = fg.exp(x), fg.variable(np.ones(2, np.float32), name="v")
     result, fixed = session.run([y, shape], {x: rows(4)}, device_arrays=True)
+    doubled: Any = result * 2.0
     assert isinstance(result, ndarray) and isinstance(fixed, ndarray)
-    np.testing.assert_array_equal((result * 2.0).get(), np.exp(rows(4)) * 2)
+    np.testing.assert_array_equal(doubled.get(), np.exp(rows(4)) * 2)
     fixed[...] = 5.0
     assert (session.variables["v"] == 1).all()  # the caller's own
     function = session.function([x], y, device_arrays=True)

@@ -1,15 +1,15 @@
 """Kernels of operations for a GPU: adding at positions in a fixed order, and uniform draws with the bits of the host."""
 
-import cuda_on_host  # type: ignore[import-not-found]
 import numpy as np
 import pytest
-from test_cuda import standing_in  # type: ignore[import-not-found]
 
 import flowgraph as fg
 from flowgraph.devices import open_device
 from flowgraph.ops.random import generator_of
 from flowgraph.ops.random_device import uniform
 from flowgraph.ops.scatter_device import add_at
+from tests import cuda_on_host
+from tests.test_cuda import standing_in
 
 pytestmark = pytest.mark.skipif(cuda_on_host.COMPILER is None, reason="g++ is not installed")
 

@@ -2,15 +2,15 @@
 
 from types import SimpleNamespace
 
-import cuda_on_host  # type: ignore[import-not-found]
 import numpy as np
 import pytest
-from test_cuda import standing_in, train  # type: ignore[import-not-found]
 
 import flowgraph as fg
 from flowgraph.compile.fuse import FusedNode
 from flowgraph.jit import llvm
 from flowgraph.jit.gpu import GpuKernel
+from tests import cuda_on_host
+from tests.test_cuda import standing_in, train
 
 pytestmark = [
     pytest.mark.skipif(cuda_on_host.COMPILER is None, reason="g++ is not installed"),

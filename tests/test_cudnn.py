@@ -5,10 +5,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from test_cuda import rows, standing_in  # type: ignore[import-not-found]
 
 import flowgraph as fg
 from flowgraph.ops import conv_kernels
+from tests.test_cuda import rows, standing_in
 
 
 class NotSupported(RuntimeError):

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from test_cuda import standing_in  # type: ignore[import-not-found]
 
 import flowgraph as fg
+from tests.test_cuda import standing_in
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((64, 20)).astype(np.float32)

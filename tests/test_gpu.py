@@ -7,9 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_cuda import lenet, mlp, recurrent, rows, train  # type: ignore[import-not-found]
-from test_cuda_loops import CASES, fused  # type: ignore[import-not-found]
-from test_operations import PAIRS, as_list, run_kernel  # type: ignore[import-not-found]
 
 import flowgraph as fg
 from flowgraph.devices import open_device
@@ -18,6 +15,9 @@ from flowgraph.graph import Spec
 from flowgraph.graph.op import NoGradient
 from flowgraph.jit import llvm
 from flowgraph.jit.gpu import GpuKernel
+from tests.test_cuda import lenet, mlp, recurrent, rows, train
+from tests.test_cuda_loops import CASES, fused
+from tests.test_operations import PAIRS, as_list, run_kernel
 
 pytestmark = pytest.mark.gpu
 
