@@ -178,3 +178,21 @@ def test_files_and_sessions_in_each_others_places_and_damaged_files_are_named(tm
         ]:
             error = refused(make)
             assert f"{type(error).__name__}: {error.message}" == said
+
+
+@pytest.mark.parametrize(
+    ("library", "name", "said"),
+    [
+        ("nn", "cross_entropy", ": did you mean fg.nn.softmax_cross_entropy or fg.nn.sigmoid_cross_entropy"),
+        ("nn", "ReLU", ": did you mean fg.nn.relu"),
+        ("optim", "adam", ": did you mean fg.optim.Adam"),
+        ("viz", "curve", ": did you mean fg.viz.curves"),
+        ("io", "load", ": did you mean fg.io.load_"),
+        ("data", "nothing_like_it", "'nothing_like_it'"),
+    ],
+)
+def test_a_name_that_a_library_has_not_brings_those_that_are_near(library, name, said):
+    with pytest.raises(AttributeError) as caught:
+        getattr(getattr(fg, library), name)
+    assert said in str(caught.value)
+    assert not hasattr(getattr(fg, library), "__wrapped__")

@@ -3,6 +3,9 @@
 What is here works on plain NumPy arrays and knows nothing of graphs or sessions.
 """
 
+from typing import TYPE_CHECKING
+
+from ..graph.names import tells_near
 from .batches import Batches, batches
 from .bundled import DataSet, load
 from .images import random_shift, standardize
@@ -14,3 +17,6 @@ __all__ = [
     "batches", "Batches", "split",
     "standardize", "random_shift",
 ]  # fmt: skip
+
+if not TYPE_CHECKING:  # else any name would do for whoever checks types
+    __getattr__ = tells_near(__name__, __all__)

@@ -4,6 +4,9 @@ A metric is a function of tensors, like a loss. What is to be known of a whole d
 accuracies, or a ``Total`` of confusion matrices, from which precision and recall follow.
 """
 
+from typing import TYPE_CHECKING
+
+from ..graph.names import tells_near
 from .classification import accuracy, auc, confusion_matrix, f1, perplexity, precision, recall
 from .regression import r2
 from .totals import Mean, Total
@@ -16,3 +19,6 @@ __all__ = [
     # over many batches
     "Mean", "Total",
 ]  # fmt: skip
+
+if not TYPE_CHECKING:  # else any name would do for whoever checks types
+    __getattr__ = tells_near(__name__, __all__)

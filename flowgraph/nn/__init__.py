@@ -1,5 +1,8 @@
 """Neural networks: activations and losses, convolution and pooling, and layers that own their weights."""
 
+from typing import TYPE_CHECKING
+
+from ..graph.names import tells_near
 from ..ops import init as init  # `fg.init`; it stands with the ops, as optimisers and graph files need it, too
 from ..ops.activations import (
     elu,
@@ -79,3 +82,6 @@ __all__ = [
     # shapes and noise
     "flatten", "dropout",
 ]  # fmt: skip
+
+if not TYPE_CHECKING:  # else any name would do for whoever checks types
+    __getattr__ = tells_near(__name__, __all__)

@@ -1,5 +1,8 @@
 """Optimisers: updates of variables as nodes of the graph; and learning rates that change with the steps."""
 
+from typing import TYPE_CHECKING
+
+from ..graph.names import tells_near
 from .average import Average
 from .lbfgs import LBFGS, LBFGSReport
 from .optimizer import Optimizer, global_norm, matrices
@@ -16,3 +19,6 @@ __all__ = [
     # learning rates
     "one_cycle", "cosine", "exponential", "step_decay", "linear", "piecewise",
 ]  # fmt: skip
+
+if not TYPE_CHECKING:  # else any name would do for whoever checks types
+    __getattr__ = tells_near(__name__, __all__)

@@ -1,5 +1,8 @@
 """Pictures: graphs by Graphviz, plots by matplotlib (extra ``plot``); and the progress of a loop."""
 
+from typing import TYPE_CHECKING
+
+from ..graph.names import tells_near
 from .classes import confusion, decision_boundary
 from .curves import curves, distributions
 from .difference import draw_difference
@@ -16,3 +19,6 @@ __all__ = [
     "draw", "Drawing", "draw_difference", "Heat", "heat_of", "progress", "Progress",
     "activations", "confusion", "curves", "decision_boundary", "distributions", "filters", "images", "Plot", "saliency",
 ]  # fmt: skip
+
+if not TYPE_CHECKING:  # else any name would do for whoever checks types
+    __getattr__ = tells_near(__name__, __all__)
