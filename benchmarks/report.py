@@ -43,6 +43,8 @@ def markdown(rows: list[Row], environment: dict[str, str], is_drawn: bool = Fals
     ]
     for workload in measured:
         parts += [f"## {workload.title}", workload.what, details(workload, rows)]
+        if workload.behind and not _is_first(workload, rows):
+            parts.append(f"Why flowgraph is not first here: {workload.behind}")
     scaling = _scaling(rows)
     if scaling:
         parts += [
@@ -98,6 +100,12 @@ def details(workload: Workload, rows: list[Row]) -> str:
             figures = [row.state, row.reason, "-", seconds(row.seconds.get("all")), "-"]
         lines.append([row.rival, *figures, row.note])
     return table(["rival", "median", "spread", "flowgraph / rival", "until first result", "off NumPy by", "how"], lines)
+
+
+def _is_first(workload: Workload, rows: list[Row]) -> bool:
+    """Whether no rival was quicker than flowgraph."""
+    times = {row.rival: statistics.median(row.times) for row in rows if row.workload == workload.name and row.times}
+    return OURS in times and times[OURS] == min(times.values())
 
 
 def node_costs(workloads: list[Workload], rows: list[Row]) -> str:

@@ -65,6 +65,7 @@ class Workload:
     checked_steps   how many steps are run before ``Prepared.values`` is compared
     nodes           where the cost of a node is the point: how many nodes the graph has
     after           a smaller workload of the same kind; a rival that was stopped there is not tried here
+    behind          where flowgraph is not first: where its time goes, and which designs were tried
     implementations rival's name -> the function that prepares it
     """
 
@@ -76,6 +77,7 @@ class Workload:
     checked_steps: int = 1
     nodes: int | None = None
     after: str | None = None
+    behind: str = ""
     implementations: dict[str, Implementation] = field(default_factory=dict)
 
     def on(self, rival: str) -> Callable[[Implementation], Implementation]:
