@@ -110,7 +110,8 @@ def info() -> str:
         threads = [str(blas["num_threads"]) for blas in threadpool_info() if blas["user_api"] == "blas"]
     rows.append(("", f"{', '.join(threads)} thread in a session"))
     folder = cache_folder()
-    kernels = list(folder.iterdir()) if folder is not None and folder.is_dir() else []
+    files = folder.iterdir() if folder is not None and folder.is_dir() else ()
+    kernels = [file for file in files if not file.suffix]  # (ceilings are kept there too, as JSON)
     size = sum(kernel.stat().st_size for kernel in kernels)
     kept = f"{len(kernels)} compiled, {size / 1e6:.1f} MB, in {folder}" if folder is not None else "kept nowhere: FLOWGRAPH_CACHE is empty"
     rows.append(("kernels", kept))
