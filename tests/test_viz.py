@@ -652,7 +652,7 @@ def test_the_gradient_of_a_loop_stands_beside_the_loop_and_is_a_gradient_inside(
 # --- plans
 
 
-def plan(rows=4096, jit=False):
+def plan(rows=8192, jit=False):
     """A product that is cut into eight slices of rows, each with relu and its part of the sum, and what adds the parts up."""
     with fg.Graph() as graph:
         x = fg.placeholder("x", ("batch", 256))
@@ -669,7 +669,7 @@ def test_a_plan_is_drawn_as_tasks_with_their_kernels():
     assert sum(box.home != () for box in drawn.boxes.values()) == len(plan().units)
     assert {box.home[0].split(",")[0] for box in drawn.boxes.values() if box.home} == {f"task {task.index}" for task in tasks}
     first = [box for box in drawn.boxes.values() if box.home and box.home[0].startswith("task 0,")]
-    assert [(box.title, box.detail) for box in first] == [(name, "rows 0:512") for name in ("matmul", "relu", "sum")]
+    assert [(box.title, box.detail) for box in first] == [(name, "rows 0:1024") for name in ("matmul", "relu", "sum")]
     ways = {(edge.start, edge.end) for edge in drawn.edges}
     keys = [box.key for box in first]
     assert {("f0", keys[0]), ("v0", keys[0]), (keys[0], keys[1]), (keys[1], keys[2])} <= ways
@@ -811,7 +811,7 @@ def test_draw_takes_a_graph_file(toy_file, capsys):
 )
 def test_what_draw_cannot_do_is_said_in_one_piece(toy_file, capsys, arguments, said):
     Path("empty.py").write_text("x = 1\n")
-    Path("sized.py").write_text("import flowgraph as fg\ny = fg.exp(fg.placeholder('x', ('n', 4)))\n")
+    Path("sized.py").write_text("import flowgraph as fg\nwith fg.Graph() as graph:\n    y = fg.exp(fg.placeholder('x', ('n', 4)))\n")
     fg.io.save_graph(chain(1), "net.graph")
     status, out, err = command(*arguments, capsys=capsys)
     assert (status, out) == (1, "")
