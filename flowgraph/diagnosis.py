@@ -24,6 +24,7 @@ from .runtime import Buffers, Walk, started
 from .runtime.numerics import Search, explained, statistics
 from .session import Session
 from .session.values import check_symbols
+from .traces.text import table
 from .viz import draw
 from .viz.heat import Heat
 
@@ -136,9 +137,7 @@ def _table(title: str, tensors: Sequence[Tensor], sizes: Mapping[Tensor, Sizes],
         rows.append((tensor.name, about(tensor), _number(entry.value), _number(entry.gradient), zeros, entry.note))
     if len(tensors) > SHOWN:
         rows.append((f"and {len(tensors) - SHOWN} more", "", "", "", "", ""))
-    widths = [max(len(row[column]) for row in rows) for column in range(6)]
-    text = [[cell.rjust(w) if 1 < i < 5 else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))] for row in rows]
-    return "\n".join("  ".join(row).rstrip() for row in text)
+    return "\n".join(table(rows, left=(0, 1, 5)))
 
 
 def _number(value: float | None) -> str:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import ArgumentError
 from ..session.recorder import RECORDED
+from ..shell import Runner, add_command
 from . import terminal
 from .record import save_record
 from .replay import Replay
-
-# What a Python file is run by: the file, its arguments, and the name that it has.
-Runner = Callable[[Path, Sequence[str], str], dict[str, Any]]
 
 _REPLAYING = """Runs a recorded run again, step by step, at a prompt: forwards and backwards, with breakpoints on nodes, scopes, lines and
 conditions; any tensor can be looked at, and changed. The values are those of the recorded run, bit by bit. `help` at the prompt lists
@@ -54,26 +50,12 @@ _EXPLAINING_EXAMPLES = """examples:
 
 def add_parsers(commands: Any) -> None:
     """Adds the commands to those of the command line."""
-    replaying = commands.add_parser(
-        "replay",
-        help="go through a recorded run step by step, forwards and backwards",
-        description=_REPLAYING,
-        epilog=_REPLAYING_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    replaying = add_command(
+        commands, "replay", "go through a recorded run step by step, forwards and backwards", _REPLAYING, _REPLAYING_EXAMPLES
     )
-    bisecting = commands.add_parser(
-        "bisect",
-        help="find the rewrite of the compiler that changes a result",
-        description=_BISECTING,
-        epilog=_BISECTING_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    explaining = commands.add_parser(
-        "explain",
-        help="what became of each node of a run, and why, with the numbers that decided",
-        description=_EXPLAINING,
-        epilog=_EXPLAINING_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    bisecting = add_command(commands, "bisect", "find the rewrite of the compiler that changes a result", _BISECTING, _BISECTING_EXAMPLES)
+    explaining = add_command(
+        commands, "explain", "what became of each node of a run, and why, with the numbers that decided", _EXPLAINING, _EXPLAINING_EXAMPLES
     )
     explaining.add_argument("--only", metavar="NODE", default=None, help="a node, a scope, or a pattern of names")
     explaining.add_argument("--cost", action="store_true", help="flops, bytes and peak memory as formulas in the sizes of the feeds")

@@ -11,11 +11,9 @@ from typing import Any
 from ..errors import ArgumentError
 from ..graph.arguments import counted
 from ..runtime.tracing import TRACED
+from ..shell import Runner, add_command
 from .summary import BY
 from .trace import Trace
-
-# What a Python file is run by: the file, its arguments, and the name that it has.
-Runner = Callable[[Path, Sequence[str], str], object]
 
 _TRACING = """Runs a Python file with every session traced, prints what took the time and what waited for what, and writes the trace as
 JSON, which Perfetto (ui.perfetto.dev) opens and this command reads again. Of very many runs the last ones are kept. A file that
@@ -53,22 +51,22 @@ def _trace_options() -> argparse.ArgumentParser:
 
 def add_parsers(commands: Any) -> None:
     """Adds both commands to those of the command line."""
-    tracing = commands.add_parser(
+    tracing = add_command(
+        commands,
         "trace",
+        "record what the runs of a Python file do, or look at a record of it",
+        _TRACING,
+        _TRACING_EXAMPLES,
         parents=[_trace_options()],
-        help="record what the runs of a Python file do, or look at a record of it",
-        description=_TRACING,
-        epilog=_TRACING_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     tracing.add_argument("file", type=Path, help="a Python file, or a trace in JSON")
     tracing.add_argument("rest", nargs=argparse.REMAINDER, help="arguments for a Python file; behind -- all are its own")
-    predicting = commands.add_parser(
+    predicting = add_command(
+        commands,
         "predict",
-        help="how long runs would take on other threads or devices, or with faster kernels",
-        description=_PREDICTING,
-        epilog=_PREDICTING_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        "how long runs would take on other threads or devices, or with faster kernels",
+        _PREDICTING,
+        _PREDICTING_EXAMPLES,
     )
     predicting.add_argument("file", type=Path, help="a trace in JSON, or a Python file, which is run")
     predicting.add_argument("--threads", metavar="N,N", default=None, help="numbers of threads")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +13,12 @@ from ..graph.spec import format_shape
 from ..io import load_graph
 from ..runtime.tracing import TRACED
 from ..session import explain
+from ..shell import Runner, add_command
 from ..traces import Trace
 from .difference import draw_difference
 from .draw import draw, nodes_of
 from .figures import FIGURES, heat_of
 from .files import FORMATS
-
-# What a Python file is run by: the file, its arguments, and the name that it has.
-Runner = Callable[[Path, Sequence[str], str], dict[str, Any]]
 
 _DRAWING = """Draws a graph into an SVG, PNG, PDF, DOT or HTML file. Gradients stand beside what they belong to; large scopes are
 folded. The HTML page holds all of the graph, to zoom and to search in: scopes open and close, and a node shows the line of
@@ -47,12 +44,8 @@ _DRAWING_EXAMPLES = """examples:
 
 def add_parser(commands: Any) -> None:
     """Adds the command to those of the command line."""
-    parser = commands.add_parser(
-        "draw",
-        help="draw the graph of a Python file, or of a file that fg.io.save_graph wrote",
-        description=_DRAWING,
-        epilog=_DRAWING_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = add_command(
+        commands, "draw", "draw the graph of a Python file, or of a file that fg.io.save_graph wrote", _DRAWING, _DRAWING_EXAMPLES
     )
     parser.add_argument("file", metavar="FILE[:NAME]", help="a Python file, or a graph file")
     parser.add_argument("-o", "--output", type=Path, default=None, help="where to write; its ending says the format (FILE with .svg)")
