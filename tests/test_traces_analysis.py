@@ -60,6 +60,19 @@ def test_a_kernel_waited_for_the_input_that_came_last_and_what_that_waited_for()
     assert why(run, [run], "c").totals["hand-over"] == pytest.approx(1.0)
 
 
+def test_what_a_task_stood_off_the_processor_falls_on_the_kernel_that_took_longer_than_it_can():
+    """A and b are one task: in the second run b takes 9 instead of 1, of which the thread computed for 2 with a."""
+    plan = made_up({"a": ([], "t0", 0.0, 1.0), "b": (["a"], "t0", 1.0, 2.0)}, threads=1).plan
+    plan.tasks = [Task(0, 0, 2, "cpu:0", [], 0.0, 2.0, [], [], 100, 100)]
+    runs = []
+    for number, marks in enumerate([[0.0, 1.0, 2.0], [10.0, 11.0, 20.0]]):
+        ran = TaskRun(0, "t0", "cpu:0", marks[0], marks[0], marks[0], marks[-1], 2.0, marks)
+        runs.append(RunData(number, plan, "", "", {}, marks[0], marks[0], marks[-1], "", 0, [ran], {}, {}))
+    first, second = why(runs[1], runs, "b").steps
+    assert (first.own["kernel"], first.own["system"]) == (1.0, 0.0)
+    assert (second.own["kernel"], second.own["system"]) == (1.0, 8.0)
+
+
 def test_a_task_that_is_ready_while_all_threads_are_busy_waits_for_a_thread():
     run = made_up(
         {"a": ([], "t0", 0.0, 1.0), "long0": (["a"], "t0", 1.0, 5.0), "long1": (["a"], "t1", 1.0, 5.0), "late": (["a"], "t0", 5.0, 6.0)}

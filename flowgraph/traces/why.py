@@ -187,13 +187,26 @@ class _Chain:
             begin,
             end,
             waits,
-            self._own(task, found.op == "copy", end - begin),
+            self._own(task, kernel),
             before is not None and not self._makes(before).isdisjoint(found.reads),
         )
 
-    def _own(self, task: TaskRun, is_copy: bool, seconds: float) -> dict[str, float]:
-        """A kernel's own time; of what its task stood off the processor, its share."""
-        lasted = task.end - task.start
-        part = seconds / lasted if lasted else 0.0
+    def _own(self, task: TaskRun, kernel: int) -> dict[str, float]:
+        """A kernel's own time. What its task stood off the processor falls on those of its kernels that took longer than at their best."""
+        run = self.run
+        begin, end = run.spans[kernel]
+        entry = run.plan.tasks[task.task]
+        took = {index: run.spans[index][1] - run.spans[index][0] for index in range(entry.first, entry.last) if index in run.spans}
+        excess = {index: seconds - self._best(index) for index, seconds in took.items()}
+        shares = excess if sum(excess.values()) > 0 else took
+        part = shares[kernel] / (sum(shares.values()) or 1.0)
         off = {kind: value * part for kind, value in self.waits.off(task).items()}
-        return {"copy" if is_copy else "kernel": max(0.0, seconds - sum(off.values())), **off}
+        most = min(1.0, (end - begin) / (sum(off.values()) or 1.0))
+        off = {kind: value * most for kind, value in off.items()}
+        kind = "copy" if run.plan.kernels[kernel].op == "copy" else "kernel"
+        return {kind: max(0.0, end - begin - sum(off.values())), **off}
+
+    def _best(self, kernel: int) -> float:
+        """The least that a kernel took in the runs of this plan."""
+        spans = [each.spans[kernel] for each in self.waits.runs if each.plan is self.run.plan and kernel in each.spans]
+        return min(end - begin for begin, end in [*spans, self.run.spans[kernel]])
