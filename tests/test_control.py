@@ -471,6 +471,38 @@ def test_a_loop_in_parts_gives_the_same_bits_with_any_number_of_threads(layer, s
         np.testing.assert_allclose(results[0][0][:8], session.run(fetches[0], few), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("size", [8, 80], ids=["small", "in a kept buffer"])
+def test_a_matrix_that_turns_read_transposed_is_copied_once_in_front_of_the_loop(size):
+    random = np.random.default_rng(3)
+    values, rows = random.standard_normal((size, size)) / size, random.standard_normal((5, size))
+    with fg.Graph() as graph:
+        w, h = fg.variable(values, name="w"), fg.constant(rows)
+        turned = fg.permute_dims(w)
+        last, _ = fg.scan(lambda h, _: (h @ turned, None), h, length=4)
+        onwards, _ = fg.scan(lambda h, _: (fg.tanh(h @ w), None), h, length=4)
+        (slope,) = fg.gradients(fg.sum(onwards), h)
+    steps = [rows]
+    for _ in range(4):
+        steps.append(np.tanh(steps[-1] @ values))
+    expected = np.ones_like(rows)
+    for after in steps[:0:-1]:
+        expected = (expected * (1 - after * after)) @ values.T
+    for options in ({}, {"jit": False}, {"threads": 1}):
+        with fg.Session(graph, **options) as session:
+            for fetches in ([last, turned], [slope]):
+                plan = session.plan(fetches)
+                (copy,) = [unit for unit in plan.units if unit.node.op.name == "permute_dims"]
+                assert copy.nbytes == values.nbytes
+                bodies = [body for unit in plan.units for body in unit.bodies]
+                assert bodies and not any(unit.node.op.name == "permute_dims" for body in bodies for unit in body.units)
+            for _ in range(2):
+                found, given, uphill = session.run([last, turned, slope])
+                np.testing.assert_allclose(found, rows @ np.linalg.matrix_power(values.T, 4), rtol=1e-9, atol=1e-15)
+                np.testing.assert_allclose(uphill, expected, rtol=1e-9, atol=1e-15)
+                np.testing.assert_array_equal(given, values.T)
+                given[:] = 0  # it is the caller's
+
+
 N, K = 256, 300
 TABLE = RNG.standard_normal((9, K))
 OF_ROWS = RNG.standard_normal((N, K))

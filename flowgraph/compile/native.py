@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from ..graph import Spec
+from ..graph import Node, Spec
 from ..graph.spec import is_known
 from ..jit.tape import SECONDS_WITH_LOCK, code_of
 from .cost import CALL_SECONDS
 from .fuse import FusedNode
 from .instructions import Area, Instruction, Shape, elementwise, fused_loop, in_c_order, joined, product, sum_of_parts
-from .lower import _add_up, _as_given
+from .lower import InOrder, _add_up, _as_given
 from .plan import ROWS, Plan, Unit
 from .section import FEWEST, FEWEST_LONG, LONGEST_SECONDS, MOST_HELD_BYTES, Layout, Section
 from .turns import turns_of
@@ -65,7 +65,7 @@ class Sections:
 
     def _is_in_c_order(self, unit: Unit) -> bool:
         """Whether what a unit makes is sure to lie in C order, given `specs` of all that comes before it."""
-        if unit.mode != "fresh" or len(unit.spec.shape) < 2 or isinstance(unit.node, FusedNode):
+        if unit.mode != "fresh" or len(unit.spec.shape) < 2 or isinstance(unit.node, FusedNode) or isinstance(unit.kernel, InOrder):
             return True
         if not isinstance(unit.kernel, np.ufunc):
             return False
@@ -131,6 +131,8 @@ class Sections:
         target = self._target(unit, areas)
         if kernel is _add_up:
             return sum_of_parts(areas[0], target)
+        if isinstance(kernel, InOrder):
+            return joined([_permuted(areas[0], node, target.shape)], target, 0)
         if isinstance(node, FusedNode):
             return fused_loop(node, [*areas, target])
         if node.op.name == "concat" and len(areas) == len(node.inputs):
@@ -185,8 +187,7 @@ class Sections:
             return None
         name = view.node.op.name
         if name == "permute_dims":
-            axes = [axis % len(source.shape) for axis in view.node.attrs["axes"]]
-            return source._replace(shape=view.spec.shape, strides=tuple([source.strides[axis] for axis in axes]))
+            return _permuted(source, view.node, view.spec.shape)
         if name in ("reshape", "reshape_like", "expand_dims", "squeeze") and source.is_contiguous:
             return source._replace(shape=view.spec.shape, strides=in_c_order(view.spec.shape, source.dtype.itemsize))
         return None
@@ -227,6 +228,10 @@ class Sections:
             return units
         section.tape = layout.tape(0, None)
         return [section]
+
+
+def _permuted(source: Area, node: Node, shape: tuple[int, ...]) -> Area:
+    return source._replace(shape=shape, strides=tuple([source.strides[axis % len(shape)] for axis in node.attrs["axes"]]))
 
 
 def _is_view(unit: Unit) -> bool:

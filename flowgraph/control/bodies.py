@@ -64,6 +64,7 @@ class Linear:
     residuals  tensors of the forward part that the backward part reads
     given      for each residual the position of the input that it is, or None where the forward part makes it
     results    cotangents of the float inputs, then of the float captures
+    turned     captures with their axes in another order, which the backward part reads
     products   position in ``results`` -> how it is made, for those of captures that are matrix products
     sums       position in ``results`` -> what is summed up to it, for those of captures that others were broadcast with
     """
@@ -85,6 +86,8 @@ class Linear:
             if self._cotangents and wanted:
                 self.results = gradients(floats(self._outputs), wanted, grad_ys=self._cotangents)
         self._split(first)
+        captures = set(self._captured)
+        self.turned = [node.outputs[0] for node in joint.nodes[first:] if node.op.name == "permute_dims" and node.inputs[0] in captures]
         self.products: dict[int, Product] = {}
         self.sums: dict[int, Tensor] = {}
         for place in range(len(floats(self._inputs)), len(self.results)):
@@ -126,18 +129,29 @@ class Linear:
         return results[: len(self._outputs)], results[len(self._outputs) :]
 
     def backward(
-        self, residuals: Sequence[Any], cotangents: Sequence[Any], captured: Sequence[Any], wanted: Sequence[Tensor] | None = None
+        self,
+        residuals: Sequence[Any],
+        cotangents: Sequence[Any],
+        captured: Sequence[Any],
+        wanted: Sequence[Tensor] | None = None,
+        turned: Sequence[Any] = (),
     ) -> list[Tensor]:
         """The cotangents of the float inputs and then the float captures, in the current graph.
 
         residuals   all of them, in their order
         cotangents  of the float outputs
         wanted      other tensors of the backward part, in place of ``results``
+        turned      what `turn_captures` made of the captures, where that was done before
         """
         known = self._known((*self.residuals, *self._cotangents, *self._captured), (*residuals, *cotangents, *captured))
         # Of some only the shape is read: a repeated number has it, and no run computes even that.
         known.update({t: broadcast_to(as_tensor(t.dtype.type(0)), t.shape) for t in self._shapes if t not in known})
+        known.update(zip(self.turned, [as_tensor(t) for t in turned], strict=False))
         return rebuilt(self.results if wanted is None else wanted, known)[0]
+
+    def turn_captures(self, captured: Sequence[Any]) -> list[Tensor]:
+        """The tensors ``turned``, in the current graph: in front of a loop, none of whose turns then has to make them."""
+        return rebuilt(self.turned, self._known(self._captured, captured))[0]
 
     def _known(self, keys: Sequence[Tensor], values: Sequence[Any]) -> dict[Tensor, Tensor]:
         return dict(zip(keys, [as_tensor(value) for value in values], strict=True))

@@ -258,10 +258,12 @@ def backward_loop(
     summed = [place for place in range(first, len(results)) if place not in products and place not in late]
     sums = [zeros_like(c) for place, c in enumerate(floats(captured), first) if place in summed]
 
+    turned = split.turn_captures(captured)
+
     def backwards(turn: Tensor, *values: Tensor) -> list[Tensor]:
         ct_carry, totals, rest = values[:ends], values[ends : ends + len(sums)], values[ends + len(sums) + len(counting) :]
         wanted = [*results[:ends], *(results[place] for place in summed), *stacked]
-        made = split.backward(rest[len(ys) :], [*ct_carry, *rest[: len(ys)]], captured, wanted)
+        made = split.backward(rest[len(ys) :], [*ct_carry, *rest[: len(ys)]], captured, wanted, turned)
         grown = [total + c for total, c in zip(totals, made[ends : ends + len(sums)], strict=True)]
         return [*made[:ends], *grown, *made[ends + len(sums) :]]
 
