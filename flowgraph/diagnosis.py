@@ -288,7 +288,7 @@ class _Measured:
     def _request(self) -> tuple[Any, list[Any]]:
         """The plan, in which each node is by itself and on the host, and what its slots hold at the start."""
         session = self.session
-        arrays = {tensor: session._fed(tensor, value) for tensor, value in self.feeds.items()}
+        arrays = {tensor: session._feeds.fed(tensor, value) for tensor, value in self.feeds.items()}
         check_symbols(arrays)
         plan = compile_plan(self.fetches, {tensor: a.shape for tensor, a in arrays.items()}, HOST, passes=(), placed=False)
         values = started(plan, self.buffers)

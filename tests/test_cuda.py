@@ -158,11 +158,11 @@ def test_variables_live_on_the_gpu_and_are_seen_from_the_host(session):
     step = fg.assign(w, w + 1.0)
     session.run(step)
     session.run(step)
-    assert isinstance(session._values[w.node.id], ndarray)
+    assert isinstance(session._state.values[w.node.id], ndarray)
     seen = session.variables["w"]
     assert type(seen) is np.ndarray and (seen == 2).all()
     session.variables["w"] = np.full(3, 7, np.float32)
-    assert isinstance(session._values[w.node.id], ndarray) and (session.run(w) == 7).all()
+    assert isinstance(session._state.values[w.node.id], ndarray) and (session.run(w) == 7).all()
     assert (session.variables.copy()["w"] == 7).all()
 
 
@@ -356,7 +356,7 @@ def test_two_gpus_copy_to_each_other_without_the_host():
         assert [device.name for device in fg.devices()] == ["cpu:0", "cuda:0", "cuda:1"]
         with fg.Session(graph, devices=["cuda:0", "cuda:1"], jit=False) as session:
             losses = [session.run([y, step], {x: rows(32, 32, seed=2)})[0] for _ in range(4)]
-            assert session._values[w.node.id].device.id == 0 and session._values[v.node.id].device.id == 1
+            assert session._state.values[w.node.id].device.id == 0 and session._state.values[v.node.id].device.id == 1
             names = [str(unit) for unit in session.plan([y, step], {x: (32, 32)}).units]
         assert "tanh to cuda:1" in names and not any("from cuda" in name for name in names)
         assert any(what == "from peer" for what, *_ in cupy.gpu.log)

@@ -393,10 +393,9 @@ def test_an_error_of_a_compiled_loop_names_its_members():
             raise MemoryError("no room")
 
         unit.kernel = failing
-        session._programs.clear()
         program = Program(plan, session._buffers)
         with pytest.raises(fg.ExecutionError) as caught:
-            session._perform(program, [np.zeros((1000, 100))], None)
+            session._runs.perform(program, [np.zeros((1000, 100))], None)
     error = caught.value
     assert error.node is y.node
     assert error.message.endswith("no room (MemoryError)")

@@ -227,7 +227,7 @@ def test_a_step_gives_back_a_variable_of_which_a_transposed_view_was_read():
         places = set()
         for _ in range(8):
             session.run(step)
-            places.add(session._values[w.node.id].ctypes.data)
+            places.add(session._state.values[w.node.id].ctypes.data)
         assert len(places) <= 3
 
 
@@ -500,7 +500,7 @@ def test_a_run_that_fails_or_is_cancelled_drops_the_tasks_that_wait_for_memory()
         units[2].kernel = kernel
         program.tasks = [program._pieces(task.units) for task in program.plan.tasks]
         np.testing.assert_array_equal(limited(np.zeros((500, 500)))[5], np.zeros(500))
-        assert not session._active
+        assert not session._runs.active
 
 
 def test_a_cancelled_run_drops_the_tasks_that_wait_for_memory(monkeypatch):
@@ -523,7 +523,7 @@ def test_a_cancelled_run_drops_the_tasks_that_wait_for_memory(monkeypatch):
             patch.setattr(program, "execute", waits)
             future = session.run_async(sums, {x: array})
             assert entered.wait(60)
-            (run,) = session._active
+            (run,) = session._runs.active
             assert run._held
             future.cancel()
             opened.set()

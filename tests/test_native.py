@@ -220,7 +220,7 @@ def test_threads_that_work_off_tasks_together_learn_the_bits_of_one_and_end_with
             call = session.function(inputs, outputs)
             losses = [call(*feeds)[0].tobytes() for _ in range(30)]
             learnt.append((losses, [value.tobytes() for value in session.run(parameters)]))
-            together = session._crew.is_possible and limit is None
+            together = session._runs.crew.is_possible and limit is None
             assert ("several threads work off together" in call.source()) == together
             assert len(crew_threads()) == (threads - 1 if together else 0)
         assert not crew_threads()

@@ -381,7 +381,7 @@ def test_the_old_value_of_a_variable_is_the_memory_of_a_later_one():
         places = set()
         for _ in range(8):
             session.run(step)
-            places.add(session._values[w.node.id].ctypes.data)
+            places.add(session._state.values[w.node.id].ctypes.data)
         assert len(places) <= 3
         assert session.variables["w"][0, 0] == 256
 

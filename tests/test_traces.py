@@ -75,9 +75,9 @@ def test_outside_a_trace_nothing_is_noted_and_functions_call_their_program_direc
         direct = function._direct
         with session.trace() as t:
             assert function(3.0) == 7.0
-            assert type(session._new_run(session._program([x], {x: ()}, None), [None], print, False)) is tracing.TracedRun
+            assert type(session._runs.new_run(session._program([x], {x: ()}, None), [None], print, False)) is tracing.TracedRun
         assert len(t) == 1
-        assert type(session._new_run(session._program([x], {x: ()}, None), [None], print, False)) is Run
+        assert type(session._runs.new_run(session._program([x], {x: ()}, None), [None], print, False)) is Run
         assert function._direct is direct and function(3.0) == 7.0
         assert len(t) == 1
 

@@ -109,10 +109,10 @@ def _recorded(file: Path, run: Runner) -> tuple[Path, dict[str, Any]]:
     finally:
         RECORDED.reset(token)
         path = file.with_suffix(".fgr")
-        busiest = max(sessions, key=lambda session: sum(note.plan.seconds for note in session._recorder.runs), default=None)
-        if busiest is not None and busiest._recorder.runs:
-            save_record(busiest, list(busiest._recorder.runs), path)
-            print(f"recorded the last {len(busiest._recorder.runs)} runs in {path}")
-    if busiest is None or not busiest._recorder.runs:
+        busiest = max(sessions, key=lambda session: sum(note.plan.seconds for note in session._runs.recorder.runs), default=None)
+        if busiest is not None and busiest._runs.recorder.runs:
+            save_record(busiest, list(busiest._runs.recorder.runs), path)
+            print(f"recorded the last {len(busiest._runs.recorder.runs)} runs in {path}")
+    if busiest is None or not busiest._runs.recorder.runs:
         raise ArgumentError(f"replay: {file} ran nothing in a session")
     return path, names

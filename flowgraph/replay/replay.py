@@ -231,14 +231,14 @@ class Replay(Stepping):
         session.variables.update([(node.outputs[0], value) for node, value in self._before(run).items()])
         session.random_state = run.seed, run.number
         program = session._program(list(run.fetches), {tensor: array.shape for tensor, array in run.feeds.items()}, run.memory_limit)
-        session._recorder = recorder = Recorder()
+        session._runs.recorder = recorder = Recorder()
         try:
-            session._perform(program, list(run.feeds.values()), None)
+            session._runs.perform(program, list(run.feeds.values()), None)
         except FlowgraphError as error:
             if not run.error:
                 raise
             if not recorder.runs:  # it could not even begin
                 return RecordedRun(run.number, run.seed, run.fetches, run.feeds, error=f"{type(error).__name__}: {error}")
         finally:
-            session._recorder = None
+            session._runs.recorder = None
         return recorder.runs[0]

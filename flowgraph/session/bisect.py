@@ -74,6 +74,13 @@ class Bisection:
         return "\n".join([f"{tried}: {self.said}", *[f"  {culprit}" for culprit in self.culprits]])
 
 
+def bisected(plan: Plan, buffers: Buffers, values: Sequence[Any], bound: float | None) -> Bisection:
+    """The fewest rewrites of ``plan`` with which a result is off, for a run that starts with ``values``."""
+    given: dict[Any, Any] = {tensor: values[slot] for tensor, slot in plan.feeds}
+    given |= {node: values[slot] for node, slot in plan.variables}
+    return Bisecting(plan, buffers, given, values[plan.run_key] if plan.run_key >= 0 else None, bound).bisected()
+
+
 class Bisecting:
     """Compiles and runs a request with some of its rewrites.
 

@@ -77,22 +77,23 @@ class Function:
             raise self._wrong_number(arrays)
         session = self.session
         fed = [
-            a if a.__class__ is np.ndarray and a.dtype == t.dtype and a.shape == t.shape else session._fed(t, a)
+            a if a.__class__ is np.ndarray and a.dtype == t.dtype and a.shape == t.shape else session._feeds.fed(t, a)
             for t, a in zip(self.inputs, arrays, strict=True)
         ]
         shapes: Any = tuple([a.shape for a in fed])
         key = shapes if session.host_only else (shapes, *[a.__class__ is np.ndarray for a in fed])
-        program = (self._programs.get(key) if not session._watches else None) or self._program(shapes, fed, key)
-        if session._closed:
+        program = (self._programs.get(key) if not session._runs.watches else None) or self._program(shapes, fed, key)
+        if session._runs.is_closed:
             raise closed()
         if program.is_warm and program not in self._tried and not program.extra:
             self._tried.add(program)
-            made = direct_call(program, session, session._lock, session._values, session._fed, handed_out, self._otherwise)
+            state = session._state
+            made = direct_call(program, session._runs, state.lock, state.values, session._feeds.fed, handed_out, self._otherwise)
             if made is not None:
                 self._direct = made = self._checked(made) if self.check else made
                 if timeout is None:
                     return made(*fed)
-        return session._perform(program, fed, timeout, self.check)
+        return session._runs.perform(program, fed, timeout, self.check)
 
     def _checked(self, direct: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
         """``direct`` with a look at its results: where one is not finite, it is computed once more by a run, which tells of it."""
@@ -101,8 +102,8 @@ class Function:
             results = direct(*arrays)
             if are_finite(results):
                 return results
-            fed = [self.session._fed(t, a) for t, a in zip(self.inputs, arrays, strict=True)]
-            return self.session._perform(self._program(tuple(a.shape for a in fed), fed), fed, None, self.check)
+            fed = [self.session._feeds.fed(t, a) for t, a in zip(self.inputs, arrays, strict=True)]
+            return self.session._runs.perform(self._program(tuple(a.shape for a in fed), fed), fed, None, self.check)
 
         return call
 
@@ -122,7 +123,7 @@ class Function:
         if is_direct(plan):
             return legend(plan) + call_source(plan).listing()
         program = next((program for program in session._programs.values() if program.plan is plan), None)
-        team = program.team if program is not None and session._may_team(program) else None
+        team = program.team if program is not None and session._runs.may_team(program) else None
         return legend(plan) + (task_sources(plan) if team is None else team_source(plan, team, team.early)).listing()
 
     def ledger(self, *, measure: bool = False) -> Ledger:
@@ -146,8 +147,8 @@ class Function:
         if fed:
             check_symbols(arrays)
         by_tensor = dict(zip(self.inputs, shapes, strict=True))
-        program = self._fitting(by_tensor, session._homes(arrays))
-        if not session._watches:
+        program = self._fitting(by_tensor, session._feeds.homes(arrays))
+        if not session._runs.watches:
             self._programs[shapes if key is None else key] = program
         return program
 
@@ -185,7 +186,7 @@ class Function:
         if len(arrays) != len(self.inputs) and (arrays or not all(tensor.is_known for tensor in self.inputs)):
             raise self._wrong_number(arrays)
         given = arrays or [tensor.shape for tensor in self.inputs]
-        shapes = self.session._shapes(dict(zip(self.inputs, given, strict=True)))
+        shapes = self.session._feeds.shapes(dict(zip(self.inputs, given, strict=True)))
         choices = []
         for kept, outputs in [(-1, self._outputs), *ways(self._outputs)]:
             for limit in (None, 0):
@@ -203,7 +204,7 @@ class Function:
             raise ArgumentError("function: it has not been called yet, and sizes are not known", help="give arrays or shapes, as in a call")
         if len(arrays) != len(self.inputs):
             raise self._wrong_number(arrays)
-        shapes = self.session._shapes(dict(zip(self.inputs, arrays, strict=True)))
+        shapes = self.session._feeds.shapes(dict(zip(self.inputs, arrays, strict=True)))
         return self._fitting(shapes).plan
 
 
@@ -218,11 +219,8 @@ def export(function: Function, file: str | os.PathLike[str]) -> Path:
         raise ArgumentError(f"export: a file like predict.py is expected, got {path.name!r}", help="its stem names the function")
     session = function.session
     plan = compile_plan(function._outputs, {tensor: tensor.shape for tensor in function.inputs}, HOST, is_body=True, others=session.devices)
-    with session._lock:
-        for node, _ in plan.variables:
-            if node.id not in session._values:
-                session._values[node.id] = session._initial(node)
-        values = {node.id: session._home(node).to_host(session._values[node.id]) for node, _ in plan.variables}
+    with session._state.lock:
+        values = {node.id: session._state.read_on_host(node) for node, _ in plan.variables}
     weights = path.with_suffix(".npz").name
 
     def results(names: list[str]) -> str:

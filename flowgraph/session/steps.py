@@ -11,7 +11,9 @@ from ..errors import ArgumentError
 from ..graph import Node, Tensor
 from ..graph.report import where
 from ..graph.spec import format_shape, format_spec
-from ..runtime import Step, Walk
+from ..runtime import Buffers, Program, Step, Walk
+from .runs import Runs
+from .values import fitting, handed_out, kept
 
 
 class LiveStep:
@@ -93,3 +95,17 @@ class Steps:
         for _ in () if self._is_over else self._going:
             pass
         return self._results
+
+
+def steps_of(program: Program, values: list[Any], buffers: Buffers, runs: Runs, names: Callable[[list[Any]], Any]) -> Steps:
+    """The steps of a run that starts with ``values``; ``runs`` shows and writes what comes of it, ``names`` nests its results."""
+    plan = program.plan
+
+    def ended(walk: Walk) -> Any:
+        results = [handed_out(values[slot], True) if slot >= 0 else None for slot in plan.fetches]
+        if program.extra:
+            runs.look(program, results)
+        runs.write([(node, fitting(node, kept(np.array(values[slot])))) for node, slot in plan.updates])
+        return names(results[: len(results) - program.extra])
+
+    return Steps(Walk(plan, values, buffers), ended)

@@ -47,10 +47,9 @@ class Variables(MutableMapping[str, np.ndarray[Any, Any]]):
 
     def __getitem__(self, key: str | Tensor) -> np.ndarray[Any, Any]:
         node = self._node(key)
-        with self._session._lock:
-            if node.id not in self._session._values:
-                self._session._values[node.id] = self._session._initial(node)
-            value: np.ndarray[Any, Any] = self._session._home(node).to_host(self._session._values[node.id])
+        state = self._session._state
+        with state.lock:
+            value: np.ndarray[Any, Any] = state.read_on_host(node)
             return value
 
     def __setitem__(self, key: str | Tensor, value: Any) -> None:
@@ -65,18 +64,18 @@ class Variables(MutableMapping[str, np.ndarray[Any, Any]]):
 
     def _set(self, pairs: Sequence[Any]) -> None:
         checked = [(node := self._node(key), _as_value(node, value)) for key, value in pairs]
-        with self._session._lock:
+        state = self._session._state
+        with state.lock:
             for node, value in checked:
-                self._session._values[node.id] = self._session._stored(node, value)
+                state.values[node.id] = state.stored(node, value)
 
     def copy(self) -> dict[str, np.ndarray[Any, Any]]:
         """All values by name, of one moment: none from before an update and others from after it."""
-        session = self._session
-        with session._lock:
-            for tensor in session.graph.variables:
-                if tensor.node.id not in session._values:
-                    session._values[tensor.node.id] = session._initial(tensor.node)
-            return {t.name: session._home(t.node).to_host(session._values[t.node.id]) for t in session.graph.variables}
+        state = self._session._state
+        with state.lock:
+            for tensor in self._session.graph.variables:
+                state.read(tensor.node)
+            return {tensor.name: state.read_on_host(tensor.node) for tensor in self._session.graph.variables}
 
     def __delitem__(self, key: str) -> None:
         raise TypeError("a variable cannot be deleted: graphs only grow")

@@ -47,7 +47,7 @@ class Watch:
 
     def remove(self) -> None:
         """Ends it. May be called twice."""
-        self._session._unwatch(self)
+        self._session._runs.watch(self, False)
 
     def look(self, value: Any) -> None:
         """Called with each value. raises WatchError where the condition holds or the function says True; what the function raises."""

@@ -42,8 +42,8 @@ class Trace:
     <Trace of 1 run: 2 kernels in 1 task>
     """
 
-    def __init__(self, session: Any = None, keep: int = KEPT, by_kernel: bool = False) -> None:
-        self._session, self.keep, self.by_kernel = session, as_count(keep, "Trace: keep", 1), as_flag(by_kernel, "Trace: by_kernel")
+    def __init__(self, runs: Any = None, keep: int = KEPT, by_kernel: bool = False) -> None:
+        self._recorded, self.keep, self.by_kernel = runs, as_count(keep, "Trace: keep", 1), as_flag(by_kernel, "Trace: by_kernel")
         self._let_go = 0  # runs that are not kept any more
         self._zero = time.perf_counter()
         self._recordings: list[Recording] = []  # that are not among the runs yet
@@ -53,14 +53,14 @@ class Trace:
         self._lock = threading.Lock()  # guards `_recordings` and `_runs`
 
     def __enter__(self) -> Trace:
-        if self._session is None:
+        if self._recorded is None:
             raise ArgumentError("Trace: nothing records in this one any more", help="with session.trace() as t: ...")
-        self._session._tracing(self, True)
+        self._recorded.trace(self, True)
         return self
 
     def __exit__(self, *exc: Any) -> None:
-        self._session._tracing(self, False)
-        self._session = None
+        self._recorded.trace(self, False)
+        self._recorded = None
 
     def add(self, recording: Recording) -> None:
         """Takes in a run that begins."""
