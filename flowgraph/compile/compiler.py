@@ -209,11 +209,11 @@ def _compile(
     memory = Memory(lowering)
     memory.work_in_place(allows, in_place)
     memory.release(plan.tasks, task_of)
-    updated = {memory.root(slot) for _, slot in plan.updates}
-    roots = Counter(memory.root(slot) for slot in plan.fetches if slot >= 0)  # what is fetched twice is the caller's twice
-    updated |= {root for root, count in roots.items() if count > 1}
+    shared = {memory.array(slot) for _, slot in plan.updates}
+    arrays = Counter(memory.array(slot) for slot in plan.fetches if slot >= 0)  # what is fetched twice is the caller's twice
+    shared |= {array for array, count in arrays.items() if count > 1}
     plan.copied = frozenset(
-        slot for slot in plan.fetches if slot >= 0 and (memory.root(slot) in memory.outside or memory.root(slot) in updated)
+        slot for slot in plan.fetches if slot >= 0 and (memory.root(slot) in memory.outside or memory.array(slot) in shared)
     )
     plan.lent = {slot: device for slot, device in memory.lent(plan.fetches).items() if slot not in plan.copied}
     assert in_order(plan.tasks)

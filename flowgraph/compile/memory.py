@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,19 @@ class Memory:
         """The slot that stands for the storage of ``slot``."""
         alias = self.lowering.alias
         while slot in alias:
+            slot = alias[slot]
+        return slot
+
+    def array(self, slot: int) -> int:
+        """The slot that stands for the array that ``slot`` is, or is a view of.
+
+        The results of a node that holds sub-graphs share one storage, as they are let go of together; each is an array of its own.
+        """
+        alias, maker, units = self.lowering.alias, self.lowering.maker, self.plan.units
+        while slot in alias:
+            unit = units[maker[slot]] if maker[slot] >= 0 else None
+            if unit is not None and isinstance(unit.kernel, itemgetter) and unit.node.op.bodies:
+                break
             slot = alias[slot]
         return slot
 

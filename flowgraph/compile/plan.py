@@ -131,7 +131,9 @@ class Plan:
                  large ones in the memory of a device's pool (slot -> device), which goes back there when the caller has dropped them;
                  ``away``: those that are arrays of another device than the host
     updates      (variable's node, slot): written together at the end
-    peak_bytes   most bytes alive at once of what the run itself makes, scratch memory of kernels included, when the tasks run in order
+    peak_bytes   most bytes alive at once of what the run itself makes, scratch memory of kernels included, when the tasks run in order:
+                 of the arrays. Objects of Python's own come to some tens of kB besides, and results of a size that only a run knows to
+                 what a trace shows
     memory_limit most bytes that a run may take, on any number of threads; None for no limit
     sections     makes of this plan what finds the stretches of its kernels that run as one call (`native.Sections`); None where each is
                  called by itself

@@ -73,12 +73,13 @@ class While(Op):
             for stack, y in zip(stacks, results[carries:], strict=True):
                 stack.append(y)
             turn += 1
-        made = [
-            xp.stack([xp.asarray(y) for y in stack])
-            if stack
-            else xp.empty((0, *[d if isinstance(d, int) else 0 for d in y.shape]), y.dtype)
-            for stack, y in zip(stacks, body.outputs[carries:], strict=True)
-        ]
+        made = []
+        for stack, y in zip(stacks, body.outputs[carries:], strict=True):
+            if stack:
+                made.append(xp.stack([xp.asarray(y) for y in stack]))
+                stack.clear()  # so that at most one of them is there twice
+            else:
+                made.append(xp.empty((0, *[d if isinstance(d, int) else 0 for d in y.shape]), y.dtype))
         return packed([*owned(carry, shared[1] if turn else [True] * carries), *made])
 
     def bind(self, xp: Any, attrs: dict[str, Any]) -> Callable[..., Any]:

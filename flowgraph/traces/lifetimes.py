@@ -51,7 +51,11 @@ def lifetimes(plan: PlanData, spans: Mapping[int, tuple[float, float]], over: fl
                 continue
             kernel, (begin, end) = plan.kernels[index], spans[index]
             made = kernel.made or sizes.get(kernel.output, 0)
-            if made:
+            if made and kernel.op == "result" and kernel.reads[0] in begun:  # a part of what is there already, from then on
+                maker, whole, begin_of_all = begun[kernel.reads[0]]
+                begun[kernel.reads[0]] = maker, max(whole - made, 0), begin_of_all
+                begun[kernel.output] = index, made, begin_of_all
+            elif made:
                 begun[kernel.output] = index, made, begin
             if kernel.scratch:
                 name = f"{kernel.name} while it runs"
@@ -63,6 +67,8 @@ def lifetimes(plan: PlanData, spans: Mapping[int, tuple[float, float]], over: fl
             ended.update(dict.fromkeys(slots, max(ends[task] for task in sharers)))
     last = _last_readers(plan, spans)
     for slot, (index, nbytes, begin) in begun.items():
+        if not nbytes:  # all of it is accounted for by its parts
+            continue
         kernel = plan.kernels[index]
         end = max(ended.get(slot, over), begin)
         result.append(Lifetime(kernel.node, index, kernel.makes, kernel.where, nbytes, begin, end, _reason(plan, slot, kernel, last)))
