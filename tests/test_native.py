@@ -1,12 +1,18 @@
 """Stretches of kernels that run as one call of machine code: the same bits as kernels one by one, on arrays in any order."""
 
 import threading
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
 import flowgraph as fg
+from flowgraph.devices import HOST
 from flowgraph.jit.tape import Tape, code_of, helper, place, team_call
+from flowgraph.runtime import turning
+from flowgraph.runtime.memory import Buffers
+from flowgraph.runtime.turning import Turning
 
 llvm = pytest.importorskip("llvmlite")
 F4, F8 = np.dtype("float32"), np.dtype("float64")
@@ -295,3 +301,104 @@ def test_numbers_are_handed_out_as_they_are():
         for _ in range(3):
             assert call(np.float32(1), np.float32(2)) == [3, 2, 2]
         assert "return [s2, s1, s1]" in call.source()
+
+
+def walk(random):
+    """Loops with a carry of each kind: one that is a row of a stack, one that stays, and numbers."""
+
+    def turn(carry, entry):
+        u, kept, time = carry
+        u = fg.tanh(u @ kept.T @ entry) - u * 0.5
+        return (u, kept, time * 0.5 + 0.1), (u, entry * 2.0, time, kept)
+
+    with fg.Graph() as graph:
+        x = fg.placeholder("x", (9, 7), "float32")
+        xs = fg.placeholder("xs", (23, 9, 7), "float32")
+        forwards = fg.scan(turn, (x, x, np.float32(1)), xs)
+        (u, kept, time), ys = fg.scan(turn, (x, x * 2, np.float32(0)), xs, reverse=True)
+        fetches = [*forwards[0], *forwards[1], u, kept, time, *ys, *fg.gradients(fg.sum(u * u), [xs])]
+    return graph, [x, xs], fetches, [random.standard_normal((9, 7)).astype("f4"), random.standard_normal((23, 9, 7)).astype("f4")]
+
+
+def heat(random):
+    """Loops whose kernels have windows."""
+
+    def turn(u, _):
+        p = fg.pad(u, 1)
+        return u + 0.2 * (p[2:, 1:-1] + p[:-2, 1:-1] + p[1:-1, 2:] + p[1:-1, :-2] - 4 * u), None
+
+    with fg.Graph() as graph:
+        x = fg.placeholder("x", (130, 120), "float32")
+        u, _ = fg.scan(turn, x, length=12)
+        fetches = [u, *fg.gradients(fg.sum(u * u), [x])]
+    return graph, [x], fetches, [random.standard_normal((130, 120)).astype("f4")]
+
+
+@pytest.fixture
+def turned(monkeypatch):
+    """For each loop that was asked to whether it has gone through its turns in machine code."""
+    result, call = [], Turning.__call__
+
+    def told(self, *given):
+        end = call(self, *given)
+        result.append(end is not None)
+        return end
+
+    monkeypatch.setattr(Turning, "__call__", told)
+    return result
+
+
+@pytest.mark.parametrize("loops", [walk, heat])
+@pytest.mark.parametrize("seconds", [0.0, 2e-4, 1.0])
+def test_a_loop_that_is_not_cut_goes_through_its_turns_in_machine_code_with_the_same_bits(turned, monkeypatch, seconds, loops):
+    monkeypatch.setattr(turning, "BATCH_SECONDS", seconds)  # as many calls as turns, a few, and one
+    graph, inputs, fetches, arrays = loops(np.random.default_rng(2))
+    given = [array.copy() for array in arrays]
+    with fg.Session(graph) as session, fg.Session(graph, memory_limit="1GB") as limited:
+        call = session.function(inputs, fetches)
+        wanted = limited.function(inputs, fetches)(*arrays)
+        assert turned and not any(turned)  # under a limit kernels are called one by one
+        turned.clear()
+        first, second = call(*arrays), call(*arrays)
+    assert turned and all(turned)
+    bits = [[(type(value), np.asarray(value).tobytes()) for value in values] for values in (first, second, wanted)]
+    assert bits[0] == bits[1] == bits[2]
+    assert all(np.array_equal(a, b) for a, b in zip(given, arrays, strict=True))
+    assert not any(np.shares_memory(a, b) for k, a in enumerate(first) for b in [*first[:k], *second, *arrays])
+
+
+def test_a_loop_over_entries_that_lie_apart_is_one_of_pythons(turned):
+    graph, inputs, fetches, (x, xs) = walk(np.random.default_rng(3))
+    apart = np.repeat(xs, 2, axis=0)[::2]
+    with fg.Session(graph) as session:
+        call = session.function(inputs, fetches)
+        wanted, made = call(x, xs), call(x, apart)
+    assert not all(turned)
+    assert [np.asarray(value).tobytes() for value in made] == [np.asarray(value).tobytes() for value in wanted]
+
+
+def test_a_loop_can_be_stopped_between_calls_of_machine_code(monkeypatch):
+    monkeypatch.setattr(turning, "BATCH_SECONDS", 0.0)
+    looked = []
+
+    class Stopped(Exception):
+        pass
+
+    class Run:  # what a call looks at
+        program = SimpleNamespace(plan=SimpleNamespace(memory_limit=None))
+
+        @property
+        def stop(self):
+            looked.append(True)
+            return Stopped() if len(looked) > 5 else None
+
+    with fg.Graph() as graph:
+        x = fg.placeholder("x", (4,))
+        end, _ = fg.scan(lambda c, _: (c * 2.0 + x, None), x, length=100)
+    with fg.Session(graph) as session:
+        plan = session.plan(end, {x: (4,)})
+    (unit,) = [unit for unit in plan.units if unit.bodies]
+    start = np.arange(4.0, dtype="f4")
+    with pytest.raises(Stopped):
+        Turning(unit, Buffers([HOST]))(cast("Any", Run()), 100, [start], [], [start], [])
+    assert len(looked) < 10

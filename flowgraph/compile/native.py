@@ -23,6 +23,7 @@ from .lower import InOrder, _add_up, _as_given
 from .plan import ROWS, Plan, Unit
 from .section import FEWEST, FEWEST_LONG, LONGEST_SECONDS, MOST_HELD_BYTES, Layout, Section
 from .turns import turns_of
+from .windows import sliced
 
 _CAN_FAIL = frozenset({np.power, np.floor_divide, np.remainder, np.divmod, np.fmod})  # of integers
 # What gives its input as it is, once it has looked at it.
@@ -188,6 +189,12 @@ class Sections:
         name = view.node.op.name
         if name == "permute_dims":
             return _permuted(source, view.node, view.spec.shape)
+        if name == "getitem":
+            bounds = sliced(view.node.attrs["index"], source.shape)
+            if bounds is None:
+                return None
+            offset = source.offset + sum(start * stride for (start, _), stride in zip(bounds, source.strides, strict=True))
+            return source._replace(offset=offset, shape=view.spec.shape)
         if name in ("reshape", "reshape_like", "expand_dims", "squeeze") and source.is_contiguous:
             return source._replace(shape=view.spec.shape, strides=in_c_order(view.spec.shape, source.dtype.itemsize))
         return None

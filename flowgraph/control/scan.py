@@ -75,6 +75,7 @@ class Scan(Op):
         empty: Any = None,
         told: Sequence[Sequence[int]] = ((),),
         into: Sequence[Any] | None = None,
+        behind: Callable[..., Any] | None = None,
         **attrs: Any,
     ) -> Any:
         carry, rest = list(inputs[:carries]), inputs[carries + xs :]
@@ -105,6 +106,12 @@ class Scan(Op):
             for k, (stack, y) in enumerate(zip(stacks, results[carries:], strict=True)):
                 if k not in at or y is not rows[at[k]]:
                     stack[place] = y
+            if behind is not None:  # what may go through all other turns at once
+                end = behind(count, carry, entries, rest, stacks)
+                if end is not None:
+                    carry = end
+                    break
+                behind = None
         if into is not None:
             for target, value in zip(into, carry, strict=False):  # (behind the carries come the stacks, which are filled)
                 target[...] = value

@@ -139,7 +139,8 @@ def helper(board: Any, patience: int) -> Callable[[], Any]:
 def repeat_code(tape: Tape, rotations: Sequence[tuple[int, int, int]], finals: Sequence[tuple[int, int, int]]) -> Code:
     """Code that follows ``tape`` again and again: its operands are the arrays of the tape.
 
-    Its dimensions are the number of times, and that of the arrays; its strides say by how many bytes each array moves on from time to time.
+    Its dimensions are the number of times, 0 where the first array tells it, and that of the arrays; its strides say by how many bytes each
+    array moves on from time to time.
 
     rotations  (first, second, third): behind each time the first array becomes what the second is, and the second, where there is a third,
                changes places with that
@@ -341,7 +342,15 @@ otherwise:
 
 define void @bare(ptr %operands, ptr %dims, ptr %strides, ptr %data) {
 entry:
-  %times = load i64, ptr %dims
+  %fixed = load i64, ptr %dims
+  %is_fixed = icmp ne i64 %fixed, 0
+  br i1 %is_fixed, label %start, label %ask
+ask:
+  %told_at = load ptr, ptr %operands
+  %told = load i64, ptr %told_at
+  br label %start
+start:
+  %times = phi i64 [ %fixed, %entry ], [ %told, %ask ]
   %count_at = getelementptr i64, ptr %dims, i64 1
   %count = load i64, ptr %count_at
   %first = load ptr, ptr %data
@@ -358,7 +367,7 @@ entry:
   call void @llvm.memcpy.p0.p0.i64(ptr %own, ptr %operands, i64 %bytes, i1 false)
   br label %time
 time:
-  %left = phi i64 [ %times, %entry ], [ %left.next, %moved ]
+  %left = phi i64 [ %times, %start ], [ %left.next, %moved ]
   %is_over = icmp eq i64 %left, 0
   br i1 %is_over, label %ending, label %once
 once:

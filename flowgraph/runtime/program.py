@@ -21,6 +21,7 @@ from .gate import Room
 from .generated import Generated, NotInOrder, refuse
 from .memory import BufferPool, Buffers
 from .schedule import Schedule
+from .turning import Turning
 
 if TYPE_CHECKING:
     from .crew import Crew
@@ -303,10 +304,13 @@ def holding(unit: Unit, buffers: Buffers, bodies: Sequence[Any]) -> Callable[...
     told: dict[str, Any] = {"shared": [body.shared for body in bodies]}
     if unit.node.op.takes_empty:
         told |= {"empty": buffers.on(unit.device).lend, "told": [body.told for body in bodies]}
+    turns = Turning(unit, buffers) if unit.node.op.name == "scan" and isinstance(bodies[0], Body) else None
 
     def call(run: Run, *arrays: Any) -> Any:
-        called = [partial(body, run) if run.recording is None else run.recording.body(body, run) for body in bodies]
-        return kernel(*called, *arrays, **told)
+        if run.recording is not None:
+            return kernel(*[run.recording.body(body, run) for body in bodies], *arrays, **told)
+        behind = {} if turns is None else {"behind": partial(turns, run)}
+        return kernel(*[partial(body, run) for body in bodies], *arrays, **told, **behind)
 
     return call
 
