@@ -535,6 +535,36 @@ def test_a_loop_is_cut_along_rows_that_its_turns_treat_alike(reverse):
         np.testing.assert_allclose(result, expected, rtol=1e-9)
 
 
+def test_outputs_of_a_loop_that_is_cut_by_rows_have_one_stack_where_they_are_the_same():
+    def turn(h, x):
+        h = fg.tanh(h @ MATRIX + x)
+        return h, (h, h * 1, -h)
+
+    xs = RNG.standard_normal((4, N, K))
+    for options in ({}, {"jit": False}, {"threads": 1}):
+        with fg.Graph() as graph:
+            start = fg.placeholder("start", ("rows", K), "float64")
+            last, (ys, again, other) = fg.scan(turn, start, fg.placeholder("xs", (4, "rows", K), "float64"))
+        with fg.Session(graph, **options) as session:
+            feeds = {start: np.zeros((N, K)), graph["xs"]: xs}
+            plan = session.plan([last, ys, again, other], {x: value.shape for x, value in feeds.items()})
+            parts = [unit for unit in plan.units if unit.bodies]
+            assert len(parts) > 1
+            for unit in parts:
+                _, first, second, third = unit.writes
+                assert first == second != third
+            for _ in range(2):
+                end, *found = session.run([last, ys, again, other], feeds)
+                h = np.zeros((N, K))
+                for t in range(4):
+                    h = np.tanh(h @ MATRIX + xs[t])
+                    for made, expected in zip(found, (h, h, -h), strict=True):
+                        np.testing.assert_allclose(made[t], expected, rtol=1e-9)
+                np.testing.assert_allclose(end, h, rtol=1e-9)
+                found[0][:] = 0  # each is the caller's own
+                np.testing.assert_allclose(found[1][3], h, rtol=1e-9)
+
+
 @pytest.mark.parametrize(
     "turn",
     [

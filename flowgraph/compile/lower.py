@@ -645,16 +645,28 @@ class Lowering:
     def _lower_loop_parts(
         self, node: Node, kind: Kind, slots: tuple[int, ...], cut: LoopCut, trips: float, control: frozenset[int]
     ) -> None:
-        """A loop in parts, each of which runs all turns and writes its rows of all results."""
+        """A loop in parts, each of which runs all turns and writes its rows of all results.
+
+        Outputs that are the same in each turn, as what a sum hands on to its terms, have one stack.
+        """
         after = set(control).union(*[self.makers(slot) for slot in slots])
-        writes = tuple([self.new_slot(code) for code in kind.codes])
-        self.buffers.update({slot: self.kinds.specs[code] for slot, code in zip(writes, kind.codes, strict=True)})
         plans: dict[int, Plan] = {}  # rows -> the plan of the body for so many
+        for (low, high), shapes in zip(cut.bounds, cut.shapes, strict=True):
+            if high - low not in plans:
+                plans[high - low] = self.compile_body(node.attrs[node.op.bodies[0]], shapes, self.device)
+        stacks = node.op.stacks(*node.inputs, **node.attrs)
+        stacked = stacks[2] if stacks else range(0)
+        own: dict[Any, int] = {}
+        writes: tuple[int, ...] = ()
+        for place, code in enumerate(kind.codes):
+            made = tuple([body.fetches[place] for body in plans.values()]) if place in stacked else place
+            if made not in own:
+                slot = own[made] = self.new_slot(code)
+                self.buffers[slot] = self.kinds.specs[code]
+            writes += (own[made],)
         units = []
         for part, (low, high) in enumerate(cut.bounds):
-            body = plans.get(high - low)
-            if body is None:
-                body = plans[high - low] = self.compile_body(node.attrs[node.op.bodies[0]], cut.shapes[part], self.device)
+            body = plans[high - low]
             unit = Unit(
                 node,
                 cut.kernel(kind.kernel, part),

@@ -130,6 +130,8 @@ class Turns:
         own = self.layout.own - self.layout.within
         stacks: dict[int, int] = {}  # number -> the output whose stack has it
         for k, (slot, target) in enumerate(zip(outputs[carries:], self.targets[carries:], strict=True), carries):
+            if target in self.targets[carries:k]:  # (outputs that are the same have one stack)
+                continue
             made = inner.area(slot)
             if made is None or target is None:
                 raise Unturnable
