@@ -17,6 +17,10 @@ TOY = Workload(
     what="f = (x + y) z and its gradients to x, y and z, float32 scalars in and out.",
     problem=lambda: (np.float32(-2), np.float32(5), np.float32(-4)),
     tolerance=1e-6,
+    behind="NumPy's line is two operations and no call. flowgraph's call is a function generated for the plan, of which about 0.1 "
+    "us is these operations, and the rest asks whether the session is open and each argument a number of the right kind, "
+    "and keeps NumPy from warning. Tried: a run of the interpreter (0.9 us), and np.errstate around the call in place of "
+    "its context variable (1 us more).",
 )
 WORKLOADS = [TOY]
 
