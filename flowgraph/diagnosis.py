@@ -20,11 +20,11 @@ from .graph import Location, Node, Tensor
 from .graph.report import where
 from .graph.spec import format_shape
 from .graph.subgraph import ancestors
+from .graph.text import table
 from .runtime import Buffers, Walk, started
 from .runtime.numerics import Search, explained, statistics
 from .session import Session
 from .session.values import check_symbols
-from .traces.text import table
 from .viz import draw
 from .viz.heat import Heat
 

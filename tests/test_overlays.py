@@ -6,10 +6,11 @@ import re
 import pytest
 
 import flowgraph as fg
+from flowgraph.graph.text import quantity
 from flowgraph.viz import dot
 from flowgraph.viz import svg as svg_of
 from flowgraph.viz.graph_picture import GraphPicture
-from flowgraph.viz.heat import COOL_WARM, WARM, Scale, ink, quantity
+from flowgraph.viz.heat import COOL_WARM, WARM, Scale, ink
 from flowgraph.viz.overlay import Overlay
 from flowgraph.viz.plan_picture import PlanPicture
 

@@ -11,11 +11,12 @@ from ..errors import ArgumentError, UnknownNameError
 from ..graph import Node
 from ..graph.report import where
 from ..graph.spec import format_spec, is_known
+from ..graph.text import format_bytes, format_seconds
 from ..jit.values import SUPPORTED
 from .cost import estimated_seconds
 from .fuse import FusedNode
 from .lower import CHAIN_SECONDS, SLICE_SECONDS
-from .plan import Plan, Unit, format_bytes, format_seconds, sources_of
+from .plan import Plan, Unit, sources_of
 from .tasks import CHEAP_SECONDS, HAND_OVER_SECONDS
 
 # Ops that run nothing.

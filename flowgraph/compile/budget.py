@@ -12,9 +12,10 @@ from itertools import count
 from ..errors import MemoryLimitError
 from ..graph.report import blamed_line, where
 from ..graph.spec import format_spec
+from ..graph.text import format_bytes
 from .lower import Lowering
 from .memory import Memory, transient_bytes
-from .plan import Plan, Unit, format_bytes
+from .plan import Plan, Unit
 
 # So many tensors an error lists.
 LISTED = 6

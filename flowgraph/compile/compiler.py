@@ -16,6 +16,7 @@ from typing import Any
 from ..devices import GIVEN, Calibration, Device
 from ..graph import Node, Shape, SubGraph, Tensor
 from ..graph.spec import is_known
+from ..graph.text import format_bytes
 from ..jit.loops import Loop
 from .budget import check_limit, save_memory
 from .columns import LARGE, columns_of, wanted_nodes
@@ -26,7 +27,7 @@ from .native import Sections
 from .needed import needed_nodes
 from .order import check_updates
 from .place import count_by_device, place
-from .plan import Plan, format_bytes, in_order
+from .plan import Plan, in_order
 from .shapes import specialise
 from .simplify import SIMPLIFICATIONS, Allows, Simplified, simplify
 from .tasks import form_tasks

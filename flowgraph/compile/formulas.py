@@ -14,11 +14,12 @@ from ..errors import ArgumentError, FlowgraphError
 from ..graph import Node, Shape, Spec, Tensor
 from ..graph.arguments import as_bytes
 from ..graph.spec import is_known
+from ..graph.text import format_bytes
 from .account import short
 from .copies import CopyNode
 from .fuse import FusedNode
 from .needed import needed_nodes
-from .plan import Plan, format_bytes
+from .plan import Plan
 from .shapes import specialise
 
 # The highest power of a size that is looked for, and the number of sizes that formulas are in; those beyond stay as they are.

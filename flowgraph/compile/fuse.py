@@ -14,13 +14,13 @@ import numpy as np
 from ..graph import Node, Op, Spec, Tensor, Work
 from ..graph.op import Slicing
 from ..graph.spec import is_known
+from ..graph.text import format_seconds
 from ..jit.functions import Scalars
 from ..jit.gpu import GpuKernel
 from ..jit.loops import Loop, Operand, Result, Window
 from ..jit.values import Unfusable, Value, in_order
 from .cost import BYTES_PER_SECOND, CALL_SECONDS, estimated_seconds
 from .epilogue import Joined, joined
-from .plan import format_seconds
 from .regions import PARTS, REPEATS, VIEWS, Region, Regions, find, only_ones
 from .simplify import Simplified
 from .trees import MANY_NODES, SmallNodes, Tree, Trees

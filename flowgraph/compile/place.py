@@ -23,10 +23,11 @@ from ..errors import ArgumentError
 from ..graph import Node, SubGraph, Tensor
 from ..graph.report import blamed_line, where
 from ..graph.spec import is_known
+from ..graph.text import format_bytes, format_seconds
 from .copies import CopyNode
 from .forecast import Forecast, Forecaster, Option, Rule, Step, nbytes_of, node_seconds
 from .fuse import FusedNode
-from .plan import Unit, format_bytes, format_seconds
+from .plan import Unit
 from .simplify import Simplified
 
 EVERYWHERE = ""  # where values are that every device can read from the start

@@ -14,6 +14,7 @@ from ..graph import Node, Tensor
 from ..graph.arguments import counted
 from ..graph.node import FUNCTIONS
 from ..graph.spec import format_spec
+from ..graph.text import format_bytes, format_seconds
 
 # How a slice sees an input: all of it, its own rows, or the entry that is its own.
 WHOLE, ROWS, ENTRY = 0, 1, 2
@@ -256,23 +257,6 @@ class Plan:
         reason = self.reasons.get(unit.node)
         placed = f"; placed {reason}" if reason else ""
         return f"  # {unit}: {spec}{', ' + extra if extra else ''}{placed}{frees}"
-
-
-def format_seconds(seconds: float) -> str:
-    """As plans show it."""
-    return f"{seconds * 1e3:.1f} ms" if seconds >= 1e-3 else f"{seconds * 1e6:.0f} us"
-
-
-def format_bytes(count: int) -> str:
-    """As plans and errors show it.
-
-    >>> format_bytes(15_900_000)
-    '15.9 MB'
-    """
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= size:
-            return f"{count / size:.1f} {unit}"
-    return f"{count} B"
 
 
 def sources_of(plan: Plan) -> list[tuple[Tensor, int]]:

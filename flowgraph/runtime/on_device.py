@@ -11,11 +11,12 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..compile.copies import CopyNode
-from ..compile.plan import Plan, Unit, format_bytes
+from ..compile.plan import Plan, Unit
 from ..devices.lacking import WAITING
 from ..errors import ExecutionError
 from ..graph.report import where
 from ..graph.spec import format_spec
+from ..graph.text import format_bytes
 from .memory import Buffers
 from .program import Instruction, Program, explained
 

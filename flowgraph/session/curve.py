@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..compile import Plan
-from ..compile.plan import format_bytes
 from ..graph.node import FUNCTIONS
+from ..graph.text import format_bytes, table
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,5 @@ class MemoryCurve:
 
     def __str__(self) -> str:
         usual = self.first.seconds or 1.0
-        rows = [(format_bytes(each.peak_bytes), f"{each.seconds / usual - 1:+.0%}", each.how) for each in self.choices]
-        widths = [max(len(row[place]) for row in rows) for place in range(2)]
-        return "\n".join(f"{memory:>{widths[0]}}  {time:>{widths[1]}} time  {how}" for memory, time, how in rows)
+        rows = [(format_bytes(each.peak_bytes), f"{each.seconds / usual - 1:+.0%} time", each.how) for each in self.choices]
+        return "\n".join(table(rows, left=[2]))

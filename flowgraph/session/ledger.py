@@ -14,12 +14,12 @@ from ..compile import Plan, Unit
 from ..compile.fuse import FusedNode
 from ..compile.lower import _add_up, _as_given
 from ..compile.needed import needed_nodes
-from ..compile.plan import format_seconds
 from ..compile.shapes import specialise
 from ..graph import Node, Tensor
 from ..graph.arguments import counted
 from ..graph.report import where
 from ..graph.spec import is_known
+from ..graph.text import format_seconds, table
 from ..jit.kernels import compiler
 from ..runtime import Program, evaluated
 
@@ -89,11 +89,9 @@ class Ledger:
                     f"{entry.nodes[0].name}{more}   {where(entry.nodes[0].location)}",
                 )
             )
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
-        lines = ["  ".join([*[f"{text:>{width}}" for text, width in zip(row, widths, strict=False)], row[-1]]) for row in rows]
         total = f"{counted(len(self.entries), 'kernel')}, {format_seconds(self.compiled)} to compile"
         earned = self.earned
-        return "\n".join([*lines, total if earned is None else f"{total}, {_seconds(earned)} earned since"])
+        return "\n".join([*table(rows, left=[len(rows[0]) - 1]), total if earned is None else f"{total}, {_seconds(earned)} earned since"])
 
 
 def ledger_of(programs: Iterable[Program], *, measure: bool) -> Ledger:

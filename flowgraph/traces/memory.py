@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..compile.plan import format_bytes
+from ..graph import text
 from ..graph.arguments import counted
 from ..graph.node import FUNCTIONS
-from . import text
+from ..graph.text import format_bytes
 from .data import RunData
 from .lifetimes import Lifetime, curve, of_run
 

@@ -12,11 +12,11 @@ from difflib import get_close_matches
 from statistics import fmean
 from typing import Any
 
-from ..compile.plan import format_bytes
 from ..errors import ArgumentError, UnknownNameError
+from ..graph import text
 from ..graph.arguments import as_count, counted
 from ..graph.node import FUNCTIONS
-from . import text
+from ..graph.text import format_bytes
 from .costs import at_batch, learnt_one_by_one, made_faster, peak_of, usual
 from .data import Kernel, PlanData, RunData
 from .places import Places, bandwidth

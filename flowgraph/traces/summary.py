@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from ..compile.plan import format_bytes
 from ..errors import UnknownNameError
+from ..graph import text
 from ..graph.arguments import as_choice, counted
-from . import text
+from ..graph.text import format_bytes
 from .ceilings import Ceilings
 from .costs import learnt, made_faster
 from .data import Kernel, PlanData, RunData

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from ..graph import text
 from ..graph.arguments import counted
-from . import text
 from .data import RunData, TaskRun
 
 # The kinds of what threads spend time on, in the order in which they are told.

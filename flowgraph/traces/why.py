@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..errors import UnknownNameError
+from ..graph import text
 from ..graph.arguments import counted
-from . import text
 from .data import RunData, TaskRun
 from .waits import KINDS, Waits
 

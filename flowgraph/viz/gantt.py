@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..compile.plan import format_bytes
-from ..traces import Trace, text
+from ..graph import text
+from ..graph.text import format_bytes
+from ..traces import Trace
 from ..traces.data import RunData, TaskRun
 from ..traces.lifetimes import curve, of_run
 from ..traces.waits import Waits

@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from ..compile.plan import format_bytes
 from ..graph import Location, Node, Tensor
 from ..graph.spec import Spec, format_shape, format_spec, is_known
+from ..graph.text import format_bytes
 from .folding import Group, fitting, folded
 from .overlay import Overlay
 from .picture import BOXES, Box, Edge, Home, Picture, cut, listing, number_text, scope_name, short

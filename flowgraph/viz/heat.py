@@ -10,12 +10,12 @@ from typing import Any
 from ..compile import Unit
 from ..errors import ArgumentError
 from ..graph import Node, Tensor
+from ..graph.text import quantity
 
 # From cold to hot, and from less over even to more: told apart by colour-blind readers, and in grey (after ColorBrewer).
 WARM = ("#fffdf0", "#fee8a8", "#fdc070", "#f98e52", "#e34a33", "#b30000")
 COOL_WARM = ("#2166ac", "#7ab2d8", "#d4e6f1", "#fbfbfb", "#fbd9c4", "#ef8a62", "#b2182b")
 
-PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "u"), (1e-9, "n"))
 SUMMED = ("s", "B", "flop")  # units of which a folded scope shows the sum; of others the largest
 
 
@@ -100,23 +100,6 @@ class Heat:
         """A number with its unit, as it is written into boxes."""
         sign = "+" if self.even is not None and value > self.even else ""
         return sign + quantity(value, self.unit)
-
-
-def quantity(value: float, unit: str) -> str:
-    """A number with a prefix for its size.
-
-    >>> [quantity(0.00132, "s"), quantity(3.2e9, "flop/s"), quantity(0.43, "%"), quantity(1200.0, "")]
-    ['1.32 ms', '3.2 Gflop/s', '43 %', '1200']
-    """
-    if unit == "%":
-        return f"{value * 100:.3g} %" if abs(value) < 10 else f"{value * 100:.0f} %"
-    if not unit or value == 0 or not math.isfinite(value):
-        return f"{value:.4g} {unit}".rstrip()
-    least = 1.0 if unit in ("B", "flop") else 0.0
-    size, prefix = next((pair for pair in PREFIXES if abs(value) >= pair[0] * 0.9995), PREFIXES[-1])
-    if size < least:
-        size, prefix = 1.0, ""
-    return f"{value / size:.3g} {prefix}{unit}"
 
 
 class Scale:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any
 
-from ..compile.plan import format_bytes
+from ..graph.text import format_bytes
 from ..session.curve import MemoryCurve
 from .drawing import delivered
 from .sheet import FORMATS, Sheet, ticks

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..compile.plan import format_bytes
-from ..traces import text
+from ..graph import text
+from ..graph.text import format_bytes
 from ..traces.lifetimes import Lifetime
 from ..traces.memory import MemoryTimeline
 from .drawing import delivered

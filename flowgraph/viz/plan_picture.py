@@ -9,9 +9,10 @@ from operator import itemgetter
 
 from ..compile import Plan
 from ..compile.copies import CopyNode
-from ..compile.plan import Task, Unit, format_bytes, format_seconds
+from ..compile.plan import Task, Unit
 from ..graph import Node, Tensor
 from ..graph.spec import format_spec
+from ..graph.text import format_bytes, format_seconds
 from .folding import RUNS
 from .overlay import Overlay
 from .picture import BOXES, Box, Edge, Home, Picture, listing

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..traces import text
+from ..graph import text
 from ..traces.data import PlanData, RunData
 from ..traces.predict import Forecast, Prediction
 from ..traces.simulate import Bar

@@ -1,8 +1,28 @@
-"""How numbers and tables of a trace read."""
+"""Text: how bytes, times, counts, other quantities and tables read, everywhere."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
+
+PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "u"), (1e-9, "n"))
+
+
+def format_bytes(count: int) -> str:
+    """As plans and errors show it.
+
+    >>> format_bytes(15_900_000)
+    '15.9 MB'
+    """
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count} B"
+
+
+def format_seconds(seconds: float) -> str:
+    """As plans show it."""
+    return f"{seconds * 1e3:.1f} ms" if seconds >= 1e-3 else f"{seconds * 1e6:.0f} us"
 
 
 def time(seconds: float) -> str:
@@ -29,10 +49,27 @@ def rate(per_second: float, unit: str) -> str:
     """
     if not per_second:
         return ""
-    for size, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+    for size, prefix in PREFIXES[:4]:
         if per_second >= size:
             return f"{per_second / size:.3g} {prefix}{unit}/s"
     return f"{per_second:.3g} {unit}/s"
+
+
+def quantity(value: float, unit: str) -> str:
+    """A number with a prefix for its size.
+
+    >>> [quantity(0.00132, "s"), quantity(3.2e9, "flop/s"), quantity(0.43, "%"), quantity(1200.0, "")]
+    ['1.32 ms', '3.2 Gflop/s', '43 %', '1200']
+    """
+    if unit == "%":
+        return f"{value * 100:.3g} %" if abs(value) < 10 else f"{value * 100:.0f} %"
+    if not unit or value == 0 or not math.isfinite(value):
+        return f"{value:.4g} {unit}".rstrip()
+    least = 1.0 if unit in ("B", "flop") else 0.0
+    size, prefix = next((pair for pair in PREFIXES if abs(value) >= pair[0] * 0.9995), PREFIXES[-1])
+    if size < least:
+        size, prefix = 1.0, ""
+    return f"{value / size:.3g} {prefix}{unit}"
 
 
 def percent(part: float) -> str:
