@@ -24,6 +24,18 @@ class Damage(Exception):
         self.what, self.node, self.help = what, node, help
 
 
+def check_format(document: Any, form: str, version: int, kind: str) -> None:
+    """raises Damage for what is no document of that format and version; ``kind``: what it should hold, in words."""
+    if not isinstance(document, dict) or document.get("format") != form:
+        raise Damage(f"holds no {kind}")
+    has = document.get("version")
+    if has != version or type(has) is not int:
+        raise Damage(
+            f"has version {has!r:.80} of the format, and this flowgraph reads version {version}",
+            help="a newer flowgraph reads newer files: pip install --upgrade flowgraph",
+        )
+
+
 class Reader:
     """A document made a graph.
 
@@ -32,14 +44,7 @@ class Reader:
     """
 
     def __init__(self, document: Any, arrays: Arrays, functions: Mapping[str, Any] | None = None) -> None:
-        if not isinstance(document, dict) or document.get("format") != FORMAT:
-            raise Damage("holds no flowgraph graph")
-        version = document.get("version")
-        if version != VERSION or type(version) is not int:
-            raise Damage(
-                f"has version {version!r:.80} of the format, and this flowgraph reads version {VERSION}",
-                help="a newer flowgraph reads newer files: pip install --upgrade flowgraph",
-            )
+        check_format(document, FORMAT, VERSION, "flowgraph graph")
         locations = [_location(entry) for entry in _field(document, "locations", list)]
         self.graph = Graph()
         _Nodes(self.graph, document, arrays, locations, functions)

@@ -30,7 +30,7 @@ from ..graph import Graph, Node, Tensor
 from ..graph.op import public
 from ..io.attributes import Arrays, BadAttribute, read_attribute, write_attribute
 from ..io.files import as_path
-from ..io.graph_reader import Damage, Reader
+from ..io.graph_reader import Damage, Reader, check_format
 from ..io.graphs import ARRAYS, GRAPH, graph_entries, told, unpacked, write_archive
 from ..session import Session
 from ..session.recorder import RecordedRun
@@ -202,20 +202,9 @@ def load_record(path: str | os.PathLike[str], functions: Mapping[str, Any] | Non
         )
     with open(path, "rb") as raw, told("load_record", path, _HELP):
         document, values = unpacked(raw, RECORD, VALUES, "record")
-        _check(document)
+        check_format(document, FORMAT, VERSION, "record of a run")
         graph = Reader(*unpacked(raw, GRAPH, ARRAYS, "record"), functions or {}).graph
         return _Reader(graph, values).record(document)
-
-
-def _check(document: Any) -> None:
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise Damage("holds no record of a run")
-    version = document.get("version")
-    if version != VERSION or type(version) is not int:
-        raise Damage(
-            f"has version {version!r:.80} of the format, and this flowgraph reads version {VERSION}",
-            help="a newer flowgraph reads newer files: pip install --upgrade flowgraph",
-        )
 
 
 class _Reader:
