@@ -27,6 +27,20 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(reason)
 
 
+@pytest.fixture
+def graph() -> Iterator[fg.Graph]:
+    """What a test builds goes there."""
+    with fg.Graph() as graph:
+        yield graph
+
+
+@pytest.fixture
+def session(graph: fg.Graph) -> Iterator[fg.Session]:
+    """One on that graph, with one thread; a file of tests may have another of its own."""
+    with fg.Session(graph, threads=1) as session:
+        yield session
+
+
 @pytest.fixture(scope="module")
 def own_kernels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A cache of compiled kernels for the tests of one file."""

@@ -7,18 +7,6 @@ import flowgraph as fg
 from flowgraph.errors import DtypeError
 
 
-@pytest.fixture
-def graph():
-    with fg.Graph() as graph:
-        yield graph
-
-
-@pytest.fixture
-def session(graph):
-    with fg.Session(graph, threads=1) as session:
-        yield session
-
-
 def gradient(function, value):
     with fg.Graph() as graph:
         z = fg.placeholder("z", np.shape(value), np.asarray(value).dtype)

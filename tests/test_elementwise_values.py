@@ -12,18 +12,6 @@ from flowgraph.graph.spec import as_dtype
 from flowgraph.ops.elementwise import Binary, Unary
 
 
-@pytest.fixture
-def graph():
-    with fg.Graph() as graph:
-        yield graph
-
-
-@pytest.fixture
-def session(graph):
-    with fg.Session(graph, threads=1) as session:
-        yield session
-
-
 def gradient(function, *values):
     """The gradients of the sum of the function by each of ``values``."""
     with fg.Graph() as graph:

@@ -45,12 +45,6 @@ INDICES = {
 
 
 @pytest.fixture
-def graph():
-    with fg.Graph() as graph:
-        yield graph
-
-
-@pytest.fixture
 def session(graph):
     with fg.Session(graph, threads=2) as session:
         yield session

@@ -15,18 +15,6 @@ def rosenbrock(x):
     return fg.sum(100 * fg.square(x[1:] - fg.square(x[:-1])) + fg.square(1 - x[:-1]))
 
 
-@pytest.fixture
-def graph():
-    with fg.Graph() as graph:
-        yield graph
-
-
-@pytest.fixture
-def session(graph):
-    with fg.Session(graph, threads=1) as session:
-        yield session
-
-
 @pytest.mark.parametrize("memory", [1, 3, 50])
 def test_fifty_directions_are_those_of_the_inverse_hessian_written_out(memory):
     rng = np.random.default_rng(memory)

@@ -13,18 +13,6 @@ from flowgraph import metrics
 sklearn_metrics = pytest.importorskip("sklearn.metrics")
 
 
-@pytest.fixture
-def graph():
-    with fg.Graph() as graph:
-        yield graph
-
-
-@pytest.fixture
-def session(graph):
-    with fg.Session(graph, threads=1) as session:
-        yield session
-
-
 def value(make):
     with fg.Graph() as graph, fg.Session(graph, threads=1) as session:
         return session.run(make())

@@ -8,12 +8,6 @@ import pytest
 import flowgraph as fg
 
 
-@pytest.fixture
-def graph():
-    with fg.Graph() as graph:
-        yield graph
-
-
 def values(fetches, feeds=None, **options):
     with fg.Session(fg.get_default_graph(), threads=1, **options) as session:
         return session.run(fetches, feeds)

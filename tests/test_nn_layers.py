@@ -10,18 +10,6 @@ import flowgraph as fg
 from flowgraph import nn
 
 
-@pytest.fixture
-def graph():
-    with fg.Graph() as graph:
-        yield graph
-
-
-@pytest.fixture
-def session(graph):
-    with fg.Session(graph, threads=1) as session:
-        yield session
-
-
 def wrong(value: Any) -> Any:
     """A value of a type that the annotations do not allow."""
     return value

@@ -27,18 +27,6 @@ from flowgraph.optim import (
 )
 
 
-@pytest.fixture
-def graph():
-    with fg.Graph() as graph:
-        yield graph
-
-
-@pytest.fixture
-def session(graph):
-    with fg.Session(graph, threads=1) as session:
-        yield session
-
-
 def wrong(value: Any) -> Any:
     """A value of a type that the annotations do not allow."""
     return value

@@ -18,12 +18,6 @@ EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
 
 @pytest.fixture
-def graph():
-    with fg.Graph() as graph:
-        yield graph
-
-
-@pytest.fixture
 def session(graph):
     with fg.Session(graph, devices=NAMES, threads=1, jit=False) as session:
         yield session

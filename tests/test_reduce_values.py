@@ -12,18 +12,6 @@ from flowgraph.ops.reduce import euclidean_norm
 AXES = [None, 0, -1, (0, 2), ()]
 
 
-@pytest.fixture
-def graph():
-    with fg.Graph() as graph:
-        yield graph
-
-
-@pytest.fixture
-def session(graph):
-    with fg.Session(graph, threads=1) as session:
-        yield session
-
-
 def gradient(function, value):
     with fg.Graph() as graph:
         x = fg.placeholder("x", np.shape(value), "float64")

@@ -9,18 +9,6 @@ import flowgraph as fg
 from flowgraph import nn
 
 
-@pytest.fixture
-def graph():
-    with fg.Graph() as graph:
-        yield graph
-
-
-@pytest.fixture
-def session(graph):
-    with fg.Session(graph, threads=1) as session:
-        yield session
-
-
 def drawn(*shape, seed=0):
     return np.random.default_rng(seed).standard_normal(shape)
 

@@ -20,12 +20,6 @@ WHOLE = RNG.integers(0, 5, (3, 10))
 
 
 @pytest.fixture
-def graph():
-    with fg.Graph() as graph:
-        yield graph
-
-
-@pytest.fixture
 def session(graph):
     with fg.Session(graph, threads=2) as session:
         yield session

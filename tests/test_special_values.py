@@ -10,18 +10,6 @@ import flowgraph as fg
 from flowgraph.errors import ArgumentError, DtypeError, GradientError, MissingExtraError
 
 
-@pytest.fixture
-def graph():
-    with fg.Graph() as graph:
-        yield graph
-
-
-@pytest.fixture
-def session(graph):
-    with fg.Session(graph, threads=1) as session:
-        yield session
-
-
 @pytest.mark.parametrize("name", fg.special.__all__)
 def test_values_agree_with_scipys_function_of_that_name(session, name):
     first = {"polygamma": 2}.get(name)
