@@ -13,6 +13,7 @@ conv       convolution and its gradients
 pool       pooling and its gradients
 llvm       from text to machine code, with a cache on disk
 kernels    machine code as functions that Python calls
+tape       many small kernels as one such function, and follow: the texts of what goes through a tape
 
 Knows arrays as memory; knows nothing of graphs, plans and threads.
 """
