@@ -548,7 +548,7 @@ class Lowering:
             if chosen is not None:
                 self.buffers[slot] = Spec((chosen[1], *spec.shape), spec.dtype) if made.is_total else spec
             else:
-                taken = self._add(Unit(node, _as_given, (), slot, self.device.name, "take", spec, nbytes=spec.nbytes))
+                taken = self._add(Unit(node, as_given, (), slot, self.device.name, "take", spec, nbytes=spec.nbytes))
                 self.maker[slot], self.taken[slot] = taken, taken
         first = len(self.plan.units)
         if chosen is None:
@@ -689,7 +689,7 @@ class Lowering:
         """A unit for the sum of the ``count`` entries of ``buffer``; its slot."""
         total = self.new_slot(self.kinds.code(spec), len(self.plan.units))
         seconds = 1e-6 + spec.nbytes * count / 6e9
-        self._add(Unit(node, _add_up, (buffer,), total, self.device.name, mode, spec, seconds, nbytes=spec.nbytes))
+        self._add(Unit(node, add_up, (buffer,), total, self.device.name, mode, spec, seconds, nbytes=spec.nbytes))
         return total
 
     def _rows_of(self, slot: int, low: int, high: int) -> tuple[int, ...]:
@@ -713,7 +713,8 @@ _APART: dict[str, Callable[[Lowering, Node], None]] = {
 }
 
 
-def _as_given(out: Any) -> Any:
+def as_given(out: Any) -> Any:
+    """The kernel of what only makes the memory of a result: that memory."""
     return out
 
 
@@ -746,5 +747,6 @@ def _rows(spec: Any, count: int) -> Spec:
     return Spec((count, *spec.shape[1:]), spec.dtype)
 
 
-def _add_up(parts: Any, out: Any = None) -> Any:
+def add_up(parts: Any, out: Any = None) -> Any:
+    """The kernel that makes the sum over a cut kernel's slices of what each of them has given."""
     return parts.sum(axis=0, out=out)

@@ -19,7 +19,7 @@ from ..jit.tape import SECONDS_WITH_LOCK, code_of
 from .cost import CALL_SECONDS
 from .fuse import FusedNode
 from .instructions import Area, Instruction, Shape, elementwise, fused_loop, in_c_order, joined, product, sum_of_parts
-from .lower import InOrder, _add_up, _as_given
+from .lower import InOrder, add_up, as_given
 from .plan import ROWS, Plan, Unit
 from .section import FEWEST, FEWEST_LONG, LONGEST_SECONDS, MOST_HELD_BYTES, Layout, Section
 from .turns import turns_of
@@ -123,14 +123,14 @@ class Sections:
             return None
         if unit.mode in ("fresh", "take", "reuse") and unit.output not in self.specs:
             return None
-        if kernel is _as_given:
+        if kernel is as_given:
             return []
         places = [self._read(unit, position) for position in range(len(unit.inputs))]
         if any(area is None for area in places):
             return None
         areas = [area for area in places if area is not None]
         target = self._target(unit, areas)
-        if kernel is _add_up:
+        if kernel is add_up:
             return sum_of_parts(areas[0], target)
         if isinstance(kernel, InOrder):
             return joined([_permuted(areas[0], node, target.shape)], target, 0)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..compile import Plan
-from ..compile.lower import _as_given
+from ..compile.lower import as_given
 from ..compile.plan import ROWS
 from ..compile.source import shared_slots
 
@@ -37,7 +37,7 @@ def left_by(plan: Plan) -> list[list[tuple[int, Any]]]:
                 made: list[tuple[int, Any]] = [(unit.buffer, rows)]
                 for slot, cut in zip(unit.writes, unit.cut[len(unit.cut) - len(unit.writes) :], strict=True):
                     made.append((slot, slice(*unit.rows) if cut == ROWS else slice(unit.part, unit.part + 1)))
-            elif unit.kernel is _as_given or (unit.writes and unit.mode == "fresh" and unit.bodies):
+            elif unit.kernel is as_given or (unit.writes and unit.mode == "fresh" and unit.bodies):
                 made = []  # an array that is still to be filled; a part of a loop, whose rows run along another axis for each result
             else:
                 made = [(slot, ...) for slot in (*unit.writes, unit.output)]

@@ -26,7 +26,7 @@ import numpy as np
 from ..compile import Plan, Unit
 from ..compile.copies import CopyNode
 from ..compile.fuse import FusedNode
-from ..compile.lower import _add_up, _as_given
+from ..compile.lower import add_up, as_given
 from ..compile.plan import sources_of
 from ..graph import Node, Tensor
 from .memory import Buffers
@@ -274,9 +274,9 @@ def steps_of(plan: Plan, path: tuple[Turn, ...] = ()) -> list[Step]:
 def _made(unit: Unit, totals: dict[int, Tensor]) -> list[tuple[Tensor, int]]:
     """What a unit makes, or a part of."""
     node, is_cut = unit.node, unit.mode in ("part", "partial")
-    if isinstance(node, CopyNode) or unit.kernel is _as_given:
+    if isinstance(node, CopyNode) or unit.kernel is as_given:
         return []
-    if unit.kernel is _add_up:
+    if unit.kernel is add_up:
         return [(totals.get(unit.inputs[0], node.outputs[0]), unit.output)]
     if isinstance(node, FusedNode):
         made = []

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..compile import Plan, Unit
 from ..compile.fuse import FusedNode
-from ..compile.lower import _add_up, _as_given
+from ..compile.lower import add_up, as_given
 from ..compile.needed import needed_nodes
 from ..compile.shapes import specialise
 from ..graph import Node, Tensor
@@ -126,7 +126,7 @@ def _compiled_units(plan: Plan, times: float) -> Iterator[tuple[Unit, Any, float
     """The units with compiled kernels, what each of these was compiled from, and how often it runs in a run."""
     slices = Counter(unit.node for unit in plan.units if unit.mode in ("part", "partial"))
     for unit in plan.units:
-        if unit.kernel is _as_given or unit.kernel is _add_up:
+        if unit.kernel is as_given or unit.kernel is add_up:
             continue
         described = unit.node.op.described if isinstance(unit.node, FusedNode) else getattr(unit.kernel, "described", None)
         if described is not None:
