@@ -1,17 +1,14 @@
 """Lazy: modules of kernels that many programs do without, each loaded when first named: a tenth of the time to import flowgraph."""
 
-from __future__ import annotations
+from typing import TYPE_CHECKING
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from ..lazily import lazily
 
 if TYPE_CHECKING:
-    from . import conv, cuda, draws, pool, windows
-
-__all__ = ["conv", "cuda", "draws", "pool", "windows"]
-
-
-def __getattr__(name: str) -> Any:
-    if name in __all__:
-        return importlib.import_module(f"..{name}", __name__)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name)
+    from . import conv as conv
+    from . import cuda as cuda
+    from . import draws as draws
+    from . import pool as pool
+    from . import windows as windows
+else:
+    __getattr__ = lazily(__name__, ["conv", "cuda", "draws", "pool", "windows"])

@@ -21,13 +21,14 @@ from ..graph.arguments import counted
 from ..graph.location import shorten
 from ..runtime import Program, direct_call
 from ..runtime.numerics import are_finite
-from .curve import Choice, MemoryCurve
-from .ledger import Ledger, ledger_of
+from . import lazy
 from .values import check_symbols, closed, flatten, handed_out
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from .curve import MemoryCurve
+    from .ledger import Ledger
     from .session import Session
 
 
@@ -128,7 +129,7 @@ class Function:
 
     def ledger(self, *, measure: bool = False) -> Ledger:
         """What each kernel compiled for this function has cost, how often it was called, and what it has earned; see `Session.ledger`."""
-        return ledger_of(dict.fromkeys(self._programs.values()), measure=measure)
+        return lazy.ledger.ledger_of(dict.fromkeys(self._programs.values()), measure=measure)
 
     def export(self, file: str | os.PathLike[str]) -> Path:
         """Writes the function as a Python module that needs NumPy only, and its weights as ``.npz`` beside it.
@@ -193,8 +194,8 @@ class Function:
                 plan = self.session._program(outputs, shapes, limit).plan
                 how = "as it is" if kept < 0 else f"{counted(kept, 'tensor')} kept, others made again"
                 how += "" if limit is None else ", in another order"
-                choices.append(Choice(how, plan.peak_bytes, plan.seconds, plan))
-        return MemoryCurve(choices)
+                choices.append(lazy.curve.Choice(how, plan.peak_bytes, plan.seconds, plan))
+        return lazy.curve.MemoryCurve(choices)
 
     def plan(self, *arrays: Any) -> Plan:
         """The plan that a call with these arrays (or shapes) runs; without arguments, the last one made."""

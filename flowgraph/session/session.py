@@ -24,25 +24,25 @@ from ..jit import llvm
 from ..jit.kernels import compiled, compiled_later
 from ..runtime import Buffers, Program, RunReport
 from ..runtime.tracing import TRACED
-from .bisect import Bisection, bisected
-from .calibrated import calibrated
+from . import lazy
 from .checks import as_check
 from .feeds import Feeds
 from .function import Function
 from .future import RunFuture
 from .guards import BLAS
-from .ledger import Ledger, ledger_of
 from .programs import Programs
 from .recorder import RECORDED, RUNS_RECORDED, Recorder
 from .runs import Runs, shut
 from .state import State, check_seed
-from .steps import Steps, steps_of
 from .values import arrived, flatten
 from .variables import Variables
 from .watch import Watch
 
 if TYPE_CHECKING:
     from ..traces import Trace
+    from .bisect import Bisection
+    from .ledger import Ledger
+    from .steps import Steps
 
 
 class Session:
@@ -283,7 +283,7 @@ class Session:
         if not self.host_only:
             raise ArgumentError("steps: only on the host can a run be gone through node by node", help='Session(device="cpu:0")')
         program, _, values = self._to_be_run(fetches, feeds)
-        return steps_of(program, values, self._buffers, self._runs, names)
+        return lazy.steps.steps_of(program, values, self._buffers, self._runs, names)
 
     def watch(self, tensor: Tensor, test: str | Callable[[Any], Any]) -> Watch:
         """Looks at the value of ``tensor`` behind each run that computes it, until the watch is removed, or its ``with`` block ends.
@@ -347,7 +347,7 @@ class Session:
         >>> [(entry.calls, [node.name for node in entry.nodes]) for entry in ledger.entries] if other.jit else "needs llvmlite"
         [(1, ['tanh', 'add', 'exp'])]
         """
-        return ledger_of(self._programs.values(), measure=measure)
+        return lazy.ledger.ledger_of(self._programs.values(), measure=measure)
 
     def bisect(self, fetches: Any, feeds: Mapping[Tensor, Any] | None = None, *, bound: float | None = None) -> Bisection:
         """The rewrite of the compiler that changes a result by more than it may, if any does: print what it gives.
@@ -366,7 +366,7 @@ class Session:
         if not self.host_only:
             raise ArgumentError("bisect: only on the host can plans be compared", help='Session(device="cpu:0")')
         program, _, values = self._to_be_run(fetches, feeds)
-        return bisected(program.plan, self._buffers, values, bound)
+        return lazy.bisect.bisected(program.plan, self._buffers, values, bound)
 
     def calibrate(self, fetches: Any, feeds: Mapping[Tensor, Any] | None = None) -> Calibration:
         """What each kernel of a request takes, on one device of each kind: the session's calibration with these measured times in it.
@@ -379,7 +379,7 @@ class Session:
         True
         """
         _, flat = flatten(fetches, self.graph)
-        return calibrated(self, flat, self._feeds.arrays(feeds))
+        return lazy.calibrated.calibrated(self, flat, self._feeds.arrays(feeds))
 
     @property
     def random_state(self) -> tuple[int, int]:
