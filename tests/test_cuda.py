@@ -4,6 +4,7 @@ import contextlib
 import gc
 import sys
 import threading
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -368,21 +369,28 @@ def test_two_gpus_copy_to_each_other_without_the_host():
 
 # --- every operation
 
-FEW: dict[object, list] = {}  # type: ignore[type-arg]
-for op, sample in PAIRS:
-    FEW.setdefault(op, []).append(sample)
+SAMPLES: dict[Any, list[Any]] = {}
+for _op, _sample in PAIRS:
+    SAMPLES.setdefault(_op, []).append(_sample)
 
 
-@pytest.mark.parametrize("op", FEW, ids=str)
+def samples(op: Any, device: Any, most: int | None = None) -> Iterator[tuple[Any, Any, list[Any]]]:
+    """Each sample of an op that the device can compute (about ``most`` of them), with its kernel and its inputs there."""
+    for sample in SAMPLES[op][:: 1 if most is None else max(1, len(SAMPLES[op]) // most)]:
+        specs = [Spec(x.shape, x.dtype) for x in sample.inputs]
+        if not device.lacks(op.name, [spec.dtype for spec in specs]):
+            with device.active():
+                inputs = [specs[i] if i in op.shape_inputs else device.copied(x) for i, x in enumerate(sample.inputs)]
+                kernel = device.bind(op, sample.attrs, specs)
+            yield sample, kernel, inputs
+
+
+@pytest.mark.parametrize("op", SAMPLES, ids=str)
 def test_the_kernels_of_every_operation_use_only_what_cupy_has(op, cupy):
     device = open_device("cuda:0")
-    for sample in FEW[op][:: max(1, len(FEW[op]) // 6)]:
-        specs = [Spec(x.shape, x.dtype) for x in sample.inputs]
-        if device.lacks(op.name, [spec.dtype for spec in specs]):
-            continue
+    for sample, kernel, inputs in samples(op, device, 6):
         with device.active():
-            inputs = [specs[i] if i in op.shape_inputs else device.copied(x) for i, x in enumerate(sample.inputs)]
-            results = [device.to_host(result) for result in as_list(device.bind(op, sample.attrs, specs)(*inputs))]
+            results = [device.to_host(result) for result in as_list(kernel(*inputs))]
         for result, expected in zip(results, as_list(run_kernel(op, sample)), strict=True):
             assert result.dtype == np.asarray(expected).dtype
             np.testing.assert_allclose(result, expected, 1e-5, 1e-6)
@@ -482,16 +490,13 @@ def test_runs_at_once_are_not_replayed_over_each_other(session, cupy):
         np.testing.assert_allclose(session.variables["w"], host.variables["w"], 1e-5)
 
 
-@pytest.mark.parametrize("op", FEW, ids=str)
+@pytest.mark.parametrize("op", SAMPLES, ids=str)
 def test_an_operation_that_cannot_be_captured_is_known(op, cupy):
     device: Any = open_device("cuda:0")
-    for sample in FEW[op][:: max(1, len(FEW[op]) // 3)]:
-        specs = [Spec(x.shape, x.dtype) for x in sample.inputs]
-        if device.lacks(op.name, [spec.dtype for spec in specs]) or op.name in WAITING:
+    for sample, kernel, inputs in samples(op, device, 3):
+        if op.name in WAITING:
             continue
         with device.active():
-            inputs = [specs[i] if i in op.shape_inputs else device.copied(x) for i, x in enumerate(sample.inputs)]
-            kernel = device.bind(op, sample.attrs, specs)
             device.compute.begin_capture()
             results = as_list(kernel(*inputs))
             device.compute.end_capture().launch(device.compute)

@@ -3,7 +3,6 @@
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,13 +10,12 @@ import pytest
 import flowgraph as fg
 from flowgraph.devices import open_device
 from flowgraph.devices.lacking import WAITING
-from flowgraph.graph import Spec
 from flowgraph.graph.op import NoGradient
 from flowgraph.jit import llvm
 from flowgraph.jit.gpu import GpuKernel
-from tests.test_cuda import lenet, mlp, recurrent, rows, train
+from tests.test_cuda import SAMPLES, lenet, mlp, recurrent, rows, samples, train
 from tests.test_cuda_loops import CASES, fused
-from tests.test_operations import PAIRS, as_list, run_kernel
+from tests.test_operations import as_list, run_kernel
 
 pytestmark = pytest.mark.gpu
 
@@ -25,10 +23,6 @@ DEVICE = "cuda:0"
 # Largest differences from the host, relative to the largest number and, where numbers are small, in themselves. cuBLAS adds up in another
 # order, and elementary functions of CUDA are right to a few units in the last place.
 BOUNDS = {"float16": 2e-2, "bfloat16": 4e-2, "float32": 2e-5, "complex64": 2e-5, "float64": 1e-12, "complex128": 1e-12}
-
-SAMPLES: dict[Any, list[Any]] = {}
-for _op, _sample in PAIRS:
-    SAMPLES.setdefault(_op, []).append(_sample)
 
 
 @pytest.fixture(scope="module")
@@ -53,13 +47,9 @@ def agree(ours, theirs):
 
 @pytest.mark.parametrize("op", SAMPLES, ids=str)
 def test_every_operation_agrees_with_the_host(op, device):
-    for sample in SAMPLES[op]:
-        specs = [Spec(x.shape, x.dtype) for x in sample.inputs]
-        if device.lacks(op.name, [spec.dtype for spec in specs]):
-            continue
+    for sample, kernel, inputs in samples(op, device):
         with device.active():
-            inputs = [specs[i] if i in op.shape_inputs else device.copied(x) for i, x in enumerate(sample.inputs)]
-            results = [device.to_host(result) for result in as_list(device.bind(op, sample.attrs, specs)(*inputs))]
+            results = [device.to_host(result) for result in as_list(kernel(*inputs))]
         if op.name in ("eig", "eigh", "svd", "qr"):  # (whose vectors may have other signs)
             results, expected = results[:1], as_list(run_kernel(op, sample))[:1]
             results, expected = ([np.sort(np.abs(x)) for x in each] for each in (results, expected))
@@ -121,13 +111,8 @@ def test_a_training_agrees_with_that_of_the_host(network, jit):
 
 @pytest.mark.parametrize("op", [op for op in SAMPLES if op.name not in WAITING], ids=str)
 def test_what_is_captured_gives_what_is_asked_for_one_by_one(op, device):
-    for sample in SAMPLES[op][:: max(1, len(SAMPLES[op]) // 3)]:
-        specs = [Spec(x.shape, x.dtype) for x in sample.inputs]
-        if device.lacks(op.name, [spec.dtype for spec in specs]):
-            continue
+    for _, kernel, inputs in samples(op, device, 3):
         with device.active():
-            inputs = [specs[i] if i in op.shape_inputs else device.copied(x) for i, x in enumerate(sample.inputs)]
-            kernel = device.bind(op, sample.attrs, specs)
             expected = [device.to_host(x) for x in as_list(kernel(*inputs))]
             pool = device.cupy.cuda.MemoryPool()
             with device.cupy.cuda.using_allocator(pool.malloc):
