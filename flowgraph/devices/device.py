@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .host import copied
+from .pages import PAGES
 
 
 class Device:
@@ -94,6 +95,9 @@ class Cpu(Device):
     def __init__(self, index: int = 0) -> None:
         self.name = f"cpu:{index}"
         self.xp = np
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+        return PAGES.empty(shape, dtype)
 
     def copied(self, x: Any, out: Any = None) -> Any:
         return copied(x, out)
