@@ -11,7 +11,7 @@ Every sum is added up in an order that the shapes decide: the same for each imag
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -282,19 +282,21 @@ class _InputGrad(_Writer):
         # So many positions at a time that their part of g stays in the cache for all rows of the filter.
         self.panel = max(64, PANEL_BYTES // (self.outputs * self.dtype.itemsize) // 64 * 64)
         self.room = self.rows.total * self.along
-        self.sums = self.channel_tiles[0][1] * self.kw * self.room
-        self.scratch = self.sums + 2 * vectors * self.lanes + self.groups * self.outputs * self.taps
+        self.sums = self.channel_tiles[0][1] * self.kw * self.room + 2 * vectors * self.lanes
+        self.sent = self.outputs * vectors * self.lanes
+        self.scratch = self.sums + self.sent + self.groups * self.outputs * self.taps
 
     def body(self) -> None:
         self.name_offsets(self.rows)
         numbers = self.outputs * self.taps
-        filters = self.at("%scratch", self.scratch - self.groups * numbers)
+        self.sorted, filters = self.at("%scratch", self.sums), self.at("%scratch", self.sums + self.sent)
         with self.counting(str(self.groups)) as group:
             self._sort_filters(self.filters_of(1, group), self.at(filters, (group, numbers)))
         with self.counting("%n0") as image, self.counting(str(self.groups)) as group:
             self.g = self.images_of(0, image, group, self.outputs * self.positions)
             self.x = self.images_of(2, image, group, self.channels * self.pixels)
             self.filters = self.at(filters, (group, numbers))
+            self._panels(lambda begin, parts: self.tiled(parts, lambda v, n: self._sort_sent(self._moved(begin, v), n)))
             self.tiled(self.channel_tiles, self._channels)
 
     def _sort_filters(self, filters: str, place: str) -> None:
@@ -308,32 +310,51 @@ class _InputGrad(_Writer):
         size = channels * self.kw * self.room * self.dtype.itemsize
         self.call("llvm.memset.p0.i64", "void", ("ptr", "%scratch"), ("i8", "0"), ("i64", str(size)), ("i1", "false"))
 
-        panels, rest = divmod(self.positions, self.panel)
-        with self.counting(str(panels)) as panel:
-            self._panel(first, channels, self.new(f"mul nsw i64 {panel}, {self.panel // self.lanes}"), self.panel)
-        if rest:
-            self._panel(first, channels, str(panels * self.panel // self.lanes), rest)
+        def panel(begin: str, parts: list[tuple[int, int]]) -> None:
+            # What one pixel is sent is added up in the order of the filter's rows, wherever tiles end.
+            with self.counting(str(self.kh)) as row:
+                self.tiled(parts, lambda v, vectors: self._tile(first, channels, row, self._moved(begin, v), vectors))
+
+        self._panels(panel)
         for c in range(channels):
             sums = self.at("%scratch", c * self.kw * self.room)
             self.put_together(self.rows, sums, self.at(self.x, (first, self.pixels), c * self.pixels), self.room)
 
-    def _panel(self, first: str, channels: int, begin: str, positions: int) -> None:
-        """What ``positions`` send; what one pixel is sent is added up in the order of the filter's rows, wherever tiles end."""
-        parts = tiles(-(-positions // self.lanes), self.vectors)
-        with self.counting(str(self.kh)) as row:
-            self.tiled(parts, lambda v, vectors: self._tile(first, channels, row, self.new(f"add nsw i64 {begin}, {v}"), vectors))
+    def _panels(self, write: Callable[[str, list[tuple[int, int]]], None]) -> None:
+        """Calls ``write`` for each panel with the number of its first vector, and its tiles."""
+        panels, rest = divmod(self.positions, self.panel)
+        with self.counting(str(panels)) as panel:
+            write(self.new(f"mul nsw i64 {panel}, {self.panel // self.lanes}"), tiles(self.panel // self.lanes, self.vectors))
+        if rest:
+            write(str(panels * self.panel // self.lanes), tiles(-(-rest // self.lanes), self.vectors))
+
+    def _moved(self, begin: str, more: str) -> str:
+        return self.new(f"add nsw i64 {begin}, {more}")
+
+    def _sort_sent(self, at: str, vectors: int) -> None:
+        """Copies what a tile reads of the cotangent to a run of memory: as it lies, its rows may meet in few places of the cache."""
+        lanes, mask = self.lanes, self._mask(at, vectors)
+        source, target = self.at(self.g, (at, lanes)), self.at(self.sorted, (at, self.outputs * lanes))
+        with self.counting(str(self.outputs)) as o:
+            for v in range(vectors):
+                vector = self.load(self.at(source, (o, self.positions), v * lanes), lanes, mask if v == vectors - 1 else None)
+                self.store(vector, self.at(target, (o, vectors * lanes), v * lanes), lanes)
+
+    def _mask(self, at: str, vectors: int) -> str | None:
+        """Of the positions in the last vector of a tile."""
+        if self.positions % self.lanes == 0:
+            return None
+        begins = self.new(f"mul nsw i64 {self.new(f'add nsw i64 {at}, {vectors - 1}')}, {self.lanes}")
+        return self.lanes_below(self.new(f"sub nsw i64 {self.positions}, {begins}"), self.lanes)
 
     def _tile(self, first: str, channels: int, row: str, at: str, vectors: int) -> None:
         kind, lanes = self.vector(self.lanes), self.lanes
         of_channel = self.kh * self.outputs * self.kw
-        g, w = self.at(self.g, (at, lanes)), self.at(self.filters, (first, of_channel), (row, self.outputs * self.kw))
-        masks: list[str | None] = [None] * vectors
-        if self.positions % lanes:
-            begins = self.new(f"mul nsw i64 {self.new(f'add nsw i64 {at}, {vectors - 1}')}, {lanes}")
-            masks[-1] = self.lanes_below(self.new(f"sub nsw i64 {self.positions}, {begins}"), lanes)
+        g, w = self.at(self.sorted, (at, self.outputs * lanes)), self.at(self.filters, (first, of_channel), (row, self.outputs * self.kw))
+        masks = [*[None] * (vectors - 1), self._mask(at, vectors)]
         with self.carrying(str(self.outputs), kind, ["zeroinitializer"] * (channels * self.kw * vectors)) as loop:
-            sent, weights = self.at(g, (loop.counter, self.positions)), self.at(w, (loop.counter, self.kw))
-            values = [self.load(self.at(sent, v * lanes), lanes, masks[v]) for v in range(vectors)]
+            sent, weights = self.at(g, (loop.counter, vectors * lanes)), self.at(w, (loop.counter, self.kw))
+            values = [self.load(self.at(sent, v * lanes), lanes) for v in range(vectors)]
             for tap in range(channels * self.kw):
                 c, k = divmod(tap, self.kw)
                 weight = self.one(self.at(weights, c * of_channel + k))
