@@ -48,6 +48,12 @@ SHAPES = [
     ((6, 9, 7), (8, 3, 3), {"padding": ((1, 1), (1, 1)), "groups": 2}),
     ((5, 20, 21), (5, 3, 3), {"padding": ((1, 1), (1, 1)), "stride": (2, 2), "groups": 5}),
     ((4, 8, 8), (12, 3, 2), {"groups": 4}),
+    # Many outputs:
+    ((8, 12, 11), (32, 3, 3), {"padding": ((1, 1), (1, 1))}),
+    ((5, 6, 5), (47, 5, 3), {"padding": ((0, 2), (2, 1)), "dilation": (1, 2)}),
+    ((18, 21, 23), (62, 3, 3), {"stride": (2, 3), "padding": ((1, 0), (2, 1)), "groups": 2}),
+    ((66, 2, 2), (64, 1, 1), {}),
+    ((9, 9, 150), (80, 2, 8), {"padding": ((0, 0), (4, 4))}),
 ]
 
 
@@ -128,7 +134,7 @@ def test_the_bits_of_an_image_do_not_depend_on_the_batch(batch):
     np.testing.assert_allclose(compiled(ConvWeightGrad(conv), WIDE)(g, x, np.empty_like(w)), exact, atol=1e-4)
 
 
-@pytest.mark.parametrize("image, filters, options", SHAPES[:8])
+@pytest.mark.parametrize("image, filters, options", SHAPES[:8] + SHAPES[-5:])
 def test_the_bits_do_not_depend_on_the_processors_registers(image, filters, options):
     conv = Convolution(F4, image, filters, **options)
     x, w, g, _ = arrays(2, conv, F4)

@@ -3,7 +3,7 @@
 All three are products of small tiles that stay in registers. Vectors run along the positions of the output, row after row, so that arrays
 are read and written as they lie. What one column of a filter meets at all positions is a run of memory once the image's columns have been
 laid out for it: `WindowKernel.lay_out` copies each image once for each column of the filter, and its rows stay in order, so that the
-rows of the filter share the copy.
+rows of the filter share the copy. Only in the gradient by many filters do vectors run along the outputs.
 
 Every sum is added up in an order that the shapes decide: the same for each image, in whatever slice of the batch.
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,11 @@ LAID_OUT_BYTES = 1 << 20
 FEWEST_POSITIONS = 8
 # Bytes of what the gradient by the images reads of its cotangent at a time, again and again for the rows of the filter.
 PANEL_BYTES = 64 << 10
+# Vectors of the gradient by the filters run along the outputs where so much of two or more is used, and filters have so many numbers that
+# it pays to transpose the cotangent; else along the positions.
+FULL, FEWEST_TAPS = 7 / 8, 64
+# So many positions are summed up in registers then: what they read of the cotangent stays in a level-1 cache.
+BLOCK_POSITIONS = 128
 # Bytes of what a tile of the gradient by the weights reads, at most, if fewer images or rows at a time can help: a level-1 cache.
 TILE_BYTES = 48 << 10
 
@@ -68,6 +73,13 @@ class Convolution:
     def fills_vectors(self) -> bool:
         """Whether images are large enough for the convolution and its gradient by them; that by the filters does well with all."""
         return math.prod(self.size) >= FEWEST_POSITIONS
+
+    @property
+    def has_many_outputs(self) -> bool:
+        """Whether the gradient by the filters is best made in vectors of outputs."""
+        outputs, lanes = self.filters[0] // self.groups, 64 // self.dtype.itemsize
+        taps = self.image[0] // self.groups * math.prod(self.filters[1:])
+        return outputs > lanes and outputs >= FULL * (-(-outputs // lanes) * lanes) and taps >= FEWEST_TAPS
 
     @property
     def is_supported(self) -> bool:
@@ -136,7 +148,7 @@ class ConvWeightGrad:
         return (Operand(self.conv.dtype, (True,)),) * 2
 
     def text(self, target: Target) -> str:
-        return _WeightGrad(self, target).text()
+        return (_WeightGradAlongOutputs if self.conv.has_many_outputs else _WeightGrad)(self, target).text()
 
 
 class _Writer(WindowKernel):
@@ -466,3 +478,150 @@ class _WeightGrad(_Writer):
             ]
             length = half
         return vectors[0]
+
+
+class _WeightGradAlongOutputs(_Writer):
+    """Tiles of some outputs, along which vectors run, by some channels at one row of the filter.
+
+    Of some images, or some rows of one, the cotangent is transposed, so that what one position has of the outputs is a run of memory, and
+    the pixels that it meets are copied with their border. Each position then sends its pixels, times its outputs. What that makes is added
+    to scratch memory laid out as (channel, row, column, output).
+    """
+
+    def __init__(self, kernel: ConvWeightGrad, target: Target) -> None:
+        super().__init__(kernel, target)
+        most = self.registers.accumulators(self.registers.bytes)
+        self.vectors = -(-self.outputs // self.lanes)
+        self.output_tiles = tiles(self.vectors, max(1, min(4, most // self.kw)))
+        self.channel_tiles = tiles(self.channels, max(1, most // (self.output_tiles[0][1] * self.kw)))
+        self.images = max(1, BLOCK_POSITIONS // self.positions)
+        self.band = max((rows for rows in divisors(self.down) if rows * self.along <= BLOCK_POSITIONS), default=1)
+        self.length = self.band * self.along  # of what is taken of an image, in positions
+        (self.step, across), (gap, apart) = self.windows.stride, self.windows.dilation
+        # The rows of the images that a band meets, and their length:
+        self.met = (self.band - 1) * self.step + (self.kh - 1) * gap + 1
+        self.pitch = (self.along - 1) * across + (self.kw - 1) * apart + 1
+        self.copied = self.images * self.channels * self.met * self.pitch // self.lanes * self.lanes + self.lanes
+        self.sent = self.images * self.length * self.vectors * self.lanes
+        self.scratch = self.copied + self.sent + self.taps * self.vectors * self.lanes
+
+    def body(self) -> None:
+        self.turned, self.sums = self.at("%scratch", self.copied), self.at("%scratch", self.copied + self.sent)
+        bands = str(self.down // self.band)
+        with self.counting(str(self.groups)) as group:
+            size = self.taps * self.vectors * self.lanes * self.dtype.itemsize
+            self.call("llvm.memset.p0.i64", "void", ("ptr", self.sums), ("i8", "0"), ("i64", str(size)), ("i1", "false"))
+            with self.counting("%n0", self.images) as first, self.counting(bands) as band:
+                left = self.new(f"sub nsw i64 %n0, {first}")
+                self.count_of_images = self.call("llvm.smin.i64", "i64", ("i64", left), ("i64", str(self.images)))
+                g = self.at(self.images_of(0, first, group, self.outputs * self.positions), (band, self.length))
+                self.tiled(self.output_tiles, partial(self._turn, g))
+                x = self.images_of(1, first, group, self.channels * self.pixels)
+                self._copy(x, self.new(f"mul nsw i64 {band}, {self.band * self.step}"))
+                self.tiled(self.output_tiles, lambda o, n: self.tiled(self.channel_tiles, lambda c, m: self._rows(o, n, c, m)))
+            self._finish(self.filters_of(2, group))
+
+    def _turn(self, g: str, first: str, vectors: int) -> None:
+        """Puts what a tile of outputs reads of the cotangent into the order (image, position, output)."""
+        place = self.at(self.turned, (first, self.images * self.length * self.lanes))
+        with self.counting(self.count_of_images) as image, self.counting(str(vectors)) as v:
+            output = self.new(f"mul nsw i64 {self.new(f'add nsw i64 {first}, {v}')}, {self.lanes}")
+            source = self.at(g, (image, self.groups * self.outputs * self.positions), (output, self.positions))
+            target = self.at(place, (image, self.length * vectors * self.lanes), (v, self.lanes))
+            for chunk in self.in_chunks(self.length, lambda first: True):
+                there = [self._is_output(output, k) for k in range(self.lanes)]
+                rows = [
+                    self.load_steps(
+                        self.at(source, k * self.positions, chunk.moved), chunk.first, 1, chunk.count, self.length, valid=there[k]
+                    )
+                    for k in range(self.lanes)
+                ]
+                if chunk.count < self.lanes:
+                    order = [min(k, power_of_two(chunk.count) - 1) for k in range(self.lanes)]
+                    rows = [self.shuffle(row, "poison", power_of_two(chunk.count), order) for row in rows]
+                at = self.at(target, (chunk.moved, vectors * self.lanes), chunk.first * vectors * self.lanes)
+                for k, row in enumerate(self._transposed(rows)[: chunk.count]):
+                    self.store(row, self.at(at, k * vectors * self.lanes), self.lanes)
+
+    def _is_output(self, first: str, more: int) -> str | None:
+        """Whether there is an output ``more`` behind ``first``, as an i1; None where that is known."""
+        if self.outputs % self.lanes == 0:
+            return None
+        return self.new(f"icmp slt i64 {first}, {self.outputs - more}")
+
+    def _transposed(self, rows: list[str]) -> list[str]:
+        """As many vectors as they have lanes: lane k of the first, of the second, and so on, for each k."""
+        lanes, half = self.lanes, self.lanes // 2
+        while half:
+            low = [k if not k & half else lanes + k - half for k in range(lanes)]
+            high = [k + half if not k & half else lanes + k for k in range(lanes)]
+            pairs = [(k, k + half) for k in range(lanes) if not k & half]
+            rows = list(rows)
+            for a, b in pairs:
+                rows[a], rows[b] = self.shuffle(rows[a], rows[b], lanes, low), self.shuffle(rows[a], rows[b], lanes, high)
+            half //= 2
+        return rows
+
+    def _copy(self, x: str, first: str) -> None:
+        """Copies what a band meets of the images from row ``first`` on, with the border, to (image, channel, row, column)."""
+        (top, _), (left, _) = self.windows.padding
+        with self.counting(self.count_of_images) as image, self.counting(str(self.channels)) as channel:
+            source = self.at(x, (image, self.groups * self.channels * self.pixels), (channel, self.pixels))
+            target = self.at("%scratch", (image, self.channels * self.met * self.pitch), (channel, self.met * self.pitch))
+            with self.counting(str(self.met)) as j:
+                row = self.new(f"add nsw i64 {self.new(f'add nsw i64 {first}, {j}')}, {-top}")
+                valid = self.new(f"icmp ult i64 {row}, {self.height}")
+                pixels, copy = self.at(source, (row, self.width)), self.at(target, (j, self.pitch))
+                for chunk in self.in_chunks(self.pitch, lambda first: left <= first <= self.width + left - self.lanes):
+                    vector = self.load_steps(self.at(pixels, chunk.moved), chunk.first - left, 1, chunk.count, self.width, valid=valid)
+                    self.store_first(vector, self.at(copy, chunk.first, chunk.moved), chunk.count)
+
+    def _rows(self, o: str, vectors: int, c: str, channels: int) -> None:
+        """The tiles of some outputs and channels."""
+        g = self.at(self.turned, (o, self.images * self.length * self.lanes))
+        x = self.at("%scratch", (c, self.met * self.pitch))
+        sums = self.at(self.sums, (o, self.lanes), (c, self.kh * self.kw * self.vectors * self.lanes))
+        with self.counting(str(self.kh)) as row:
+            pixels = self.at(x, (row, self.windows.dilation[0] * self.pitch))
+            self._tile(g, vectors, pixels, channels, self.at(sums, (row, self.kw * self.vectors * self.lanes)))
+
+    def _tile(self, g: str, vectors: int, x: str, channels: int, sums: str) -> None:
+        kind, lanes = self.vector(self.lanes), self.lanes
+        across, apart = self.windows.stride[1], self.windows.dilation[1]
+        columns = [(c, k) for c in range(channels) for k in range(self.kw)]
+        with self.carrying(self.count_of_images, kind, ["zeroinitializer"] * (len(columns) * vectors)) as images:
+            of_image = self.at(g, (images.counter, self.length * vectors * lanes))
+            pixels = self.at(x, (images.counter, self.channels * self.met * self.pitch))
+            with self.carrying(str(self.band), kind, images.values) as rows:
+                of_row = self.at(of_image, (rows.counter, self.along * vectors * lanes))
+                line = self.at(pixels, (rows.counter, self.step * self.pitch))
+                with self.carrying(str(self.along), kind, rows.values) as loop:
+                    sent, met = self.at(of_row, (loop.counter, vectors * lanes)), self.at(line, (loop.counter, across))
+                    values = [self.load(self.at(sent, v * lanes), lanes) for v in range(vectors)]
+                    for n, (c, k) in enumerate(columns):
+                        pixel = self.one(self.at(met, c * self.met * self.pitch + k * apart))
+                        for v in range(vectors):
+                            loop.values[n * vectors + v] = self.fma(values[v], pixel, loop.values[n * vectors + v], lanes)
+                rows.values = loop.values
+            images.values = rows.values
+        for n, (c, k) in enumerate(columns):
+            for v in range(vectors):
+                place = self.at(sums, ((c * self.kh * self.kw + k) * self.vectors + v) * lanes)
+                total = self.arithmetic("fadd", self.load(place, lanes), images.values[n * vectors + v], lanes)
+                self.store(total, place, lanes)
+
+    def _finish(self, filters: str) -> None:
+        """Writes the sums in the order of the filters."""
+        with self.counting(str(self.vectors)) as v:
+            output = self.new(f"mul nsw i64 {v}, {self.lanes}")
+            source, target = self.at(self.sums, output), self.at(filters, (output, self.taps))
+            for chunk in self.in_chunks(self.taps, lambda first: True):
+                at = self.at(source, (chunk.moved, self.vectors * self.lanes), chunk.first * self.vectors * self.lanes)
+                rows = [self.load(self.at(at, k * self.vectors * self.lanes), self.lanes) for k in range(chunk.count)]
+                rows += ["zeroinitializer"] * (self.lanes - len(rows))
+                for k, row in enumerate(self._transposed(rows)):
+                    there, mask = self._is_output(output, k), self.lanes_of([j < chunk.count for j in range(self.lanes)])
+                    if there is not None:
+                        bits = f"<{self.lanes} x i1>"
+                        mask = self.new(f"select i1 {there}, {bits} {mask or 'splat (i1 true)'}, {bits} zeroinitializer")
+                    self.store(row, self.at(target, k * self.taps, chunk.moved, chunk.first), self.lanes, mask)
