@@ -21,6 +21,7 @@ from ..jit.loops import Loop, Operand, Result, Window
 from ..jit.values import Unfusable, Value, in_order
 from .cost import BYTES_PER_SECOND, CALL_SECONDS, estimated_seconds
 from .epilogue import Joined, joined
+from .products import RowsTimes, taken_in
 from .regions import PARTS, REPEATS, VIEWS, Region, Regions, find, only_ones
 from .simplify import Simplified
 from .trees import MANY_NODES, SmallNodes, Tree, Trees
@@ -189,9 +190,10 @@ class FusedNode(Node):
 class Source:
     """What a region reads.
 
-    axes       for each axis of the tensor the axis of the domain that it runs along; None where its size is 1
+    axes       for each axis of the tensor the axis of the domain that it runs along; None where its size is 1, or a product runs along it
     is_cut     whether a slice of the domain reads a slice of it
     window     where another element is read than the domain's own
+    across     of the matrix or vector of such products: how many numbers a row has
     """
 
     tensor: Tensor
@@ -199,6 +201,7 @@ class Source:
     axes: tuple[int | None, ...]
     strided: bool
     window: Window | None = None
+    across: int = 0
 
     @property
     def is_cut(self) -> bool:
@@ -227,6 +230,7 @@ class Fuser:
         self.found, self.fed, self.spec, self.resolved = regions.found, regions.fed, regions.spec, regions.resolved
         self.made: dict[Region, FusedNode] = {}
         self.views: set[Node] = set()  # members that are run by themselves, too, as others read them
+        self.products: dict[Node, RowsTimes] = {}  # members that are products of rows
         self.readers: dict[Tensor, set[Region | None]] = {}
 
     def _all_readers(self, fetched: Collection[Tensor | Node]) -> dict[Tensor, set[Region | None]]:
@@ -249,6 +253,10 @@ class Fuser:
     def settle(self, fetched: Collection[Tensor | Node]) -> None:
         """Decides which regions become loops, and makes these; the others fall apart."""
         self.readers = self._all_readers(fetched)
+        for region in self.regions.all() if self.joins else ():
+            self.products.update(taken_in(region, self.regions, lambda tensor, region=region: self._is_lone(tensor, region)))  # type: ignore[misc]
+        if self.products:
+            self.readers = self._all_readers(fetched)
         for region in self.regions.all():
             node = self._attempt(self._fused, region)
             if node is None:
@@ -369,7 +377,9 @@ class Fuser:
         out, rank = node.outputs[0], len(region.shape)
         spec, kind = self.spec(out), region.kinds[out]
         summed: tuple[int, ...] = ()
-        if kind == "total":
+        if node in self.products:
+            summed = (0,)
+        elif kind == "total":
             x = self.resolved(node.inputs[0])
             summed = self.regions.summed(node, self.spec(x).shape)
             if region.kinds.get(x) == "row":
@@ -396,7 +406,7 @@ class Fuser:
         groups = _groups(region, [*flags, *totals], any(source.strided or source.window for source in sources))
         dims = tuple([math.prod(region.shape[a] for a in group) for group in groups])
         varies = [tuple([flag[group[0]] for group in groups]) for flag in flags]
-        operands = tuple([Operand(source.spec.dtype, v, source.strided, source.window) for source, v in zip(sources, varies)])
+        operands = tuple([Operand(s.spec.dtype, v, s.strided, s.window, s.across) for s, v in zip(sources, varies)])
         s, last = Scalars(), groups[-1][0]
         loads = [s.load(i, source.spec.dtype, is_row=not flag[last]) for i, (source, flag) in enumerate(zip(sources, flags))]
         values = self._values(s, region, members, reads, loads)
@@ -406,7 +416,10 @@ class Fuser:
             summed = tuple([group[0] in result.summed for group in groups])
             if value.is_row and not (result.is_row or (result.is_total and summed[-1])):
                 raise Unfusable("what is the same all along a row is computed once for it, not for each element")
-            results.append(Result(value, summed, self._divisor(result)))
+            weighs = reads[result.tensor.node, 0] if result.tensor.node in self.products and result.is_total else None
+            if weighs is not None and value.is_row:
+                raise Unfusable("rows that are all weighed alike are only summed")
+            results.append(Result(value, summed, self._divisor(result), weighs))
         return Loop(dims, _counted(region, dims, sources, made), operands, tuple(results))
 
     def _divisor(self, made: Made) -> int:
@@ -422,22 +435,32 @@ class Fuser:
         numbers: dict[Any, int] = {}
         reads: dict[tuple[Node, int], int] = {}
         for node in members:
-            for position, tensor in enumerate(map(self.resolved, node.inputs)):
+            product = self.products.get(node)
+            for position, tensor in enumerate(product or map(self.resolved, node.inputs)):
                 value = self.found.values.get(tensor)
                 if tensor in region.kinds or position in node.op.shape_inputs or (value is not None and value.size == 1):
                     continue
                 placed = self.regions.placed(node, position)
-                if placed is None:
+                if product is not None:
+                    source = self._met(tensor, self.spec(product.matrix).shape[1], is_matrix=position == 0)
+                elif placed is None:
                     source = self._seen_through(tensor, self._axes(node, tensor, region), len(region.shape))
                 else:
                     source = Source(tensor, self.spec(tensor), tuple(range(len(region.shape))), False, placed)
-                source = self._windowed(source, region)
+                if product is None:
+                    source = self._windowed(source, region)
                 key = (source.tensor, source.axes, source.window and repr(source.window))  # (0.0 and -0.0 are equal)
                 if key not in numbers:
                     numbers[key] = len(sources)
                     sources.append(source)
                 reads[node, position] = numbers[key]
         return sources, reads
+
+    def _met(self, tensor: Tensor, across: int, *, is_matrix: bool) -> Source:
+        """The matrix of a product of rows, or its vector."""
+        spec = self.spec(tensor)
+        axes = tuple([0 if is_matrix and axis == 0 else None for axis in range(len(spec.shape))])
+        return Source(tensor, Spec(spec.shape, spec.dtype), axes, False, across=across)
 
     def _values(
         self, s: Scalars, region: Region, members: Sequence[Node], reads: Mapping[tuple[Node, int], int], loads: Sequence[Value]
@@ -447,6 +470,11 @@ class Fuser:
             out = node.outputs[0]
             if node not in members:
                 values[out] = values[self.resolved(node.inputs[0])]
+                continue
+            if node in self.products:
+                other = self.products[node].other
+                product = values.get(other)
+                values[out] = product or s.row_product(reads[node, 0], reads[node, 1], self.spec(out).dtype)
                 continue
             inputs = []
             for position, tensor in enumerate(map(self.resolved, node.inputs)):
@@ -543,7 +571,7 @@ def _node(op: Fused, number: int, inputs: Sequence[Tensor], request: str | None)
 def _seconds(region: Region, loop: Loop, sources: Sequence[Source], results: Sequence[Made]) -> float:
     """What the loop is expected to take."""
     nbytes = sum({source.tensor: source.spec.nbytes for source in sources}.values()) + sum(made.spec.nbytes for made in results)
-    primitives = len(in_order([result.value for result in loop.results]))
+    primitives = len(in_order([result.value for result in loop.results])) + sum(source.across for source in sources)
     arithmetic = math.prod(region.shape) * primitives * PRIMITIVE_SECONDS
     return CALL_SECONDS + RESULT_SECONDS * (len(results) - 1) + arithmetic + nbytes / LOOP_BYTES_PER_SECOND
 

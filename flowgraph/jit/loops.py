@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from .arguments import ALIGNED, CONTIGUOUS, CallableText
+from .arguments import ALIGNED, CONTIGUOUS
 from .llvm import Target
+from .row_products import VECTOR_BYTES, RowProducts
 from .text import BARE_SIGNATURE, literal, stored, suffix, type_of
 from .values import BOOL, FLOAT64, Unfusable, Value
 
@@ -57,12 +58,14 @@ class Operand:
     varies   for each dimension of the loop, whether the array has it; where it has not, its one entry serves all
     strided  whether rows may lie apart in memory (a part of the columns of a larger array); only for two dimensions
     window   where another element is read than the loop's own; then the array has all dimensions, in sizes of its own
+    across   where it is a matrix of which an element of the loop has a row, or the vector that meets the rows: the numbers of a row
     """
 
     dtype: np.dtype[Any]
     varies: tuple[bool, ...]
     strided: bool = False
     window: Window | None = None
+    across: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,11 +76,13 @@ class Result:
     summed   for each dimension of the loop, whether it is summed over. None of them: an entry for each element, or, for a value that is
              the same all along a row, for each row. Otherwise the first dimension is among them, and for a value of the row the last, too
     divisor  what the sum is divided by
+    weighs   the operand, a matrix, whose rows are summed, each times its value; only for one dimension
     """
 
     value: Value
     summed: tuple[bool, ...]
     divisor: int = 1
+    weighs: int | None = None
 
     @property
     def is_total(self) -> bool:
@@ -116,9 +121,9 @@ class Loop:
         return _Writer(self, target).text()
 
 
-class _Writer(CallableText):
+class _Writer(RowProducts):
     def __init__(self, loop: Loop, target: Target) -> None:
-        super().__init__(target.header)
+        super().__init__(target)
         self.loop = loop
         self.dims, self.inner = loop.dims, loop.dims[-1]
         self.flat = len(loop.dims) == 1
@@ -190,7 +195,7 @@ class _Writer(CallableText):
             self.line(f"%{name} = alloca [{count} x {kind}]")
         checks = []
         for i, operand in enumerate([*loop.operands, *(None for _ in loop.results)]):
-            if operand is not None and not any(operand.varies):
+            if operand is not None and not any(operand.varies) and not operand.across:
                 data, check = self.take_number(i, operand.dtype)
             else:
                 data, check = self.take_array(i, ALIGNED if operand is not None and operand.strided else ALIGNED | CONTIGUOUS)
@@ -213,12 +218,15 @@ class _Writer(CallableText):
         self.totals: dict[int, str] = {}
         for i, result in enumerate(self.loop.results):
             if result.is_total:
-                size = -(-self._kept_size(result) // self.lanes) * self.lanes
+                lanes = max(self.lanes, VECTOR_BYTES // 4)
+                size = -(-self._kept_size(result) // lanes) * lanes
                 used += size
                 self.totals[i] = self.new(f"alloca [{size} x double], align 64")
                 self.call("llvm.memset.p0.i64", "void", ("ptr", self.totals[i]), ("i8", "0"), ("i64", str(8 * size)), ("i1", "false"))
         if used > SCRATCH:
             raise Unfusable("the sums need too much memory")
+        if any(operand.across for operand in self.loop.operands):
+            self.of_rows = self.new(f"alloca [{self.lanes} x double], align 64")  # a number for each row that is worked off at once
         padded = -(-self.inner // self.lanes) * self.lanes
         needed = [set(self._needed(phase)) for phase in range(self.phases)]
         for phase in range(1, 1 if self.flat else self.phases):
@@ -238,6 +246,8 @@ class _Writer(CallableText):
             self._all(self._roots(phase), stop=keep, skip_rows=True)
 
     def _kept_size(self, result: Result) -> int:
+        if result.weighs is not None:
+            return self.loop.operands[result.weighs].across
         return math.prod(d for d, summed in zip(self.dims, result.summed, strict=True) if not summed)
 
     def _nest(self, counters: list[str], depth: int) -> None:
@@ -318,7 +328,7 @@ class _Writer(CallableText):
         for value in (*(s.inputs[0] for s in sums), *(r.value for _, r in results)):
             if value.is_row:
                 self._splat(value)
-        totals = [(i, r) for i, r in results if r.is_total and r.summed[-1]]
+        totals = [(i, r) for i, r in results if r.is_total and r.summed[-1] and r.weighs is None]
         added: dict[Any, tuple[str, str, Value, str]] = {}  # what is added up: its name at the start, at the end, the value, the kind
         lanes = self.lanes
         with self.counting(length, lanes) as j:
@@ -328,6 +338,8 @@ class _Writer(CallableText):
                 if value not in self.element:
                     if value.kind == "position":
                         self.element[value] = self._position(j)
+                    elif value.kind == "row product":
+                        self.element[value] = self._row_product(value, j, length)
                     else:
                         self.element[value] = self.primitive(value, lanes, [self._operand(x, lanes) for x in value.inputs])
                     if self.kept_in.get(value) == phase:
@@ -339,6 +351,8 @@ class _Writer(CallableText):
             for i, result in results:
                 if not result.is_total:
                     self._store_elements(result.value, self.targets[i], j, mask, length)
+                elif result.weighs is not None:
+                    self._add_rows(i, result, result.weighs, j, length)
                 elif not result.summed[-1]:
                     self._add_to_columns(i, result, j, mask)
         for start, end, value, kind in added.values():
@@ -424,6 +438,24 @@ class _Writer(CallableText):
         lanes = self.lanes
         first = self._spread(self.new(f"trunc i64 {j} to i32"), "i32")
         return self.new(f"add <{lanes} x i32> {first}, <{', '.join(f'i32 {k}' for k in range(lanes))}>")
+
+    def _row_product(self, value: Value, j: str, length: str) -> str:
+        matrix, vector = value.data
+        width = self.loop.operands[matrix].across
+        rows = self.new(f"getelementptr i8, ptr %p{matrix}, i64 {self.new(f'mul nsw i64 {j}, {width * value.dtype.itemsize}')}")
+        self.multiply_rows(rows, f"%p{vector}", value.dtype, width, self.lanes, self._rows_left(j, length), self.of_rows)
+        return self.new(f"load {type_of(value.dtype, self.lanes)}, ptr {self.of_rows}, align 64")
+
+    def _add_rows(self, i: int, result: Result, matrix: int, j: str, length: str) -> None:
+        dtype, width = result.value.dtype, self.loop.operands[matrix].across
+        self.line(f"store {type_of(dtype, self.lanes)} {self._operand(result.value, self.lanes)}, ptr {self.of_rows}, align 64")
+        rows = self.new(f"getelementptr i8, ptr %p{matrix}, i64 {self.new(f'mul nsw i64 {j}, {width * dtype.itemsize}')}")
+        self.add_rows(rows, self.of_rows, dtype, width, self._rows_left(j, length), self.totals[i])
+
+    def _rows_left(self, j: str, length: str) -> str:
+        """How many of the rows from ``j`` on are worked off at once."""
+        left = self.new(f"sub nsw i64 {length}, {j}")
+        return self.call("llvm.smin.i64", "i64", ("i64", left), ("i64", str(self.lanes)))
 
     def _reads_outside(self, value: Value) -> bool:
         """Whether a load reads places where its array has nothing."""

@@ -118,6 +118,12 @@ class Arithmetic:
         value.is_row = is_row
         return value
 
+    def row_product(self, matrix: int, vector: int, dtype: np.dtype[Any]) -> Value:
+        """The product of the element's row of one operand of the loop with another, which is a vector."""
+        value = self.make("row product", (), dtype, (matrix, vector))
+        value.is_row = False
+        return value
+
     def constant(self, number: Any, dtype: np.dtype[Any]) -> Value:
         # (0.0 and -0.0 are equal keys, as are 1 and True.)
         array = np.asarray(number).astype(dtype)
