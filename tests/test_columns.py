@@ -1,5 +1,6 @@
 """Columns: large graphs are looked through as arrays of numbers, and their plans are those that a walk from node to node gives."""
 
+import gc
 import random
 from contextlib import contextmanager
 from typing import Any
@@ -12,6 +13,8 @@ from hypothesis import strategies as st
 import flowgraph as fg
 from flowgraph.compile import compiler, fuse, lower, needed, regions, suspects
 from flowgraph.compile.columns import columns_of
+from flowgraph.compile.shapes import specialise
+from flowgraph.graph.graph import COLLECTOR
 
 OPERATIONS: list[Any] = [
     *(fg.add, fg.multiply, fg.subtract, fg.maximum, fg.divide),
@@ -179,7 +182,7 @@ def test_trees_of_small_arrays_have_the_values_of_their_nodes(seed):
     with all_trees_worth_a_loop(), fg.Session(graph, threads=1) as session:
         for _ in range(3):
             for have, want in zip(session.run(fetches, values), expected, strict=True):
-                np.testing.assert_allclose(have, want, rtol=1e-12)
+                np.testing.assert_allclose(have, want, rtol=1e-12, atol=1e-14)  # (exp's last digit may be what is left of a difference)
 
 
 def test_a_chain_whose_pattern_repeats_is_loops_that_share_their_machine_code():
@@ -233,3 +236,57 @@ def test_a_few_nodes_of_a_large_graph_are_planned_without_a_look_at_the_others()
         assert [unit.node.op.name for unit in session.plan(z, {x: (2,)}).units] == ["tanh", "add"]
         assert "columns" not in graph.memo
         assert len(session.plan(y, {x: (2,)}).units) == 2000
+
+
+def test_a_few_windows_say_whether_all_of_a_large_graph_is_searched_for_trees(monkeypatch):
+    pytest.importorskip("llvmlite")
+    searched: list[int] = []
+
+    class Counted(fuse.Trees):
+        def __init__(self, candidates, *given):
+            searched.append(len(candidates.nodes))
+            super().__init__(candidates, *given)
+
+    monkeypatch.setattr(fuse, "Trees", Counted)
+    draw = random.Random(0)
+    for repeats, expected in [(True, [3 * 1024, 5000]), (False, [3 * 1024])]:
+        with fg.Graph() as graph:
+            inputs = [fg.placeholder(f"x{k}", (16,), "float32") for k in range(1 if repeats else 5001)]
+            tensors = [*inputs]
+            for k in range(5000):
+                if repeats:  # a chain
+                    tensors = [[fg.add, fg.multiply][k % 2](tensors[0], inputs[0])]
+                else:  # a tree in which few parts are alike
+                    a, b = (tensors.pop(draw.randrange(len(tensors))) for _ in range(2))
+                    tensors.append(draw.choice([fg.add, fg.multiply, fg.maximum])(a, b))
+        searched.clear()
+        with fg.Session(graph, threads=1) as session:
+            loops = loops_of(session.plan(tensors[-1], dict.fromkeys(inputs, (16,))))
+        assert searched == expected
+        assert bool(loops) == repeats
+
+
+def test_garbage_is_not_collected_while_a_plan_is_made(monkeypatch):
+    with fg.Graph() as graph:
+        x = fg.placeholder("x", ("n",), "float32")
+        y = x + fg.placeholder("z", (3,), "float32")
+    before, seen = gc.get_threshold(), []
+    with fg.Session(graph) as session:
+        monkeypatch.setattr(compiler, "specialise", lambda *given: seen.append(gc.get_threshold()) or specialise(*given))
+        with pytest.raises(fg.FeedError):
+            session.plan(y, {x: (3,)})
+        assert seen == [(0, *before[1:])]
+        assert gc.get_threshold() == before
+
+
+def test_blocks_that_hold_back_the_garbage_collector_may_end_in_any_order():
+    before = gc.get_threshold()
+    COLLECTOR.rarely.__enter__()
+    COLLECTOR.paused.__enter__()
+    COLLECTOR.rarely.__exit__()
+    assert gc.get_threshold()[0] == 0
+    COLLECTOR.rarely.__enter__()
+    COLLECTOR.paused.__exit__()
+    assert gc.get_threshold()[0] >= 10_000
+    COLLECTOR.rarely.__exit__()
+    assert gc.get_threshold() == before

@@ -57,6 +57,7 @@ class Columns:
         self.table: dict[Any, int] = _Places() if before is None else before.table
         self.shapes: dict[Any, int] = _Places() if before is None else before.shapes
         self.control: list[tuple[int, int]] = [] if before is None else list(before.control)
+        self._has_several = before is not None and before._has_several  # whether a node has not just one output
         parts = [] if before is None else [before._parts]
         parts += [self._read(nodes[start : start + _AT_ONCE], start) for start in range(first, self.count, _AT_ONCE)]
         self._parts = tuple([np.concatenate(column) for column in zip(*parts, strict=True)])
@@ -69,15 +70,18 @@ class Columns:
         inputs, outputs, contexts = (list(map(attrgetter(name), nodes)) for name in ("inputs", "outputs", "_context"))
         counts = np.fromiter(map(len, inputs), np.int32, len(nodes))
         tensors = list(chain.from_iterable(inputs))
-        makers = np.array([tensor.node.id for tensor in tensors], np.int32)
+        makers = np.fromiter(map(attrgetter("node.id"), tensors), np.int32, len(tensors))
         rows = np.repeat(np.arange(len(nodes), dtype=np.int32), counts)
         ops = np.fromiter(map(self.table.__getitem__, map(attrgetter("op"), nodes)), np.int32, len(nodes))
         shapes = self.shapes
         specs = np.array([shapes[made[0].shape, made[0].dtype] if made else -1 for made in outputs], np.int32)
         is_bare = (counts == 1) | (counts == 2)
-        is_bare &= np.fromiter(map(len, outputs), np.int32, len(nodes)) == 1
+        has_one = np.fromiter(map(len, outputs), np.int32, len(nodes)) == 1
+        is_bare &= has_one
         is_bare &= ~np.fromiter(map(bool, map(attrgetter("attrs"), nodes)), bool, len(nodes))
-        is_bare[rows[np.fromiter(map(attrgetter("index"), tensors), np.int32, len(tensors)) > 0]] = False
+        self._has_several = self._has_several or not has_one.all()
+        if self._has_several:
+            is_bare[rows[np.fromiter(map(attrgetter("index"), tensors), np.int32, len(tensors)) > 0]] = False
         if any(context.control or context.device or context.colocated for context in set(contexts)):
             for row, context in enumerate(contexts):
                 if context.control or context.device or context.colocated:

@@ -24,7 +24,7 @@ from .epilogue import Joined, joined
 from .products import RowsTimes, taken_in
 from .regions import PARTS, REPEATS, VIEWS, Region, Regions, find, only_ones
 from .simplify import Simplified
-from .trees import MANY_NODES, SmallNodes, Tree, Trees
+from .trees import MANY_NODES, SmallNodes, Trees
 from .windows import through, whole
 
 # A region is made one loop where that is expected to save so much in a run: to compile it takes some 10 ms.
@@ -64,8 +64,8 @@ def fuse(
     if len(nodes) > MANY_NODES:
         regions = Regions(nodes, *given)
         small = SmallNodes(regions, fetched, WORTH_SECONDS)
-        if small.may_pay:
-            nodes = _with_trees(nodes, Fuser(regions, compiled, joins), Trees(small, regions), loops)
+        if len(small.may_pay):
+            nodes = _with_trees(nodes, Fuser(regions, compiled, joins), small, loops)
         apart = small.is_apart
     if apart is None or not small.are_all_apart:
         regions = Regions(nodes, *given)
@@ -81,9 +81,9 @@ def fuse(
     return list(nodes), [f"fuse: {count} nodes become {len(loops)} compiled loop{'s' * (len(loops) > 1)}"]
 
 
-def _with_trees(nodes: Sequence[Node], fuser: Fuser, trees: Trees, loops: list[FusedNode]) -> Sequence[Node]:
+def _with_trees(nodes: Sequence[Node], fuser: Fuser, small: SmallNodes, loops: list[FusedNode]) -> Sequence[Node]:
     """``nodes`` with a loop in the place of the last node of each tree that pays. Adds these to ``loops``."""
-    made = fuser.of_trees(trees)
+    made = fuser.of_trees(small)
     if not made:
         return nodes
     loops += made.values()
@@ -267,27 +267,34 @@ class Fuser:
             else:
                 self.made[region] = node
 
-    def of_trees(self, trees: Trees) -> dict[Node, FusedNode]:
+    def of_trees(self, small: SmallNodes) -> dict[Node, FusedNode]:
         """Loops of the trees that pay, by the last node of each. Those that compute the same share one."""
         made: dict[Node, FusedNode] = {}
-        groups = list(trees.alike(WORTH_SECONDS, WORTH_TOGETHER))
-        if sum([trees.saved(tree) for group in groups for tree, _ in group]) < WORTH_SHARE * CALL_SECONDS * len(self.regions.nodes):
-            return made
+        total = len(small.may_pay)
+        for candidates in (small.sample(), small.candidates()):
+            share = len(candidates.nodes) / total
+            trees = Trees(candidates, self.regions)
+            groups = list(trees.alike(WORTH_SECONDS, WORTH_TOGETHER))
+            saved = sum([tree.saved for group in groups for tree, _ in group])
+            if saved < WORTH_SHARE * CALL_SECONDS * len(self.regions.nodes) * share:
+                return made
+            if share == 1:
+                break
         for group in groups:
-            if self.found.allows is not None and not self.found.allows("fuse", group[0][0].nodes[-1]):
+            if self.found.allows is not None and not self.found.allows("fuse", trees.nodes(group[0][0])[-1]):
                 continue
-            first = self._attempt(self._op_of_tree, *group[0])
+            first = self._attempt(self._op_of_tree, group[0][0].shape, trees.nodes(group[0][0]), group[0][1])
             if first is None:
                 continue
             for tree, streams in group:
-                nodes = tree.nodes
+                nodes = trees.nodes(tree)
                 op = first.again(nodes, [self._beside(tensor, len(tree.shape)) for tensor in streams], [self._element(nodes[-1])])
                 made[nodes[-1]] = _node(op, nodes[-1].id, streams, None)
         return made
 
-    def _op_of_tree(self, tree: Tree, streams: Sequence[Tensor]) -> Fused:
-        nodes, sources = tree.nodes, [self._beside(tensor, len(tree.shape)) for tensor in streams]
-        region = Region(tree.shape, 0, members=nodes, kinds={node.outputs[0]: "element" for node in nodes})
+    def _op_of_tree(self, shape: Any, nodes: list[Node], streams: Sequence[Tensor]) -> Fused:
+        sources = [self._beside(tensor, len(shape)) for tensor in streams]
+        region = Region(shape, 0, members=nodes, kinds={node.outputs[0]: "element" for node in nodes})
         numbers = {tensor: number for number, tensor in enumerate(streams)}
         inputs = {(node, position): self.resolved(tensor) for node in nodes for position, tensor in enumerate(node.inputs)}
         reads = {place: numbers[tensor] for place, tensor in inputs.items() if tensor in numbers}

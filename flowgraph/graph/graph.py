@@ -23,35 +23,51 @@ if TYPE_CHECKING:
     from .op import Op
 
 
-class Rarely:
-    """Makes garbage collections rare while it is entered (``with Graph()``, planning): full ones, and those of young objects.
+class Collector:
+    """Keeps Python's garbage collector from what makes many objects of which none is garbage, yet each collection visits them.
 
-    Nodes are made by the hundred thousand and none is garbage, yet each full collection visits all of them: without this, a
-    million nodes take up to twice as long to build. The user's thresholds come back when the last block is left; one of 0, which
-    turns collections off, stays.
+    rarely  a context for what users' code runs in (``with Graph()``): collections become rare, the full ones and those of young objects.
+            Without it, a million nodes take up to twice as long to build
+    paused  a context for what none but the engine's code runs in, such as planning: there are none
+
+    The user's thresholds come back when the last block, of any thread, is left; one of 0, which turns collections off, stays.
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()  # guards the other two
-        self._depth = 0
+        self._lock = threading.Lock()  # guards all
+        self._entered = {"rarely": 0, "paused": 0}  # how many blocks go on
         self._thresholds = (0, 0, 0)
+        self.rarely, self.paused = _Block(self, "rarely"), _Block(self, "paused")
 
-    def __enter__(self) -> None:
+    def _step(self, how: str, by: int) -> None:
+        """Notes that a block begins or ends, and sets the thresholds for those that go on."""
         with self._lock:
-            if self._depth == 0:
+            if not any(self._entered.values()):
                 self._thresholds = gc.get_threshold()
-                young, middle, old = self._thresholds
+            self._entered[how] += by
+            young, middle, old = self._thresholds
+            if self._entered["paused"]:
+                gc.set_threshold(0, middle, old)
+            elif self._entered["rarely"]:
                 gc.set_threshold(young and max(young, 10_000), middle, max(old, 1000))
-            self._depth += 1
-
-    def __exit__(self, *exc: Any) -> None:
-        with self._lock:
-            self._depth -= 1
-            if self._depth == 0:
+            else:
                 gc.set_threshold(*self._thresholds)
 
 
-COLLECTING_RARELY = Rarely()
+class _Block:
+    """A context of a `Collector`."""
+
+    def __init__(self, collector: Collector, how: str) -> None:
+        self._collector, self._how = collector, how
+
+    def __enter__(self) -> None:
+        self._collector._step(self._how, 1)
+
+    def __exit__(self, *exc: Any) -> None:
+        self._collector._step(self._how, -1)
+
+
+COLLECTOR = Collector()
 
 
 class Graph:
@@ -85,11 +101,11 @@ class Graph:
         context = entered(self.root)
         context.__enter__()
         self._entered.append(context)
-        COLLECTING_RARELY.__enter__()
+        COLLECTOR.rarely.__enter__()
         return self
 
     def __exit__(self, *exc: Any) -> None:
-        COLLECTING_RARELY.__exit__()
+        COLLECTOR.rarely.__exit__()
         self._entered.pop().__exit__(*exc)
 
     def __len__(self) -> int:

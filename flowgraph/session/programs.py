@@ -11,7 +11,7 @@ from typing import Any
 from ..compile import compile_plan
 from ..devices import Calibration, Device
 from ..graph import Graph, Node, Shape, Tensor
-from ..graph.graph import COLLECTING_RARELY
+from ..graph.graph import COLLECTOR
 from ..runtime import Buffers, Program
 from ..runtime.on_device import device_program
 from .guards import Growth
@@ -66,7 +66,7 @@ class Programs:
                 self._made.move_to_end(key)
                 return program
         self._growth.check()
-        with COLLECTING_RARELY:  # a plan has as many objects as the graph, and none is garbage
+        with COLLECTOR.paused:  # a plan has as many objects as the graph, and none is garbage
             plan = compile_plan(
                 flat,
                 shapes,
