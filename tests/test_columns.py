@@ -14,6 +14,7 @@ import flowgraph as fg
 from flowgraph.compile import compiler, fuse, lower, needed, regions, suspects
 from flowgraph.compile.columns import columns_of
 from flowgraph.compile.shapes import specialise
+from flowgraph.compile.trees import Trees
 from flowgraph.graph.graph import COLLECTOR
 
 OPERATIONS: list[Any] = [
@@ -242,7 +243,7 @@ def test_a_few_windows_say_whether_all_of_a_large_graph_is_searched_for_trees(mo
     pytest.importorskip("llvmlite")
     searched: list[int] = []
 
-    class Counted(fuse.Trees):
+    class Counted(Trees):
         def __init__(self, candidates, *given):
             searched.append(len(candidates.nodes))
             super().__init__(candidates, *given)
@@ -272,7 +273,12 @@ def test_garbage_is_not_collected_while_a_plan_is_made(monkeypatch):
         y = x + fg.placeholder("z", (3,), "float32")
     before, seen = gc.get_threshold(), []
     with fg.Session(graph) as session:
-        monkeypatch.setattr(compiler, "specialise", lambda *given: seen.append(gc.get_threshold()) or specialise(*given))
+
+        def watched(*given):
+            seen.append(gc.get_threshold())
+            return specialise(*given)
+
+        monkeypatch.setattr(compiler, "specialise", watched)
         with pytest.raises(fg.FeedError):
             session.plan(y, {x: (3,)})
         assert seen == [(0, *before[1:])]

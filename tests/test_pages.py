@@ -5,6 +5,7 @@ import mmap
 import threading
 import tracemalloc
 import weakref
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -77,8 +78,7 @@ def test_threads_never_get_the_same_memory():
     pages, taken = Pages(), []
 
     def take():
-        for size in range(FEWEST_BYTES, FEWEST_BYTES + 200):
-            taken.append(pages.empty((size,), np.dtype("uint8")))
+        taken.extend([pages.empty((size,), np.dtype("uint8")) for size in range(FEWEST_BYTES, FEWEST_BYTES + 200)])
 
     threads = [threading.Thread(target=take) for _ in range(4)]
     for thread in threads:
@@ -87,7 +87,7 @@ def test_threads_never_get_the_same_memory():
         thread.join()
     places = sorted(map(bounds, taken))
     assert len(places) == 800
-    assert all(end <= start for (_, end), (start, _) in zip(places, places[1:], strict=False))
+    assert all(end <= start for (_, end), (start, _) in pairwise(places))
 
 
 def test_a_system_without_large_pages_is_served_by_numpy(monkeypatch):

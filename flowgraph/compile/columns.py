@@ -57,7 +57,7 @@ class Columns:
         self.table: dict[Any, int] = _Places() if before is None else before.table
         self.shapes: dict[Any, int] = _Places() if before is None else before.shapes
         self.control: list[tuple[int, int]] = [] if before is None else list(before.control)
-        self._has_several = before is not None and before._has_several  # whether a node has not just one output
+        self._has_several: bool = before is not None and before._has_several  # whether a node has not just one output
         parts = [] if before is None else [before._parts]
         parts += [self._read(nodes[start : start + _AT_ONCE], start) for start in range(first, self.count, _AT_ONCE)]
         self._parts = tuple([np.concatenate(column) for column in zip(*parts, strict=True)])

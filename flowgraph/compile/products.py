@@ -20,7 +20,7 @@ _IN_ORDER = frozenset({"reshape", "reshape_like", "expand_dims", "squeeze"})
 
 
 class RowsTimes(NamedTuple):
-    """What a node of a region computes: the product of each row of ``matrix`` with ``other``, or the sum of the rows, each times its ``other``."""
+    """What a node of a region computes: the product of each row of ``matrix`` with ``other``, or the sum of rows, each times a number."""
 
     matrix: Tensor
     other: Tensor

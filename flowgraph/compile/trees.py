@@ -246,7 +246,7 @@ class Trees:
         self.all = [tree for tree in self.all if tree.members]
 
     def _grown(self, node: int, reads: tuple[int, ...], tops: Mapping[int, Tree], shape: Any, seconds: float) -> Tree | None:
-        """A tree with its top among ``reads``, and the node in it, with the other such trees if possible; None where none can take it in."""
+        """A tree with its top among ``reads``, and the node in it, with the other such trees if possible; None where none takes it in."""
         below = [read for read in dict.fromkeys(reads) if read in tops and tops[read].shape == shape]
         if len(below) > 1:
             below.sort(key=lambda top: (-len(tops[top].members), top))
@@ -259,8 +259,7 @@ class Trees:
         return None
 
     def _looked_at(self, node: Node, key: int) -> tuple[int, tuple[int, ...]]:
-        """A number that nodes have in common that compute the same of inputs of the same specs, -1 for one that can be in no tree; and what
-        it reads."""
+        """What a node reads, and a number shared by those that compute the same of inputs of equal specs: -1 if it can be in no tree."""
         regions, values = self._regions, self._regions.found.values
         inputs = list(map(regions.resolved, node.inputs))
         known = key if key >= 0 else self._key(node, inputs)

@@ -39,7 +39,6 @@ class Pages:
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
         """New memory whose content does not matter, for an array in C order."""
-        array: np.ndarray[Any, Any]
         size = dtype.itemsize
         for n in shape:
             size *= n

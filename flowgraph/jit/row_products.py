@@ -1,8 +1,8 @@
 """Row products: in a loop over the rows of a matrix, the product of each row with a vector, and the sum of the rows, each times a number.
 
 So a linear model and its gradient are one pass: the rows that were multiplied are still in the cache when what follows from their products
-is known. The order of additions is that of vectors of 64 bytes, whatever the processor has: the products within a row are added up vector upon
-vector, and then halves upon halves. Rows are added up one by one over as many as the loop works off at once, and from there on in 64 bits.
+is known. The order of additions is that of vectors of 64 bytes, whatever the processor has: the products within a row are added up vector
+upon vector, and then halves upon halves. Rows are added up one by one over as many as a loop takes at once, from there on in 64 bits.
 """
 
 from __future__ import annotations
