@@ -9,7 +9,8 @@ import pytest
 
 import flowgraph as fg
 from flowgraph.devices import HOST
-from flowgraph.jit.tape import Tape, code_of, helper, place, team_call
+from flowgraph.jit.tape import Tape, helper, place, team_call
+from flowgraph.jit.ufuncs import code_of
 from flowgraph.runtime import turning
 from flowgraph.runtime.memory import Buffers
 from flowgraph.runtime.turning import Turning

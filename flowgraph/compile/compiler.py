@@ -191,7 +191,7 @@ def _compile(
     plan.notes += notes
     lowering.lower(nodes, feeds, simplified)
     if lowering.kinds.compiled_ops:
-        plan.notes.append(f"compile: {', '.join(sorted(lowering.kinds.compiled_ops))} by kernels made for these shapes")
+        plan.notes.append(f"compile: {', '.join(sorted(lowering.kinds.compiled_ops))} by compiled kernels")
     if placement is not None:
         plan.reasons = placement.decisions
         plan.notes += placement.notes

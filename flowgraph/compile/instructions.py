@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..jit.kernels import bare
-from ..jit.tape import Code, code_of
+from ..jit.ufuncs import Code, code_of
 from .fuse import FusedNode
 
 

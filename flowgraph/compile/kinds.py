@@ -15,6 +15,7 @@ import numpy as np
 from ..devices import Device
 from ..graph import Node, Spec
 from ..graph.spec import is_known
+from ..jit import lazy
 from .cost import estimated_seconds
 from .plan import Unit
 
@@ -189,6 +190,8 @@ def _machine_code(
     except RuntimeError as error:
         warnings.warn(f"{node.op.name} could not be compiled, and NumPy's kernel serves instead: {error}", RuntimeWarning, stacklevel=2)
         return None
+    if isinstance(kernel, np.ufunc):
+        return node.op.bind_for(lazy.products.Namespace(kernel), node.attrs, *inputs)
     shape, dtype, given = spec.shape, spec.dtype, getattr(description, "given", ())
 
     def call(*arrays: Any, out: Any = None) -> Any:

@@ -15,7 +15,8 @@ import numpy as np
 
 from ..graph import Node, Spec
 from ..graph.spec import is_known
-from ..jit.tape import SECONDS_WITH_LOCK, code_of
+from ..jit.tape import SECONDS_WITH_LOCK
+from ..jit.ufuncs import code_of
 from .cost import CALL_SECONDS
 from .fuse import FusedNode
 from .instructions import Area, Instruction, Shape, elementwise, fused_loop, in_c_order, joined, product, sum_of_parts

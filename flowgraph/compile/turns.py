@@ -14,7 +14,8 @@ import numpy as np
 
 from ..graph import Spec
 from ..graph.spec import is_known
-from ..jit.tape import MOST_OPERANDS, Tape, code_of, place, repeat_code
+from ..jit.tape import MOST_OPERANDS, Tape, place, repeat_code
+from ..jit.ufuncs import code_of
 from .instructions import Area, Instruction, Shape, elementwise
 from .plan import Plan, Unit
 from .rows import LoopPart

@@ -7,10 +7,12 @@ arguments  how a kernel takes the arrays that Python gives it
 loops      a loop as the text of an LLVM module
 arrays     what the texts of kernels over whole arrays share
 draws      uniform random numbers
-lazy       conv, cuda, draws, pool and windows, loaded when they are first named
+lazy       conv, cuda, draws, pool, products and windows, loaded when they are first named
 windows    windows that move over images, and what the texts of kernels for them share
 conv       convolution and its gradients
 pool       pooling and its gradients
+products   products of matrices
+ufuncs     NumPy's inner loops, and ufuncs with others in their place
 llvm       from text to machine code, with a cache on disk
 kernels    machine code as functions that Python calls
 tape       many small kernels as one such function, and follow: the texts of what goes through a tape

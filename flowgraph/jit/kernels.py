@@ -6,7 +6,7 @@ import ctypes
 import os
 from collections.abc import Callable
 from functools import cache
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 
@@ -46,11 +46,15 @@ def compiled(loop: Described, target: Target | None = None) -> Callable[..., Any
     Arrays have the dtypes and, but for the first dimension, the shapes that the loop says; a number may be one of NumPy's scalars. It holds
     Python's lock only while it looks at its arguments, unless the loop is short.
     """
+    if hasattr(loop, "make"):
+        return cast("Callable[..., Any]", loop.make())  # (that of products serves for all shapes)
     return _function(loop.text(target or compiler().target), tuple([operand.dtype for operand in loop.operands]))
 
 
 def compiled_later(loop: Described) -> Callable[..., Any]:
     """The same, compiled by its first call."""
+    if hasattr(loop, "make"):
+        return cast("Callable[..., Any]", loop.make())
     text, dtypes = loop.text(compiler().target), tuple([operand.dtype for operand in loop.operands])
     return lambda *arrays, out=None: _function(text, dtypes)(*arrays, *(() if out is None else (out,)))
 

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from . import cuda as cuda
     from . import draws as draws
     from . import pool as pool
+    from . import products as products
     from . import windows as windows
 else:
-    __getattr__ = lazily(__name__, ["conv", "cuda", "draws", "pool", "windows"])
+    __getattr__ = lazily(__name__, ["conv", "cuda", "draws", "pool", "products", "windows"])

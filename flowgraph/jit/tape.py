@@ -11,16 +11,16 @@ import ctypes
 from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from .follow import FOLLOW, HELPER, TAPE, TEAM
 from .kernels import compiler, native
+from .ufuncs import Code
 from .values import SUPPORTED
 
 _POINTER = ctypes.sizeof(ctypes.c_void_p)
-_INT = ctypes.sizeof(ctypes.c_int)
 
 # A place is one word: the number of an array in the upper bits, and how many bytes behind its first element. Number 0 stands for address 0.
 PLACE_BITS = 48
@@ -28,14 +28,6 @@ MOST_ARRAYS = 16_000  # (their addresses lie on the stack)
 MOST_OPERANDS = 64
 # Below this a call keeps Python's lock: letting it go and taking it again costs some 0.1 us, and more where others wait for it.
 SECONDS_WITH_LOCK = 3e-6
-
-
-class Code(NamedTuple):
-    """Machine code with the signature of NumPy's inner loops, the pointer that it is given last, and what has to live for that."""
-
-    address: int
-    data: int = 0
-    keeps: Any = None
 
 
 def place(array: int, offset: int = 0) -> int:
@@ -169,26 +161,3 @@ class _Words(np.ndarray[Any, Any]):
     """The words of a tape; it keeps alive what they point at. Machine code gets it as its self."""
 
     keeps: Any
-
-
-@cache
-def code_of(function: np.ufunc, dtypes: tuple[np.dtype[Any], ...]) -> Code | None:
-    """NumPy's inner loop for operands of just these dtypes; None where there is none, or not where it is looked for."""
-    if function.nout != 1 or len(dtypes) != function.nargs:
-        return None
-    # (As numpy/ufuncobject.h has it: four numbers, the loops, their data, how many there are, the name, the dtypes of each.)
-    at = id(function) + object.__basicsize__
-    nin, nout, nargs = (ctypes.c_int.from_address(at + i * _INT).value for i in range(3))
-    loops, datas = (ctypes.c_void_p.from_address(at + 4 * _INT + i * _POINTER).value for i in range(2))
-    count = ctypes.c_int.from_address(at + 4 * _INT + 2 * _POINTER).value
-    types = ctypes.c_void_p.from_address(at + 6 * _INT + 3 * _POINTER).value
-    if (nin, nout, nargs, count) != (function.nin, function.nout, function.nargs, function.ntypes) or not (loops and types):
-        return None
-    numbers = ctypes.string_at(types, count * nargs)
-    wanted = bytes([dtype.num for dtype in dtypes])
-    for i in range(count):
-        if numbers[i * nargs : (i + 1) * nargs] == wanted:
-            loop = ctypes.c_void_p.from_address(loops + i * _POINTER).value
-            data = ctypes.c_void_p.from_address(datas + i * _POINTER).value if datas else 0
-            return Code(loop, data or 0) if loop else None
-    return None

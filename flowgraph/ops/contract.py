@@ -10,6 +10,7 @@ from ..errors import ShapeError
 from ..graph import Op, Spec, Tensor, Work, op
 from ..graph.op import Batch, Slicing
 from ..graph.spec import format_shape, promote_dtypes
+from ..jit import lazy
 from .elementwise import conj, like
 from .samples import Over
 
@@ -69,6 +70,11 @@ class Contract(Op):
         left, right = (label * carries + term for term, carries in zip(terms.split(","), batch.inputs, strict=True))
         return contract(x, y, subscripts=f"{left},{right}->{label}{result}")
 
+    def compiled(self, x: Any, y: Any, *, subscripts: str) -> lazy.products.Products | None:
+        if x.dtype != y.dtype or x.dtype.char not in "fd":
+            return None
+        return lazy.products.Products() if lazy.products.Products.suit(*_Products(subscripts).sizes(x, y)) else None
+
     def work(self, x: Any, y: Any, *, subscripts: str) -> Work:
         out = self.infer(x, y, subscripts=subscripts)
         moved = out.nbytes + math.prod(x.shape) * x.dtype.itemsize + math.prod(y.shape) * y.dtype.itemsize
@@ -118,6 +124,12 @@ class _Products:
         self.y_axes = tuple(right.index(label) for label in (*batch, *summed, *columns))
         self.out_axes = tuple(made.index(label) for label in result)
         self.in_order = self.out_axes == tuple(range(len(result)))
+
+    def sizes(self, x: Any, y: Any) -> tuple[int, int, int]:
+        """Those of one of the products: rows, summands, columns."""
+        first, second = self.x_axes[self.batch :], self.y_axes[self.batch :]
+        rows, inner = ([x.shape[axis] for axis in axes] for axes in (first[: self.rows], first[self.rows :]))
+        return math.prod(rows), math.prod(inner), math.prod([y.shape[axis] for axis in second[self.summed :]])
 
 
 def _sizes(subscripts: str, x: Any, y: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from ..errors import ShapeError
 from ..graph import Op, Spec, Tensor, Work, op
 from ..graph.op import Batch, Slicing, public
 from ..graph.spec import broadcast_shapes, promote_dtypes
+from ..jit import lazy
 from .batching import widened
 from .contract import LETTERS, contract
 from .elementwise import conj, like
@@ -115,6 +116,12 @@ class Matmul(Op):
         product = matmul(rows, columns)
         dropped = [axis for axis, ndim in zip((-2, -1), ndims, strict=True) if ndim == 1]
         return squeeze(product, dropped) if dropped else product
+
+    def compiled(self, x: Any, y: Any) -> lazy.products.Products | None:
+        if x.dtype != y.dtype or x.dtype.char not in "fd" or min(len(x.shape), len(y.shape)) < 2:
+            return None
+        rows = math.prod(x.shape[:-1]) if len(y.shape) == 2 else x.shape[-2]
+        return lazy.products.Products() if lazy.products.Products.suit(rows, x.shape[-1], y.shape[-1]) else None
 
     def work(self, x: Any, y: Any) -> Work:
         out = self.infer(x, y)
