@@ -137,14 +137,18 @@ def test_a_kernel_that_may_fail_is_in_no_stretch_and_its_error_names_the_node():
     assert "pow" in source.partition("native_0(")[2]
 
 
-def test_a_variable_that_lies_in_another_order_is_read_as_it_lies():
-    value = np.asfortranarray(SQUARES[0])
+@pytest.mark.parametrize("how", ["given", "set", "drawn"])
+def test_a_variable_lies_in_c_order_however_its_value_was_made(how):
+    value = np.asfortranarray(SQUARES[0, :4])
     with fg.Graph() as graph:
-        w = fg.variable(value, name="w")
-        y = fg.exp(fg.sin(w @ w) + w) * w
+        w = fg.variable({"given": value, "set": SQUARES[0, :4], "drawn": fg.init.orthogonal((4, 8))}[how], name="w")
+        y = fg.exp(fg.sin(w @ w.T) @ w + w) * w
         step = fg.assign(w, w * 0.5)
     with fg.Session(graph, threads=1, passes=()) as session:
+        if how == "set":
+            session.variables["w"] = value
         call = session.function([], y)
+        assert session.variables["w"].flags.c_contiguous
         runs = [call().tobytes() for _ in range(3)]
         assert len(set(runs)) == 1
         session.run(step)

@@ -88,6 +88,17 @@ def test_no_order_changes_a_bit_on_two_devices():
         assert report.is_same, report
 
 
+def test_orders_are_tried_of_what_lies_in_memory_as_no_tape_reads_it():
+    with fg.Graph() as graph:
+        x = fg.placeholder("x", (4, 4), "float32")
+        y = fg.exp(fg.sin(x @ x) + x) * x
+    value = np.arange(16, dtype=np.float32).reshape(4, 4).T
+    with fg.Session(graph, threads=2, passes=()) as session:
+        session.run(y, {x: value})
+        assert "one call of 5 kernels" in str(session.plan(y, {x: value})) or not session.jit
+        assert check_orders(session, y, {x: value}, rounds=4).is_same
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_no_order_changes_a_bit_of_a_random_program(seed):
     rng = np.random.default_rng(seed + 100)

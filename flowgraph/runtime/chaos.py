@@ -78,7 +78,7 @@ class OrderedRun(Run):
     """A run on the caller's thread, in an order that it is given."""
 
     def run_in(self, order: Iterable[int]) -> None:
-        self.has_begun = True
+        self._begin()
         with np.errstate(all="ignore"):
             try:
                 for task in order:

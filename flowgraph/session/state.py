@@ -75,9 +75,9 @@ class State:
         return first if node.device is None else next((each for each in self._devices if each.name == node.device), first)
 
     def stored(self, node: Node, value: Any) -> Any:
-        """A value of a variable on its device."""
+        """A value of a variable on its device; on the host in C order, as tapes need it."""
         device = self.home(node)
-        return value if device.is_host else device.copied(value)
+        return np.asarray(value, order="C") if device.is_host else device.copied(value)
 
     def kept(self, node: Node, value: Any) -> Any:
         """A value that a run has made, as its variable may hold it; as it is where it can be. raises ShapeError where it does not fit."""

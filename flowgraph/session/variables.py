@@ -97,4 +97,4 @@ def _as_value(node: Node, value: Any) -> Any:
     dtype = np.dtype("float16") if tensor.dtype.kind == "V" else tensor.dtype  # NumPy casts nothing to bfloat16 but by force
     if array.dtype != tensor.dtype and not np.can_cast(array.dtype, dtype, "same_kind" if weak else "safe"):
         raise DtypeError(f"variable {tensor.name} is {tensor.dtype}, not {array.dtype}", rows=rows, help=f'array.astype("{tensor.dtype}")')
-    return np.array(array, tensor.dtype)
+    return np.array(array, tensor.dtype, order="C")
