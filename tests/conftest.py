@@ -44,13 +44,13 @@ def session(graph: fg.Graph) -> Iterator[fg.Session]:
 @pytest.fixture(scope="module")
 def own_kernels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A cache of compiled kernels for the tests of one file."""
-    from flowgraph.jit.kernels import compiler
+    from flowgraph.jit.kernels import _compiler
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FLOWGRAPH_CACHE", str(tmp_path_factory.mktemp("kernels")))
-        compiler.cache_clear()
+        _compiler.cache_clear()
         yield
-    compiler.cache_clear()
+    _compiler.cache_clear()
 
 
 @cache

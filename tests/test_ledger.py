@@ -71,7 +71,7 @@ def test_a_kernel_is_measured_beside_numpys(own_kernels):
 
 
 def test_kernels_from_disk_say_so(own_kernels):
-    from flowgraph.jit.kernels import _function, compiler
+    from flowgraph.jit.kernels import _compiler, _function
 
     with fg.Graph() as graph:
         x = fg.placeholder("x", (200, 200), "float64")
@@ -81,7 +81,7 @@ def test_kernels_from_disk_say_so(own_kernels):
             session.run(y, {x: np.zeros((200, 200))})
             (entry,) = session.ledger().entries
             assert entry.from_disk is is_second
-        compiler.cache_clear()  # as a new process does
+        _compiler.cache_clear()  # as a new process does
         _function.cache_clear()
 
 

@@ -9,6 +9,7 @@ what one call has made serves the next, and asking for more gradients of the sam
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -94,10 +95,11 @@ def gradients(
     )
     reverse = graph.memo.get(key)
     if reverse is None:
-        reverse = graph.memo[key] = Reverse(ys, seeds, stops)
+        made = Reverse(ys, seeds, stops)
         if recompute is not None:
-            forward = reverse.nodes
-            reverse.again = Recompute(graph, forward, chosen(graph, forward) if isinstance(recompute, str) else kept)
+            forward = made.nodes
+            made.again = Recompute(graph, forward, chosen(graph, forward) if isinstance(recompute, str) else kept)
+        reverse = graph.memo.setdefault(key, made)
     results = reverse.by(xs)
     return [_connected(result, ys, x, stops, unconnected) for result, x in zip(results, xs, strict=True)]
 
@@ -133,7 +135,7 @@ def _within(
 
 
 class Reverse:
-    """The cotangents of one set of ys, made as they are asked for."""
+    """The cotangents of one set of ys, made as they are asked for: by one thread at a time, which holds `_lock`."""
 
     def __init__(self, ys: Sequence[Tensor], seeds: Sequence[Any], stops: Sequence[Tensor]) -> None:
         self.ys, self.stops = ys, set(stops)
@@ -142,8 +144,13 @@ class Reverse:
         self.cotangents: dict[Tensor, Tensor | None] = {}
         self.vjps: dict[int, tuple[Any, ...]] = {}
         self.again: Recompute | None = None
+        self._lock = threading.RLock()  # (a rule may ask for gradients itself)
 
     def by(self, xs: Sequence[Tensor]) -> list[Tensor | None]:
+        with self._lock:
+            return self._by(xs)
+
+    def _by(self, xs: Sequence[Tensor]) -> list[Tensor | None]:
         graph = self.ys[0].graph
         on_path = self._on_path(xs)
         arriving: dict[Tensor, list[Tensor]] = {}

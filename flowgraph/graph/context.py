@@ -5,9 +5,10 @@ All of it is one immutable object, so that making a node reads one context varia
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ArgumentError, GraphError
@@ -51,19 +52,24 @@ class Context:
 
 
 CURRENT: ContextVar[Context | None] = ContextVar("flowgraph_context", default=None)
+# What `leave` goes back to. Threads and coroutines may be in one graph at once, so that this cannot be kept with the graph.
+_ENTERED: ContextVar[tuple[Token[Context | None], ...]] = ContextVar("flowgraph_entered", default=())
 
 
 class _Default:
-    """Owns the graph that is used when no ``with Graph()`` is open. Made on first use."""
+    """Owns the graph that is used when no ``with Graph()`` is open. Made on first use, under `_lock`."""
 
     make: Callable[[], Graph]  # the class Graph itself, put here by its module, which imports this one
 
     def __init__(self) -> None:
         self.context: Context | None = None
+        self._lock = threading.Lock()
 
     def get(self) -> Context:
         if self.context is None:
-            self.context = self.make().root
+            with self._lock:
+                if self.context is None:
+                    self.context = self.make().root
         return self.context
 
 
@@ -83,6 +89,18 @@ def get_default_graph() -> Graph:
     True
     """
     return current().graph
+
+
+def enter(context: Context) -> None:
+    """Makes ``context`` the current one until `leave` is called."""
+    _ENTERED.set((*_ENTERED.get(), CURRENT.set(context)))
+
+
+def leave() -> None:
+    """Makes the context the current one that was so before `enter`."""
+    *before, token = _ENTERED.get()
+    CURRENT.reset(token)
+    _ENTERED.set(tuple(before))
 
 
 @contextmanager

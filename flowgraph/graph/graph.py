@@ -8,14 +8,13 @@ from __future__ import annotations
 import gc
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import GraphError, UnknownNameError
-from .context import DEFAULT, Context, entered
+from .context import DEFAULT, Context, enter, leave
 from .location import Location, user_frame
 from .node import FUNCTIONS, Node, Tensor
 
@@ -95,18 +94,15 @@ class Graph:
         self._constants: dict[tuple[Any, ...], Tensor] = {}
         # What libraries derive from this graph and keep with it (gradients made so far), by a key of their own.
         self.memo: dict[Any, Any] = {}
-        self._entered: list[AbstractContextManager[Context]] = []
 
     def __enter__(self) -> Graph:
-        context = entered(self.root)
-        context.__enter__()
-        self._entered.append(context)
+        enter(self.root)
         COLLECTOR.rarely.__enter__()
         return self
 
     def __exit__(self, *exc: Any) -> None:
         COLLECTOR.rarely.__exit__()
-        self._entered.pop().__exit__(*exc)
+        leave()
 
     def __len__(self) -> int:
         return len(self.nodes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import threading
 from collections.abc import Callable
 from functools import cache
 from typing import Any, Protocol, cast
@@ -15,12 +16,18 @@ from .loops import Operand
 from .values import SUPPORTED
 
 _FASTCALL_WITH_KEYWORDS = 0x80 | 0x02
+_FIRST = threading.Lock()  # held while the compiler is made: of threads that are the first to ask, one makes it
 _OF_PYTHON = ("PyEval_SaveThread", "PyEval_RestoreThread", "Py_IncRef", "PyObject_Vectorcall", "PyErr_NoMemory")
 
 
-@cache
 def compiler() -> Compiler:
     """The compiler of this process."""
+    with _FIRST:
+        return _compiler()
+
+
+@cache
+def _compiler() -> Compiler:
     types = {"ndarray": np.ndarray, **{dtype.name: dtype.type for dtype in SUPPORTED}}
     symbols = {f"flowgraph_{name}": id(kind) for name, kind in types.items()}
     for name in _OF_PYTHON:  # (which a program need not export to others, and Windows does not look for by itself)

@@ -85,7 +85,7 @@ class OrderedRun(Run):
                     self._execute(task)
             except BaseException as error:
                 self.error = error
-        self._end()
+        self._end_here()
 
 
 class Orders:

@@ -58,7 +58,7 @@ class Program:
 
     Holds no state of any run, so that any number of threads may run it at once.
 
-    `lock` guards the making of ``generated`` and ``stamped``, which are set once.
+    `lock` guards the making of ``generated`` and ``stamped``, which are set once, and `_counting` guards `_runs`.
     """
 
     def __init__(self, plan: Plan, buffers: Buffers) -> None:
@@ -80,7 +80,7 @@ class Program:
         self.stamped: dict[bool, Generated] = {}  # what runs that are traced call, with tapes and without; made by `tracing`
         self._runs = 0
         self.calls = Tally()  # that ran it without a run of their own
-        self.lock = threading.Lock()
+        self.lock, self._counting = threading.Lock(), threading.Lock()
         self.schedule: Schedule[int] | None = None
         self.room: Room | None = None
         if len(plan.tasks) > 1:
@@ -155,7 +155,8 @@ class Program:
 
     def has_run(self) -> None:
         """Notes the end of a run."""
-        self._runs += 1
+        with self._counting:
+            self._runs += 1
 
     @cached_property
     def is_serial(self) -> bool:
@@ -215,18 +216,23 @@ class Program:
 
 
 class Tally:
-    """Counts calls of `add`, at the price of one of Python's own functions (25 ns), from any number of threads."""
+    """Counts calls of `add`, at the price of one of Python's own functions (25 ns), from any number of threads.
+
+    `_lock` guards `_looked`.
+    """
 
     def __init__(self) -> None:
         self._count = itertools.count()
         self.add = self._count.__next__
         self._looked = 0
+        self._lock = threading.Lock()
 
     @property
     def total(self) -> int:
         """How many there were. To look counts as well, which is taken off."""
-        total = next(self._count) - self._looked
-        self._looked += 1
+        with self._lock:
+            total = next(self._count) - self._looked
+            self._looked += 1
         return total
 
 

@@ -36,8 +36,11 @@ class RunReport:
 class Run:
     """One execution. Made by the session, which fills ``values`` with feeds and variables.
 
-    `_lock` guards `state`, `gate`, `left`, `error`, `_live`, `_counted`, `_held` and `peak_bytes`, and the making of buffers that several
-    tasks share.
+    It ends once: what runs its last task ends it, or `cancel` where tasks have been handed out and none runs. One that is cancelled before
+    it begins, or on the caller's thread, is ended by who begins or runs it.
+
+    `_lock` guards `state`, `gate`, `left`, `error`, `_live`, `_counted`, `_held`, `_is_spread`, `_is_ending` and `peak_bytes`, and the
+    making of buffers that several tasks share.
     A value is written by one task and read only by tasks that are handed out after that one has finished, so `values` needs no lock.
     """
 
@@ -49,7 +52,9 @@ class Run:
         self.ended: Callable[..., None] | None = None  # called by the session with results, updates, and the error
         self.stop: BaseException | None = None  # set once: why the run must end; read between units
         self.error: BaseException | None = None
-        self.has_begun = False
+        self.has_begun = False  # whether it ends by itself
+        self._is_spread = False  # whether its tasks are handed out to threads
+        self._is_ending = False
         self.may_replay = False  # whether it is alone, and nothing but a kernel could make it fail: see `on_device`
         self.check: Any = None  # what the session looks at when it is over
         self.in_order = True  # whether what it is given lies in memory as tapes need it
@@ -72,6 +77,7 @@ class Run:
     def run_here(self, crew: Crew | None = None) -> None:
         """Runs every task on this thread: with the help of ``crew``, or in order."""
         self._begin()
+        self.has_begun = True
         with np.errstate(all="ignore"):
             try:
                 if not self._runs_together(crew):
@@ -79,6 +85,12 @@ class Run:
                         self._execute(task)
             except BaseException as error:
                 self.error = error
+        self._end_here()
+
+    def _end_here(self) -> None:
+        """Ends a run whose tasks were run one behind the other."""
+        with self._lock:
+            self._is_ending = True
         self._end()
 
     def _runs_together(self, crew: Crew | None) -> bool:
@@ -104,15 +116,21 @@ class Run:
             tasks = self.program.plan.tasks
             pool = pools[tasks[0].device] if tasks else next(iter(pools.values()))
             pool.submit([((-self.program.plan.seconds, 0), self._run_all)])
+            self.has_begun = True
             return
         with self._lock:
             if self.program.room is not None:
                 self.gate = Gate(self.program.room)
+            self.has_begun = self._is_spread = True
+            if self.stop is not None:
+                self.state.stop()
             ready = self._admitted(self.state.start())
+            over = self._is_last(self.state)
+        if over:
+            self._end()
         self._offer(pools, ready)
 
     def _begin(self) -> None:
-        self.has_begun = True
         plan, values = self.program.plan, self.values
         if plan.sections is not None:
             self.in_order = all(is_in_order(values[slot]) for _, slot in (*plan.feeds, *plan.variables))
@@ -125,9 +143,9 @@ class Run:
         """Ends the run with ``reason``, within the time of the kernels that run now."""
         over = False
         with self._lock:
-            if self.stop is None and not self._over.is_set():
+            if self.stop is None and not self._is_ending:
                 self.stop = self.error = reason
-                if self.state is not None:
+                if self.state is not None and self._is_spread:
                     over = self._dropped(self.state)
         if over:
             self._end()
@@ -139,7 +157,7 @@ class Run:
         except BaseException as error:
             with self._lock:
                 self.error = self.stop or error
-        self._end()
+        self._end_here()
 
     def _key(self, task: int) -> tuple[float, int]:
         return -self.program.plan.tasks[task].priority, task
@@ -185,7 +203,7 @@ class Run:
             else:
                 with self._lock:
                     ready = self._admitted(state.finish(task))
-                    over = state.is_over
+                    over = self._is_last(state)
             if over:
                 self._end()
             device = tasks[task].device
@@ -221,7 +239,14 @@ class Run:
         for _ in range(tasks + len(self._held)):
             state.drop()
         self._held = []
-        return state.is_over
+        return self._is_last(state)
+
+    def _is_last(self, state: RunState[int]) -> bool:
+        """Whether the run is over and this is the first to notice, who ends it. The lock is held."""
+        if self._is_ending or not state.is_over:
+            return False
+        self._is_ending = True
+        return True
 
     @property
     def report(self) -> RunReport:

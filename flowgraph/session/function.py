@@ -129,7 +129,7 @@ class Function:
 
     def ledger(self, *, measure: bool = False) -> Ledger:
         """What each kernel compiled for this function has cost, how often it was called, and what it has earned; see `Session.ledger`."""
-        return lazy.ledger.ledger_of(dict.fromkeys(self._programs.values()), measure=measure)
+        return lazy.ledger.ledger_of(dict.fromkeys(list(self._programs.values())), measure=measure)
 
     def export(self, file: str | os.PathLike[str]) -> Path:
         """Writes the function as a Python module that needs NumPy only, and its weights as ``.npz`` beside it.
@@ -200,7 +200,7 @@ class Function:
     def plan(self, *arrays: Any) -> Plan:
         """The plan that a call with these arrays (or shapes) runs; without arguments, the last one made."""
         if not arrays and self._programs:
-            return next(reversed(self._programs.values())).plan
+            return list(self._programs.values())[-1].plan
         if not arrays and self.inputs:
             raise ArgumentError("function: it has not been called yet, and sizes are not known", help="give arrays or shapes, as in a call")
         if len(arrays) != len(self.inputs):

@@ -24,7 +24,9 @@ PLANS_KEPT = 128
 class Programs:
     """Makes plans for ``devices``, the first of which serves what nothing else decides, and keeps the last that were used.
 
-    `_lock` guards `_made` and `_is_closed`.
+    A plan that several threads ask for is made by the first, and the others wait for it.
+
+    `_lock` guards `_made`, `_making` and `_is_closed`.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class Programs:
         self._growth = Growth(graph)
         self._lock = threading.Lock()
         self._made: OrderedDict[Any, Program] = OrderedDict()
+        self._making: dict[Any, threading.RLock] = {}  # held by who makes what this is the key of
         self._is_closed = False
 
     def of(
@@ -59,12 +62,43 @@ class Programs:
         if not self._host_only:
             key = (*key, tuple(homes.items()), device_arrays)
         with self._lock:
-            if self._is_closed:
-                raise closed()
-            program = self._made.get(key)
+            program = self._known(key)
             if program is not None:
-                self._made.move_to_end(key)
                 return program
+            turn = self._making.setdefault(key, threading.RLock())
+        with turn:
+            try:
+                with self._lock:
+                    program = self._known(key)
+                if program is None:
+                    program = self._new(flat, shapes, limit, homes, device_arrays)
+                    program.extra = len(watched)
+                    with self._lock:
+                        self._made[key] = program
+                        while len(self._made) > PLANS_KEPT:
+                            self._made.popitem(last=False)
+            finally:
+                with self._lock:
+                    self._making.pop(key, None)
+        return program
+
+    def _known(self, key: Any) -> Program | None:
+        """That of ``key``, if it is kept; raises SessionClosedError once closed. The lock is held."""
+        if self._is_closed:
+            raise closed()
+        program = self._made.get(key)
+        if program is not None:
+            self._made.move_to_end(key)
+        return program
+
+    def _new(
+        self,
+        flat: Sequence[Tensor | Node],
+        shapes: Mapping[Tensor, Shape],
+        limit: int | None,
+        homes: Mapping[Tensor, str],
+        device_arrays: bool,
+    ) -> Program:
         self._growth.check()
         with COLLECTOR.paused:  # a plan has as many objects as the graph, and none is garbage
             plan = compile_plan(
@@ -79,13 +113,7 @@ class Programs:
                 homes=homes,
                 device_arrays=device_arrays,
             )
-            program = Program(plan, self._buffers) if self._host_only else device_program(plan, self._buffers)
-            program.extra = len(watched)
-        with self._lock:
-            self._made[key] = program
-            while len(self._made) > PLANS_KEPT:
-                self._made.popitem(last=False)
-        return program
+            return Program(plan, self._buffers) if self._host_only else device_program(plan, self._buffers)
 
     def values(self) -> list[Program]:
         """Those that are kept, the last used last."""

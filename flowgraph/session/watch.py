@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,7 @@ class Watch:
         if not (isinstance(test, str) or callable(test)):
             raise ArgumentError(f"watch: a condition or a function is expected, got {test!r:.80}", help='"any(isnan(x))", or lambda x: ...')
         self.tensor, self.seen = tensor, 0
-        self._session = session
+        self._session, self._lock = session, threading.Lock()  # guards `seen`
         self._test = Expression(test, {"x"}) if isinstance(test, str) else test
 
     def __enter__(self) -> Watch:
@@ -51,7 +52,8 @@ class Watch:
 
     def look(self, value: Any) -> None:
         """Called with each value. raises WatchError where the condition holds or the function says True; what the function raises."""
-        self.seen += 1
+        with self._lock:
+            self.seen += 1
         if isinstance(self._test, Expression):
             holds, what = self._test.holds(x=value), f"{self._test.text} holds"
         else:
