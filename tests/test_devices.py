@@ -13,6 +13,7 @@ import pytest
 
 import flowgraph as fg
 from flowgraph.devices import open_device
+from flowgraph.devices.processors import processors
 from flowgraph.jit import llvm
 from flowgraph.viz.plan_picture import PlanPicture
 
@@ -668,3 +669,25 @@ def test_a_drawing_shows_devices_and_copies(session):
     assert copied == [("copy", "to cpu:1"), ("copy", "to cpu:0")]
     assert "task 0 on cpu:1" in str(fg.draw(plan))
     assert {box.title for box in PlanPicture(plan, depth=0).boxes.values()} >= {"task 0 on cpu:1", "task 1 on cpu:0"}
+
+
+@pytest.mark.parametrize(
+    ("files", "count"),
+    [
+        ({}, 8),
+        ({"cpu.max": "max 100000"}, 8),
+        ({"cpu.max": "150000 100000"}, 2),
+        ({"cpu.max": "20000 100000"}, 1),
+        ({"cpu.max": "6400000 100000"}, 8),
+        ({"cpu.max": "what is this"}, 8),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 8),
+        ({"cpu/cpu.cfs_quota_us": "300000", "cpu/cpu.cfs_period_us": "100000"}, 3),
+    ],
+    ids=str,
+)
+def test_a_process_computes_on_as_many_threads_as_its_control_group_has_processors_for(files, count, tmp_path, monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(8)), raising=False)
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text + "\n")
+    assert processors(str(tmp_path)) == count

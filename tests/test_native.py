@@ -1,5 +1,8 @@
 """Stretches of kernels that run as one call of machine code: the same bits as kernels one by one, on arrays in any order."""
 
+import os
+import subprocess
+import sys
 import threading
 from types import SimpleNamespace
 from typing import Any, cast
@@ -233,10 +236,32 @@ def test_threads_that_work_off_tasks_together_learn_the_bits_of_one_and_end_with
             learnt.append((losses, [value.tobytes() for value in session.run(parameters)]))
             together = session._runs.crew.is_possible and limit is None
             assert ("several threads work off together" in call.source()) == together
-            assert len(crew_threads()) == (threads - 1 if together else 0)
+            assert len(crew_threads()) == (min(threads, len(os.sched_getaffinity(0))) - 1 if together else 0)
         assert not crew_threads()
     assert learnt[0] == learnt[1] == learnt[2] == learnt[3]
     assert learnt[0][0][0] != learnt[0][0][-1]
+
+
+ON_ONE_PROCESSOR = """
+import os, sys
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+sys.path.insert(0, sys.argv[1])
+import flowgraph as fg, test_native
+graph, inputs, outputs, parameters, feeds = test_native.training()
+with fg.Session(graph, threads=4) as session:
+    call = session.function(inputs, outputs)
+    print([call(*feeds)[0].tobytes() for _ in range(5)], test_native.crew_threads())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system does not let a process choose its processors")
+def test_on_one_processor_nobody_helps_and_the_bits_are_those_of_several():
+    graph, inputs, outputs, _, feeds = training()
+    with fg.Session(graph, threads=2) as session:
+        call = session.function(inputs, outputs)
+        losses = [call(*feeds)[0].tobytes() for _ in range(5)]
+    command = [sys.executable, "-c", ON_ONE_PROCESSOR, os.path.dirname(__file__)]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == f"{losses} []"
 
 
 def test_an_error_before_the_tasks_names_its_node_and_writes_nothing_and_the_next_step_is_fine():

@@ -23,12 +23,15 @@ PATIENCE = 100_000
 class Crew:
     """Up to ``count`` helpers of a session, started when first needed. One run at a time has them; another goes its usual way.
 
+    There are fewer than processors: what waits in machine code uses one, and two that shared it with the caller would only be in its way.
+
     board   where they look
     `_condition` guards `_calls`, `_threads` and `_closed`.
     """
 
     def __init__(self, count: int) -> None:
-        self.count = count
+        self._processors = frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_setaffinity") else frozenset()
+        self.count = min(count, len(self._processors) - 1)
         memory = np.zeros(16, np.int64)
         self.board = memory[-memory.ctypes.data % 64 // 8 :][:8]  # a line of the cache for itself
         self.busy = threading.Lock()
@@ -37,12 +40,11 @@ class Crew:
         self._calls = 0
         self._closed = False
         self._look: Callable[[], Any] = lambda: None
-        self._processors = frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_setaffinity") else frozenset()
 
     @property
     def is_possible(self) -> bool:
-        """Whether this system lets threads choose their processors."""
-        return bool(self._processors) and self.count > 0
+        """Whether this system lets threads choose their processors, and there is one for a helper."""
+        return self.count > 0
 
     def call(self) -> None:
         """Wakes the helpers that sleep. The caller holds `busy`, and is about to show its run on the board."""

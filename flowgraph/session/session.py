@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..compile import PASSES, Explanation, Plan, explain
 from ..devices import GIVEN, Calibration, Cpu, Device, open_device
+from ..devices.processors import processors
 from ..errors import ArgumentError, FlowgraphError
 from ..graph import Graph, Node, Shape, Tensor, get_default_graph
 from ..graph.arguments import as_bytes, as_count
@@ -49,8 +50,8 @@ class Session:
     """Runs a graph, and holds its variables' values. Use it as a context, or call ``close``.
 
     graph    what to run; None for the current graph
-    threads  how many threads compute at once, on each device; the values do not depend on it. None for the number of processors, or each
-             device's share of it
+    threads  how many threads compute at once, on each device; the values do not depend on it. None for the number of processors that this
+             process may use, or each device's share of it
     seed     of initial values and random draws: same seed, same values
     device   the device that serves what nothing else decides, ``"cpu:0"`` for example; None for the first of ``devices``
     devices  those that nodes may ask for with `flowgraph.device`; None for ``device`` alone, or where that is None as well for those in the
@@ -106,7 +107,7 @@ class Session:
             raise ArgumentError(f"Session: the first argument is a graph, got {graph!r:.80}")
         opened = _opened(device, devices)
         hosts = sum(each.is_host for each in opened)
-        threads = max(1, _processors() // hosts) if threads is None else as_count(threads, "Session: threads", 1)
+        threads = max(1, processors() // hosts) if threads is None else as_count(threads, "Session: threads", 1)
         check_seed(seed)
         if not isinstance(passes, list | tuple | set | frozenset) or not all(each in PASSES for each in passes):
             raise ArgumentError(f"Session: passes are some of {', '.join(PASSES)}, got {passes!r}")
@@ -450,7 +451,3 @@ def _opened(device: Any, devices: Any) -> list[Device]:
     if device is not None and device not in devices:
         raise ArgumentError(f"Session: device {device!r:.80} is none of devices, {', '.join(devices)}")
     return sorted(opened, key=lambda each: each.name != device)
-
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
