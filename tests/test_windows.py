@@ -161,6 +161,53 @@ def test_a_heat_equation_in_a_scan_computes_one_loop_a_turn():
     with fg.Session(feeds_graph({first: value}), jit=True) as session:
         (loop,) = [unit for unit in session.plan(u, {first: value}).units if unit.bodies]
         assert [unit.node.op.name for unit in loop.bodies[0].units] == ["add_multiply_subtract"]
+        loop = [unit for unit in session.plan(slope, {first: value}).units if unit.bodies][-1]
+        assert [unit.node.op.name for unit in loop.bodies[0].units] == ["multiply_negative_getitem_add"], (
+            "nor do its pieces for the gradient"
+        )
     compiled, plain, _ = both([u, slope], {first: value})
     same_bits(compiled[:1], plain[:1])
     np.testing.assert_allclose(compiled[1], plain[1], rtol=1e-5)
+
+
+def stencil(x: Any, factors: Any) -> Any:
+    """Neighbours of ``x`` behind a rim of zeros, each times a number."""
+    p, total = fg.pad(x, 1), 0.5 * x
+    for axis, (low, high) in enumerate(factors):
+        inner = [slice(1, -1)] * len(x.shape)
+        below, above = list(inner), list(inner)
+        below[axis], above[axis] = slice(None, -2), slice(2, None)
+        total = total + low * p[tuple(below)] + high * p[tuple(above)]
+    return total
+
+
+@pytest.mark.parametrize("factors", [(0.25, 3.0), (-1.0, 2.0), (0.0, 1.0), (float("inf"), 1.0)], ids=str)
+@pytest.mark.parametrize("shape", [(70,), (1,), (9, 37), (40, 64), (3, 6, 20)], ids=str)
+def test_the_gradient_of_a_stencil_has_the_bits_of_numpys(shape, factors, always):
+    rng = np.random.default_rng(0)
+    with fg.Graph():
+        x, g = fg.placeholder("x", shape, "float32"), fg.placeholder("g", shape, "float32")
+        (slope,) = fg.gradients(fg.sum(stencil(x, [factors] * len(shape)) * g), [x])
+    a, b = rng.standard_normal((2, *shape)).astype("f4")
+    b[..., ::3] = -0.0
+    with np.errstate(invalid="ignore"):
+        compiled, plain, names = both([slope], {x: a, g: b})
+    np.testing.assert_array_equal(np.isnan(compiled[0]), np.isnan(plain[0]))
+    same_bits([np.nan_to_num(compiled[0])], [np.nan_to_num(plain[0])])
+    assert "scatter" not in names and "add_at" not in names and "getitem" not in names
+    if factors == (0.25, 3.0):
+        assert len(names) == 1
+
+
+def test_pieces_that_are_fetched_or_take_long_are_made_before_they_are_put_together(always):
+    with fg.Graph():
+        x, g = fg.placeholder("x", (9, 37), "float32"), fg.placeholder("g", (9, 37), "float32")
+        base = fg.zeros((11, 39), "float32")
+        piece, far = g * 0.5, fg.exp(g)
+        whole = base.at[1:-1, 2:].add(piece).at[:-2, 1:-1].add(far).at[2:, :-2].add(x)
+        y = whole[1:-1, 1:-1] * x + piece
+    a, b = np.random.default_rng(0).standard_normal((2, 9, 37)).astype("f4")
+    for fetches in ([y], [y, whole], [y, piece, far]):
+        compiled, plain, _ = both(fetches, {x: a, g: b})
+        for ours, numpys in zip(compiled, plain, strict=True):
+            np.testing.assert_allclose(ours, numpys, rtol=1e-6, atol=1e-6)

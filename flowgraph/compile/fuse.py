@@ -22,6 +22,7 @@ from ..jit.values import Unfusable, Value, in_order
 from .cost import BYTES_PER_SECOND, CALL_SECONDS, estimated_seconds
 from .epilogue import Joined, joined
 from .products import RowsTimes, taken_in
+from .recomputed import recomputed
 from .regions import PARTS, REPEATS, VIEWS, Region, Regions, find, only_ones
 from .simplify import Simplified
 from .trees import MANY_NODES, SmallNodes, Trees
@@ -68,10 +69,10 @@ def fuse(
             nodes = _with_trees(nodes, Fuser(regions, compiled, joins), small, loops)
         apart = small.is_apart
     if apart is None or not small.are_all_apart:
-        regions = Regions(nodes, *given)
-        regions.grow(apart)
-        fuser = Fuser(regions, compiled, joins)
-        fuser.settle(fetched)
+        again, left = recomputed(Regions(nodes, *given), fetched) if apart is None else ({}, nodes)
+        fuser = _fuser(Regions(left, *given, again), compiled, joins, apart, fetched)
+        if not all(fuser.regions.region(node) in fuser.made for node in again):
+            fuser = _fuser(Regions(nodes, *given), compiled, joins, apart, fetched)
         if fuser.made:
             loops += fuser.made.values()
             nodes = Order(fuser, fetched).nodes()
@@ -79,6 +80,14 @@ def fuse(
         return list(nodes), []
     count = sum(len(loop.op.members) - (loop.op.conv is not None) for loop in loops)
     return list(nodes), [f"fuse: {count} nodes become {len(loops)} compiled loop{'s' * (len(loops) > 1)}"]
+
+
+def _fuser(regions: Regions, compiled: Compiled, joins: bool, apart: bytes | None, fetched: Collection[Tensor | Node]) -> Fuser:
+    """The regions of some nodes as loops."""
+    regions.grow(apart)
+    fuser = Fuser(regions, compiled, joins)
+    fuser.settle(fetched)
+    return fuser
 
 
 def _with_trees(nodes: Sequence[Node], fuser: Fuser, small: SmallNodes, loops: list[FusedNode]) -> Sequence[Node]:
@@ -442,6 +451,11 @@ class Fuser:
         numbers: dict[Any, int] = {}
         reads: dict[tuple[Node, int], int] = {}
         for node in members:
+            if node in self.regions.again:
+                for position, (tensor, window) in enumerate(self.regions.again[node].reads):
+                    source = Source(tensor, self.spec(tensor), tuple(range(len(region.shape))), False, window)
+                    reads[node, position] = _numbered(self._windowed(source, region), sources, numbers)
+                continue
             product = self.products.get(node)
             for position, tensor in enumerate(product or map(self.resolved, node.inputs)):
                 value = self.found.values.get(tensor)
@@ -456,11 +470,7 @@ class Fuser:
                     source = Source(tensor, self.spec(tensor), tuple(range(len(region.shape))), False, placed)
                 if product is None:
                     source = self._windowed(source, region)
-                key = (source.tensor, source.axes, source.window and repr(source.window))  # (0.0 and -0.0 are equal)
-                if key not in numbers:
-                    numbers[key] = len(sources)
-                    sources.append(source)
-                reads[node, position] = numbers[key]
+                reads[node, position] = _numbered(source, sources, numbers)
         return sources, reads
 
     def _met(self, tensor: Tensor, across: int, *, is_matrix: bool) -> Source:
@@ -477,6 +487,10 @@ class Fuser:
             out = node.outputs[0]
             if node not in members:
                 values[out] = values[self.resolved(node.inputs[0])]
+                continue
+            if node in self.regions.again:
+                read = self.regions.again[node].reads
+                values[out] = self.regions.again[node].value(s, self.regions, [loads[reads[node, i]] for i in range(len(read))])
                 continue
             if node in self.products:
                 other = self.products[node].other
@@ -561,6 +575,15 @@ class Fuser:
             return source
         spec = self.spec(tensor)
         return Source(tensor, Spec(spec.shape, spec.dtype), tuple(range(len(domain))), False, window)
+
+
+def _numbered(source: Source, sources: list[Source], numbers: dict[Any, int]) -> int:
+    """The number of a source among all, to which it is added where it is new."""
+    key = (source.tensor, source.axes, source.window and repr(source.window))  # (0.0 and -0.0 are equal)
+    if key not in numbers:
+        numbers[key] = len(sources)
+        sources.append(source)
+    return numbers[key]
 
 
 def _node(op: Fused, number: int, inputs: Sequence[Tensor], request: str | None) -> FusedNode:

@@ -14,7 +14,7 @@ And where none of them asks for another device than the others: a loop runs on o
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
@@ -24,8 +24,9 @@ from ..graph.spec import is_known
 from ..jit.functions import Scalars
 from ..jit.loops import Window
 from ..jit.values import BOOL, SUPPORTED, Unfusable, Value
+from .recomputed import Recomputed
 from .simplify import Simplified
-from .windows import LARGEST, placed
+from .windows import LARGEST, PLACING, placed
 
 # LLVM takes more than linear time for a block; a longer stretch becomes several loops.
 MEMBERS = 200
@@ -38,8 +39,6 @@ VIEWS = frozenset({"expand_dims", "squeeze", "getitem", "reshape", "reshape_like
 REPEATS = frozenset({"broadcast_like", "broadcast_to"})
 # Ops whose result may be a part of the columns of a larger array.
 PARTS = frozenset({"getitem", "split", "concat_part"})
-# Ops that put one of their inputs, by its position, where an index says.
-PLACING = {"scatter": 0, "add_at": 1}
 # A sum is added up in scratch memory: so many entries at most.
 LARGEST_TOTAL = 8192
 
@@ -86,10 +85,17 @@ def find(region: Region | None) -> Region | None:
 
 
 class Regions:
-    """The regions of ``nodes``, which are to be run in their order. What is ``fed`` is not computed."""
+    """The regions of ``nodes``, which are to be run in their order. What is ``fed`` is not computed; ``again``: see `recomputed`."""
 
-    def __init__(self, nodes: Sequence[Node], found: Simplified, fed: Collection[Tensor], is_body: bool = False) -> None:
-        self.nodes, self.found, self.fed, self.is_body = nodes, found, fed, is_body
+    def __init__(
+        self,
+        nodes: Sequence[Node],
+        found: Simplified,
+        fed: Collection[Tensor],
+        is_body: bool = False,
+        again: Mapping[Node, Recomputed] | None = None,
+    ) -> None:
+        self.nodes, self.found, self.fed, self.is_body, self.again = nodes, found, fed, is_body, again or {}
         self.region_of: dict[Node, Region] = {}
         self.known: dict[Any, bool] = {}  # whether loops know an op with inputs of these dtypes
         self.before: dict[Node, int] = {}  # of a node outside: the regions that lie before it
@@ -125,6 +131,8 @@ class Regions:
 
     def read(self, node: Node, inputs: Sequence[Tensor]) -> list[Tensor]:
         """The inputs whose values count, not only their shapes."""
+        if node in self.again:
+            return [tensor for tensor, _ in self.again[node].reads]
         told = node.op.shape_inputs
         return (
             [tensor for i, tensor in enumerate(inputs) if i not in told or not is_known(self.spec(tensor).shape)] if told else list(inputs)
@@ -211,6 +219,8 @@ class Regions:
             return False
         op = node.op
         spec = self.spec(out)
+        if node in self.again:
+            return True
         if op.name in PLACING:
             return self.may_have_windows(spec.shape) and self.placed(node, PLACING[op.name]) is not None
         if op.scalar is None and op.fold is None and op.name != "sum_like" and not self.is_view(node):
@@ -263,7 +273,7 @@ class Regions:
             shape = self.spec(inputs[0]).shape
             if 0 in node.attrs["axis"]:
                 return False  # a sum by itself is NumPy's
-        elif node.op.name in PLACING:
+        elif node.op.name in PLACING or node in self.again:
             shape = out.shape
         elif node.op.scalar is not None:
             shape = self.spec(inputs[0]).shape if node.op.along_row else out.shape
@@ -290,7 +300,8 @@ class Regions:
             if other is None:
                 region.around |= self.before.get(self.maker(tensor), 0)
             elif other is not region:
-                if other.kinds[tensor] == "total" or node.op.name in PLACING:  # read only when the other's loop is over
+                is_elsewhere = node.op.name in PLACING or node in self.again
+                if other.kinds[tensor] == "total" or is_elsewhere:  # read only when the other's loop is over
                     region.around |= other.bits
                 else:
                     region.direct |= other.bits
@@ -321,6 +332,8 @@ class Regions:
         kinds = [region.kinds.get(t) for t in inputs]
         if "total" in [region.kinds.get(t) for t in self.read(node, inputs)]:
             return None
+        if node in self.again:
+            return "element" if out.shape == region.shape and region.kinds.keys().isdisjoint(self.read(node, inputs)) else None
         if op.name in PLACING:
             fits = out.shape == region.shape and kinds[PLACING[op.name]] is None
             return "element" if fits and (op.name == "scatter" or kinds[0] in (None, "element")) else None
@@ -375,6 +388,8 @@ class Regions:
         return "row" if region.is_row_shape(out) and node.op.name in VIEWS else None
 
     def is_view(self, node: Node) -> bool:
+        if node in self.again:
+            return False
         op = node.op
         return op.name in VIEWS or op.name in REPEATS or op.passes(self.spec(node.outputs[0]), *map(self.spec, node.inputs))
 

@@ -20,7 +20,8 @@ from ..graph.spec import is_known
 from .columns import Columns, Numbers, columns_of, distinct
 from .cost import CALL_SECONDS, estimated_seconds
 from .kinds import frozen
-from .regions import PARTS, PLACING, REPEATS, STREAMS, VIEWS, Regions
+from .regions import PARTS, REPEATS, STREAMS, VIEWS, Regions
+from .windows import PLACING
 
 T = TypeVar("T")
 

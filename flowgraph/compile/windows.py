@@ -15,6 +15,8 @@ from ..graph import Node
 from ..graph.spec import is_known
 from ..jit.loops import Window
 
+# Ops that put one of their inputs, by its position, where an index says.
+PLACING = {"scatter": 0, "add_at": 1}
 # Loops with windows are not cut: outside a sub-graph, whose kernels are not cut either, only domains of at most so many elements have them.
 LARGEST = 2**19
 
@@ -41,7 +43,7 @@ def whole(shape: Sequence[int]) -> Window:
 
 def placed(node: Node, part: Any, out: Any) -> Window | None:
     """What an element of the result reads of ``part`` (a spec) where ``node`` puts it, or adds it, into a slice; else None."""
-    if node.op.name not in ("scatter", "add_at") or out.dtype.kind != "f" or part.dtype != out.dtype or not is_known(out.shape):
+    if node.op.name not in PLACING or out.dtype.kind != "f" or part.dtype != out.dtype or not is_known(out.shape):
         return None
     bounds = sliced(node.attrs["index"], out.shape) if out.shape else None
     if bounds is None or tuple(part.shape) != tuple(count for _, count in bounds) or 0 in part.shape:
