@@ -5,6 +5,7 @@ import itertools
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -40,6 +41,23 @@ def ulps(made, exact):
     np.testing.assert_array_equal(made[~finite], rounded[~finite])
     spacing = np.maximum(np.spacing(np.abs(rounded[finite])), np.finfo(made.dtype).smallest_subnormal)
     return np.abs((made[finite] - exact[finite]) / spacing).max()
+
+
+@pytest.mark.parametrize("name", ["exp", "exp2", "sinh", "tanh"])
+@pytest.mark.parametrize("dtype", [F4, F8])
+def test_what_scales_by_powers_of_two_has_the_same_bits_where_no_instruction_does_it(dtype, name):
+    end = 120 if dtype == F4 else 760
+    x = np.concatenate([np.linspace(-end, end, 100_001), [0.0, -0.0, np.inf, -np.inf, np.nan]]).astype(dtype)
+    s = Scalars()
+    value = getattr(s, name)(s.load(0, dtype, is_row=False))
+    loop = Loop(x.shape, (0, 1), (Operand(dtype, (True,)),), (Result(value, (False,)),))
+    ours = compiler().target
+    made = [compiled(loop, replace(ours, has_scale=has))(x, np.empty_like(x)) for has in {False, ours.has_scale}]
+    for bits in made[1:]:
+        np.testing.assert_array_equal(bits.view(f"i{dtype.itemsize}"), made[0].view(f"i{dtype.itemsize}"))
+    exact = getattr(np, name)(x.astype("longdouble"))
+    with np.errstate(over="ignore"):
+        assert ulps(made[-1], exact) < 3
 
 
 FUNCTIONS = {

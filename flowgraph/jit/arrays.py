@@ -44,7 +44,7 @@ class ArrayKernel(CallableText):
 
     def __init__(self, target: Target, dtype: np.dtype[Any], count: int) -> None:
         super().__init__(target.header)
-        self.registers, self.has_fma = target.registers, target.has_fma
+        self.registers, self.has_fma, self.has_scale = target.registers, target.has_fma, target.has_scale
         self.dtype, self.arrays = dtype, count
         self.number = type_of(dtype)
 

@@ -490,6 +490,8 @@ class _Writer:
             return f"{names[of.char] if of.kind == 'f' else back}({inputs[0]})"
         if kind == "cast":
             return f"({ctype}){inputs[0]}"
+        if kind == "scale":
+            return inputs[2]
         if kind in _FUNCTIONS:
             return f"{_FUNCTIONS[kind]}{'f' if dtype.char == 'f' else ''}({', '.join(inputs)})"
         if kind in ("shl", "lshr", "ashr"):

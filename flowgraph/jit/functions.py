@@ -80,19 +80,19 @@ class Scalars(Arithmetic):
         return SINGLE if x.dtype == FLOAT32 else DOUBLE
 
     def exp(self, x: Value) -> Value:
-        r, n = self._reduced(x)
-        return self._scaled(self._exp_of_rest(r), n)
+        r, whole, n = self._reduced(x)
+        return self._scaled(self._exp_of_rest(r), whole, n)
 
     def _half_exp(self, x: Value) -> Value:
         """exp(x) / 2, which overflows later."""
-        r, n = self._reduced(x)
-        return self._scaled(self._exp_of_rest(r), n - 1)
+        r, whole, n = self._reduced(x)
+        return self._scaled(self._exp_of_rest(r), whole - 1.0, n - 1)
 
     def _exp_of_rest(self, r: Value) -> Value:
         return self.fma(r * r, self.polynomial(r, self.format(r).expm1), r) + 1.0
 
     def expm1(self, x: Value) -> Value:
-        r, n = self._reduced(x)
+        r, _, n = self._reduced(x)
         p = self.fma(r * r, self.polynomial(r, self.format(x).expm1), r)
         # 2**n (1 + p) - 1. Where 2**n alone would overflow half of it is used; and x itself is exact where it is tiny.
         big = self.greater(n, self.constant(self.format(x).bias, n.dtype))
@@ -107,10 +107,9 @@ class Scalars(Arithmetic):
     def exp2(self, x: Value) -> Value:
         form = self.format(x)
         low, high = float(-form.bias - form.mantissa - 3), float(form.bias + 2)
-        x = self.where(x < low, self.constant(low, x.dtype), self.where(x > high, self.constant(high, x.dtype), x))
-        whole, n = self._nearest(x)
+        whole, n = self._nearest(x := self._between(x, low, high))
         r = (x - whole) * math.log(2)
-        return self._scaled(self._exp_of_rest(r), n)
+        return self._scaled(self._exp_of_rest(r), whole, n)
 
     def _nearest(self, x: Value) -> tuple[Value, Value]:
         """The nearest whole number as a float and as an integer; a conversion would be undefined for NaN."""
@@ -118,22 +117,28 @@ class Scalars(Arithmetic):
         shifted = x + shift
         return shifted - shift, self.bits(shifted) - self.bits(shift)
 
-    def _reduced(self, x: Value) -> tuple[Value, Value]:
-        """r and a whole n with x = n ln(2) + r."""
+    def _between(self, x: Value, low: float, high: float) -> Value:
+        """The nearest number to x in this range; NaN is left. Two instructions, as each of the two compares what it chooses from."""
+        if not (x.kind == "negative" and x.inputs[0].kind == "absolute" and high >= 0):
+            x = self.where(x > high, self.constant(high, x.dtype), x)
+        return self.where(x < low, self.constant(low, x.dtype), x)
+
+    def _reduced(self, x: Value) -> tuple[Value, Value, Value]:
+        """r and a whole n, as a float and as an integer, with x = n ln(2) + r."""
         (low, high), (ln2, rest) = self.format(x).bounds, self.format(x).ln2
-        x = self.where(x < low, self.constant(low, x.dtype), self.where(x > high, self.constant(high, x.dtype), x))
+        x = self._between(x, low, high)
         whole, n = self._nearest(x * (1 / math.log(2)))
-        return self.fma(whole, -rest, self.fma(whole, -ln2, x)), n
+        return self.fma(whole, -rest, self.fma(whole, -ln2, x)), whole, n
 
     def _power(self, n: Value) -> Value:
         """2**n for a whole n within the range of normal numbers."""
         form = SINGLE if n.dtype == INT32 else DOUBLE
         return self.from_bits(self.bitwise("shl", n + form.bias, form.mantissa))
 
-    def _scaled(self, x: Value, n: Value) -> Value:
-        """x * 2**n, in two steps, so that it may be subnormal or overflow."""
+    def _scaled(self, x: Value, whole: Value, n: Value) -> Value:
+        """x * 2**n, in two steps where it takes them, so that it may be subnormal or overflow: the first is exact for an x about 1."""
         half = self.bitwise("ashr", n, 1)
-        return x * self._power(half) * self._power(n - half)
+        return self.scale(x, whole, x * self._power(half) * self._power(n - half))
 
     def log(self, x: Value) -> Value:
         return self._log(x, None)

@@ -58,11 +58,13 @@ class Target:
     header     bytes of an object of Python before its own fields
     registers  those of the processor
     has_fma    whether it multiplies and adds with one rounding
+    has_scale  whether it multiplies by powers of two in one instruction, AVX-512's
     """
 
     header: int
     registers: Registers
     has_fma: bool = True
+    has_scale: bool = False
 
 
 class Compiler:
@@ -84,7 +86,7 @@ class Compiler:
         wide = Registers(32, 64) if features.get("avx512f") else Registers(16, 32) if features.get("avx") else Registers(16, 16)
         is_arm = "neon" in features or llvm.get_host_cpu_name().startswith("apple")
         has_fma = bool(features.get("fma")) or is_arm
-        self.target = Target(object.__basicsize__, Registers(32, 16) if is_arm else wide, has_fma)
+        self.target = Target(object.__basicsize__, Registers(32, 16) if is_arm else wide, has_fma, bool(features.get("avx512f")))
         processor, flags = llvm.get_host_cpu_name(), features.flatten()
         self._machine = llvm.Target.from_default_triple().create_target_machine(cpu=processor, features=flags, opt=2, reloc="pic")
         for name, address in symbols.items():

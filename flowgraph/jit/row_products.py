@@ -27,7 +27,7 @@ class RowProducts(CallableText):
 
     def __init__(self, target: Target) -> None:
         super().__init__(target.header)
-        self.registers, self.has_fma = target.registers, target.has_fma
+        self.registers, self.has_fma, self.has_scale = target.registers, target.has_fma, target.has_scale
         self.is_wide = target.registers.count >= 32 and target.registers.bytes >= VECTOR_BYTES
 
     def multiply_rows(self, rows: str, vector: str, dtype: np.dtype[Any], width: int, most: int, count: str, into: str) -> None:

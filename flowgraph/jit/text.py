@@ -67,7 +67,9 @@ class Carried:
 
 
 class Text:
-    """The lines of a function, the names in it, and what it calls."""
+    """The lines of a function, the names in it, and what it calls. ``has_scale``: see `llvm.Target`."""
+
+    has_scale = False
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -173,11 +175,34 @@ class Text:
             return self.new(f"bitcast {source} {inputs[0]} to {target}")
         if kind == "cast":
             return self.new(f"{_cast(of, dtype)} {source} {inputs[0]} to {target}")
+        if kind == "scale":
+            return self._scaled(dtype, lanes, inputs[0], inputs[1]) or inputs[2]
         if kind in _INTRINSICS:
             function = f"llvm.{_INTRINSICS[kind]}.{'' if lanes == 1 else f'v{lanes}'}{suffix(dtype)}"
             return self.call(function, target, *[(target, name) for name in inputs])
         table = _FLOATS if dtype.kind == "f" else _INTEGERS
         return self.new(f"{table[kind]} {target} {inputs[0]}, {inputs[1]}")
+
+    def _scaled(self, dtype: np.dtype[Any], lanes: int, x: str, power: str) -> str:
+        """``x * 2**power`` in one instruction for each register; "" where there is none."""
+        once = 64 // dtype.itemsize
+        if not self.has_scale or lanes % once:
+            return ""
+        kind, whole, mask = type_of(dtype, once), type_of(dtype, lanes), f"i{once}"
+        parts = []
+        for first in range(0, lanes, once):
+            order = ", ".join(f"i32 {first + k}" for k in range(once))
+            a, b = [self.new(f"shufflevector {whole} {y}, {whole} poison, <{once} x i32> <{order}>") for y in (x, power)]
+            function = f"llvm.x86.avx512.mask.scalef.p{'s' if dtype.char == 'f' else 'd'}.512"
+            parts.append(self.call(function, kind, (kind, a), (kind, b), (kind, "zeroinitializer"), (mask, "-1"), ("i32", "4")))
+        size = once
+        while len(parts) > 1:
+            size *= 2
+            order = ", ".join(f"i32 {k}" for k in range(size))
+            half = type_of(dtype, size // 2)
+            pairs = zip(parts[0::2], parts[1::2], strict=True)
+            parts = [self.new(f"shufflevector {half} {a}, {half} {b}, <{size} x i32> <{order}>") for a, b in pairs]
+        return parts[0]
 
 
 def _cast(source: np.dtype[Any], target: np.dtype[Any]) -> str:

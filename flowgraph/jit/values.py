@@ -187,6 +187,10 @@ class Arithmetic:
         x, y, z = self.lift(x, y, z)
         return self.make("fma", (x, y, z), x.dtype)
 
+    def scale(self, x: Value, power: Value, otherwise: Value) -> Value:
+        """``x * 2**power`` for whole powers, rounded once; ``otherwise`` is the same where no instruction does it."""
+        return self.make("scale", (x, power, otherwise), x.dtype)
+
     def maximum(self, x: Any, y: Any) -> Value:
         x, y = self._two(x, y)
         if self._is_bound(y):
