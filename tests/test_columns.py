@@ -272,13 +272,13 @@ def test_garbage_is_not_collected_while_a_plan_is_made(monkeypatch):
         x = fg.placeholder("x", ("n",), "float32")
         y = x + fg.placeholder("z", (3,), "float32")
     before, seen = gc.get_threshold(), []
+
+    def noted(*given):
+        seen.append(gc.get_threshold())
+        return specialise(*given)
+
     with fg.Session(graph) as session:
-
-        def watched(*given):
-            seen.append(gc.get_threshold())
-            return specialise(*given)
-
-        monkeypatch.setattr(compiler, "specialise", watched)
+        monkeypatch.setattr(compiler, "specialise", noted)
         with pytest.raises(fg.FeedError):
             session.plan(y, {x: (3,)})
         assert seen == [(0, *before[1:])]

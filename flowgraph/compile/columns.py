@@ -79,7 +79,7 @@ class Columns:
         has_one = np.fromiter(map(len, outputs), np.int32, len(nodes)) == 1
         is_bare &= has_one
         is_bare &= ~np.fromiter(map(bool, map(attrgetter("attrs"), nodes)), bool, len(nodes))
-        self._has_several = self._has_several or not has_one.all()
+        self._has_several |= not has_one.all()
         if self._has_several:
             is_bare[rows[np.fromiter(map(attrgetter("index"), tensors), np.int32, len(tensors)) > 0]] = False
         if any(context.control or context.device or context.colocated for context in set(contexts)):

@@ -260,7 +260,7 @@ class Trees:
         return None
 
     def _looked_at(self, node: Node, key: int) -> tuple[int, tuple[int, ...]]:
-        """What a node reads, and a number shared by those that compute the same of inputs of equal specs: -1 if it can be in no tree."""
+        """A number that nodes have in common that compute the same of inputs of the same specs, and what one reads; -1 for no tree."""
         regions, values = self._regions, self._regions.found.values
         inputs = list(map(regions.resolved, node.inputs))
         known = key if key >= 0 else self._key(node, inputs)
