@@ -127,7 +127,12 @@ class Lowering:
 
     def _lower_stretches(self, nodes: list[Node]) -> None:
         """The same for a large graph: where many plain nodes follow each other, their units are made together, as columns."""
-        plain = PlainNodes(nodes, self.kinds, self.spec, self.specs, lambda kind: self.is_body or kind.seconds <= CHAIN_SECONDS)
+        same = {out.node.id: target for out, target in self._simplified.same.items()}  # (each is its node's only output)
+        # These run nothing; what stands in for them is found where they are read.
+        kept = [at for at, node in enumerate(nodes) if node.id not in same] if same else range(len(nodes))
+        run = [nodes[at] for at in kept]
+        stands_in = {number: target.node.id for number, target in same.items() if not target.index}
+        plain = PlainNodes(run, self.kinds, self.spec, self.specs, stands_in, lambda kind: self.is_body or kind.seconds <= CHAIN_SECONDS)
         is_given = np.zeros(columns_of(nodes[0].graph).count, bool)
         is_given[[node.id for node in self._given]] = True
         runs = plain.runs(is_given, STRETCH)
@@ -141,13 +146,14 @@ class Lowering:
                 self.place[tensor.node.id] = self.slot[tensor]
         done = 0
         for start, end in runs:
-            self._lower_between(nodes[done:start])
+            if done < start:
+                self._lower_between(nodes[kept[done] : kept[start - 1] + 1])
             first, index = len(self.codes), len(units)
             units.extend(plain.stretch(start, end, self.place, first))
             self.codes += plain.codes(start, end)
             self.maker += range(index, index + end - start)
             done = end
-        self._lower_between(nodes[done:])
+        self._lower_between(nodes[kept[done - 1] + 1 :])
 
     def _lower_between(self, nodes: Sequence[Node]) -> None:
         """Lowers the nodes between two stretches, which may read these and be read by them."""
@@ -165,6 +171,10 @@ class Lowering:
     def slot_of(self, tensor: Tensor) -> int:
         """The slot of a tensor, -1 if it has none."""
         slot = self.slot.get(tensor, -1)
+        if slot < 0 and tensor in self._simplified.same:
+            slot = self.slot_of(self._simplified.same[tensor])
+            if slot >= 0:
+                self.slot[tensor] = slot
         if slot < 0 and not tensor.index and tensor.node.id < len(self.place):
             slot = int(self.place[tensor.node.id])
             if slot >= 0:

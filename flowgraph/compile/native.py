@@ -142,7 +142,7 @@ class Sections:
         if not isinstance(kernel, np.ufunc) or len(areas) != kernel.nin:
             return None
         dtypes = tuple([area.dtype for area in (*areas, target)])
-        if not all(dtype.char in _FREE_OF_ERRORS for dtype in dtypes) or (kernel in _CAN_FAIL and dtypes[0].kind != "f"):
+        if not may_be_called(kernel, dtypes):
             return None
         code = code_of(kernel, dtypes)
         if code is None:
@@ -236,6 +236,13 @@ class Sections:
             return units
         section.tape = layout.tape(0, None)
         return [section]
+
+
+def may_be_called(kernel: Any, dtypes: Sequence[np.dtype[Any]]) -> bool:
+    """Whether a kernel is a ufunc that cannot fail on operands of these dtypes, so that machine code may call it."""
+    if not isinstance(kernel, np.ufunc) or not all(dtype.char in _FREE_OF_ERRORS for dtype in dtypes):
+        return False
+    return kernel not in _CAN_FAIL or dtypes[0].kind == "f"
 
 
 def _permuted(source: Area, node: Node, shape: tuple[int, ...]) -> Area:

@@ -20,6 +20,7 @@ class PlainNodes:
     """The plain ones (see `Kind`) among ``nodes``.
 
     spec      the spec of any tensor, and ``specs``: of those of which the plan knows more than the graph
+    stands_in ids of nodes -> ids of those whose first outputs are read in the place of theirs
     is_whole  whether nodes of a kind run whole, if they are plain
     ids       ids of all nodes, and ``is_plain``: for each node
     """
@@ -30,6 +31,7 @@ class PlainNodes:
         kinds: Kinds,
         spec: Callable[[Tensor], Any],
         specs: Mapping[Tensor, Any],
+        stands_in: Mapping[int, int],
         is_whole: Callable[[Kind], bool],
     ) -> None:
         columns = columns_of(nodes[0].graph)
@@ -39,7 +41,12 @@ class PlainNodes:
         rows = np.flatnonzero(self.is_plain)
         bare = self.ids[rows]
         starts, two = columns.starts[bare], columns.counts[bare] == 2
-        first, second = columns.makers[starts], np.where(two, columns.makers[starts + two], -1)
+        makers = columns.makers
+        if stands_in:
+            place = np.arange(columns.count)
+            place[list(stands_in)] = list(stands_in.values())
+            makers = place[makers]
+        first, second = makers[starts], np.where(two, makers[starts + two], -1)
         codes = np.array([kinds.code(Spec(*shape)) for shape in list(columns.shapes)], np.int64)[columns.specs]
         for tensor, known in specs.items():
             if tensor.index == 0:
@@ -47,11 +54,13 @@ class PlainNodes:
         count = len(kinds.specs) + 1
         keys = (columns.ops[bare].astype(np.int64) * count + codes[first]) * count + np.where(two, codes[second] + 1, 0)
         examples, numbers = distinct(keys)
-        table = []
+        table, operands = [], []
         for row in examples.tolist():
-            makers = [first[row], second[row]] if two[row] else [first[row]]
-            table.append(kinds.of(nodes[rows[row]], tuple(codes[makers].tolist()), spec))
-        self._table = KindTable(table)
+            inputs = tuple(codes[[first[row], second[row]] if two[row] else [first[row]]].tolist())
+            kind = kinds.of(nodes[rows[row]], inputs, spec)
+            table.append(kind)
+            operands.append(tuple([kinds.specs[code] for code in (*inputs, kind.codes[0])]))
+        self._table = KindTable(table, operands)
         self.is_plain[rows] = np.array([kind.is_plain and is_whole(kind) for kind in table], bool)[numbers]
         # For each node, where it is plain: the nodes that make its inputs, -1 for none, and its kind.
         self._reads, self._kinds = np.full((2, len(nodes)), -1), np.full(len(nodes), -1)

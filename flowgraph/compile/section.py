@@ -155,7 +155,7 @@ class Layout:
                 self.section.holds.append(spec)
                 number = ARENA - len(self.section.holds)
             return number, 0
-        size = _aligned(spec.nbytes)
+        size = aligned(spec.nbytes)
         free = self.free_arena.get(size)
         if free:
             return ARENA, free.pop()
@@ -172,7 +172,7 @@ class Layout:
         """Notes that the memory of an array may serve for another."""
         number, offset = at
         if number == ARENA:
-            self.free_arena.setdefault(_aligned(spec.nbytes), []).append(offset)
+            self.free_arena.setdefault(aligned(spec.nbytes), []).append(offset)
         else:
             self.free_held.setdefault((spec.shape, spec.dtype), []).append(number)
 
@@ -227,5 +227,6 @@ class Layout:
         return sum(int(spec.nbytes) for spec in (*self.section.holds, *[spec for _, spec, _ in self.section.makes])) - most
 
 
-def _aligned(nbytes: int) -> int:
+def aligned(nbytes: int) -> int:
+    """How many bytes of an arena an array takes."""
     return -(-max(nbytes, 1) // _ALIGNMENT) * _ALIGNMENT

@@ -30,7 +30,7 @@ MANY_NODES, SMALL_SIZE = 500, 1024
 # Nodes of a tree. Most short periods divide it: a chain whose pattern repeats becomes loops that are the same, and one is compiled.
 MEMBERS = 180
 # Where there are more nodes that may be in a tree, so many of them, in windows spread over the graph, say whether to look at all.
-WINDOWS, WINDOW = 3, 1024
+WINDOWS, WINDOW = 3, 512
 
 
 class Candidates(NamedTuple):

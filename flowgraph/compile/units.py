@@ -18,10 +18,10 @@ from .plan import Unit
 
 
 class KindTable:
-    """Kinds, each of plain nodes, and for each what it costs."""
+    """Kinds, each of plain nodes, for each the specs of its operands, the result last, and what it costs."""
 
-    def __init__(self, kinds: Sequence[Kind]) -> None:
-        self.kinds = kinds
+    def __init__(self, kinds: Sequence[Kind], operands: Sequence[tuple[Any, ...]]) -> None:
+        self.kinds, self.operands = kinds, operands
         self.kernels = [kind.kernel for kind in kinds]
         self.codes = np.array([kind.codes[0] for kind in kinds], np.int64)
         self.nbytes = np.array([kind.nbytes for kind in kinds], np.int64)

@@ -19,23 +19,24 @@ entry:
   br label %instruction
 instruction:
   %at = phi ptr [ %first, %entry ], [ %behind, %called ]
-  %code = load ptr, ptr %at
-  %is_end = icmp eq ptr %code, null
+  %head = load ptr, ptr %at
+  %is_end = icmp eq ptr %head, null
   br i1 %is_end, label %end, label %read
 read:
-  %data_at = getelementptr i64, ptr %at, i64 1
+  %code = load ptr, ptr %head
+  %data_at = getelementptr i64, ptr %head, i64 1
   %data = load ptr, ptr %data_at
-  %count_at = getelementptr i64, ptr %at, i64 2
+  %count_at = getelementptr i64, ptr %head, i64 2
   %count = load i64, ptr %count_at
-  %times_at = getelementptr i64, ptr %at, i64 3
+  %times_at = getelementptr i64, ptr %head, i64 3
   %times = load i64, ptr %times_at
-  %dims_at = getelementptr i64, ptr %at, i64 4
+  %dims_at = getelementptr i64, ptr %head, i64 4
   %dims = load ptr, ptr %dims_at
-  %strides_at = getelementptr i64, ptr %at, i64 5
+  %strides_at = getelementptr i64, ptr %head, i64 5
   %strides = load ptr, ptr %strides_at
-  %steps_at = getelementptr i64, ptr %at, i64 6
+  %steps_at = getelementptr i64, ptr %head, i64 6
   %steps = load ptr, ptr %steps_at
-  %places = getelementptr i64, ptr %at, i64 7
+  %places = getelementptr i64, ptr %at, i64 1
   %behind = getelementptr i64, ptr %places, i64 %count
   br label %place
 place:

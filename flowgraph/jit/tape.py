@@ -22,6 +22,8 @@ from .values import SUPPORTED
 
 _POINTER = ctypes.sizeof(ctypes.c_void_p)
 
+# Words of the head of an instruction: code, its pointer, how many places, times, and the addresses of dimensions, strides and steps.
+_HEAD = 7
 # A place is one word: the number of an array in the upper bits, and how many bytes behind its first element. Number 0 stands for address 0.
 PLACE_BITS = 48
 MOST_ARRAYS = 16_000  # (their addresses lie on the stack)
@@ -36,13 +38,15 @@ def place(array: int, offset: int = 0) -> int:
 
 
 class Tape:
-    """Instructions, as they are written. `call` makes a function of them."""
+    """Instructions, as they are written. `call` makes a function of them.
+
+    As machine code reads it, an instruction is the address of its head, which many have in common, and its places.
+    """
 
     def __init__(self) -> None:
         self._words: list[int] = []
         self._starts: list[int] = []  # where in the words each instruction begins
-        self._numbers: list[int] = [0]  # dimensions and strides
-        self._known: dict[tuple[int, ...], int] = {}  # some of them -> where they are
+        self._heads: dict[tuple[Any, ...], int] = {}  # what is called, with which numbers -> how many came before
         self._keeps: list[Any] = []
 
     def __len__(self) -> int:
@@ -62,25 +66,38 @@ class Tape:
         times  how often it is called, and ``steps``: by how many bytes each place then moves on
         """
         self._starts.append(len(self._words))
-        if code.keeps is not None:
-            self._keeps.append(code.keeps)
-        self._words += (code.address, code.data, len(places), times, self._kept(dims), self._kept(strides), self._kept(steps), *places)
+        self._words += (self._head(code, len(places), dims, strides, times, steps), *places)
 
-    def _kept(self, numbers: tuple[int, ...]) -> int:
-        """Where in the tape's numbers these are."""
-        at = self._known.get(numbers)
-        if at is None:
-            at = self._known[numbers] = len(self._numbers)
-            self._numbers += numbers
-        return at
+    def _head(self, code: Code, count: int, dims: tuple[int, ...], strides: tuple[int, ...], times: int, steps: tuple[int, ...]) -> int:
+        """The number of a head."""
+        key = code.address, code.data, count, times, dims, strides, steps
+        head = self._heads.get(key)
+        if head is None:
+            head = self._heads[key] = len(self._heads)
+            if code.keeps is not None:
+                self._keeps.append(code.keeps)
+        return head
+
+    def _addresses(self) -> Any:
+        """Writes the heads; their addresses, and what has to live for them."""
+        numbers, known = [0], {}  # dimensions and strides, and where some of them are
+        for key in self._heads:
+            for some in key[4:]:
+                if some not in known:
+                    known[some] = len(numbers)
+                    numbers += some
+        listed = np.array(numbers, np.int64)
+        heads = np.array([(*key[:4], *[listed.ctypes.data + 8 * known[some] for some in key[4:]]) for key in self._heads], np.int64)
+        heads = heads.reshape(-1, _HEAD)
+        return heads.ctypes.data + 8 * _HEAD * np.arange(len(heads)), [listed, heads, *self._keeps]
 
     def laid_out(self, *head: int) -> _Words:
         """Its words behind those of ``head``, as machine code reads them."""
-        numbers = np.array(self._numbers, np.int64)
+        addresses, keeps = self._addresses()
         words = np.array([*head, *self._words, 0], np.int64).view(_Words)
-        pointing = np.array(self._starts, np.int64)[:, None] + np.arange(len(head) + 4, len(head) + 7)
-        words[pointing] = numbers.ctypes.data + 8 * words[pointing]
-        words.keeps = [numbers, *self._keeps]
+        at = np.array(self._starts, np.int64) + len(head)
+        words[at] = addresses[words[at]]
+        words.keeps = keeps
         return words
 
     def call(self, otherwise: Callable[..., Any], *, with_lock: bool, stack: int = 0) -> Callable[..., Any]:
@@ -94,6 +111,35 @@ class Tape:
         words = self.laid_out(int(with_lock), id(otherwise), stack)
         words.keeps.append(otherwise)
         return native(_address(TAPE), words)
+
+
+class PackedTape(Tape):
+    """A tape all of which is there at once.
+
+    shapes  what is called, each as code, dims, strides, times and steps
+    which   for each instruction the number of its shape, and ``places``: (operands, instructions); those of fewer operands have the first
+    """
+
+    def __init__(self, shapes: Sequence[tuple[Code, Any, Any, int, Any]], which: Any, places: Any) -> None:
+        super().__init__()
+        counts = np.array([len(strides) for _, _, strides, _, _ in shapes], np.int64)
+        heads = [self._head(code, len(strides), dims, strides, times, steps) for code, dims, strides, times, steps in shapes]
+        self._which, self._places, self._sizes = np.array(heads, np.int64)[which], places, counts[which] + 1
+
+    def __len__(self) -> int:
+        return len(self._which)
+
+    def laid_out(self, *head: int) -> _Words:
+        addresses, keeps = self._addresses()
+        behind = len(head) + np.cumsum(self._sizes)
+        words = np.empty(len(head) + int(self._sizes.sum()) + 1, np.int64).view(_Words)
+        words[: len(head)], words[-1] = head, 0
+        words[behind - self._sizes] = addresses[self._which]
+        for k, row in enumerate(self._places, 1):
+            has = self._sizes > k
+            words[(behind - self._sizes + k)[has]] = row[has]
+        words.keeps = keeps
+        return words
 
 
 def team_call(

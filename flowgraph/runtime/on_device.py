@@ -18,7 +18,8 @@ from ..graph.report import where
 from ..graph.spec import format_spec
 from ..graph.text import format_bytes
 from .memory import Buffers
-from .program import Instruction, Program, explained
+from .program import Program, explained
+from .strip import Instruction, Strip
 
 if TYPE_CHECKING:
     from .run import Run
@@ -48,7 +49,9 @@ class DeviceTask:
     def __init__(self, program: Program, task: int, device: Any) -> None:
         self.program, self.device = program, device
         self.units: Sequence[Unit] = list(program.plan.tasks[task].units)
-        self.instructions: list[Instruction] = [each for piece in program.tasks[task] for each in piece]  # type: ignore[misc]
+        self.instructions: list[Instruction] = [
+            each for piece in program.tasks[task] for each in (piece.instructions() if isinstance(piece, Strip) else piece)
+        ]
         self.before, self.middle, self.behind, self.why = _parted(program.plan, self.units, device)
         self.note = f"capture: not on {device.name}: {self.why}" if self.why else ""
         self.runs = 0

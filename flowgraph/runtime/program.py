@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property, partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -21,36 +21,21 @@ from .gate import Room
 from .generated import Generated, NotInOrder, refuse
 from .memory import BufferPool, Buffers
 from .schedule import Schedule
+from .strip import Instruction, Pairs, Strip
 from .turning import Turning
 
 if TYPE_CHECKING:
     from .crew import Crew
     from .run import Run
 
-# A run through the interpreter costs 0.25 us a node, generated source 0.2 us and once 6 us to generate.
+# A run through the interpreter costs 0.25 us a node, generated source 0.2 us and once 6 us to generate. What has more units is followed as
+# ribbons, which cost 0.3 us a node once.
 GENERATED_AFTER = 1
 GENERATED_UNITS = 20_000
 # Kernels for a GPU that are compiled at once.
 BUILDERS = 8
 
 LISTED = 8  # members of a compiled loop that an error names
-
-
-# What the interpreter runs: (kernel, number of inputs, first input, second input, all inputs, output, slots to empty).
-Instruction = tuple[Callable[..., Any], int, int, int, tuple[int, ...], int, tuple[int, ...]]
-
-
-class Pairs:
-    """Instructions of kernels with two inputs, kept as columns, which take a third of the memory: a large plan has hardly any others.
-
-    Each is (kernel, first input, second input, output, slots to empty).
-    """
-
-    def __init__(self, stretch: Stretch) -> None:
-        self._columns = (stretch.kernels(), *stretch.reads.tolist(), stretch.outputs, stretch.frees())
-
-    def __iter__(self) -> Iterator[tuple[Callable[..., Any], int, int, int, tuple[int, ...]]]:
-        return zip(*self._columns, strict=True)
 
 
 class Program:
@@ -87,18 +72,18 @@ class Program:
             self.room = None if plan.memory_limit is None else Room.of(plan, plan.memory_limit)
             self.schedule = Schedule({task.index: task.after for task in plan.tasks}, {task.index: task.priority for task in plan.tasks})
 
-    def _pieces(self, units: Sequence[Unit]) -> list[list[Instruction] | Pairs]:
+    def _pieces(self, units: Sequence[Unit]) -> list[list[Instruction] | Strip]:
         """The instructions of ``units`` in their order, in pieces."""
-        pieces: list[list[Instruction] | Pairs] = []
+        pieces: list[list[Instruction] | Strip] = []
         piece: list[Instruction] = []
         for chunk in chunks_of(units):
             if not isinstance(chunk, Stretch):
                 piece.append(self._instruction(chunk))
-            elif (chunk.reads >= 0).all():
-                pieces += [piece, Pairs(chunk)]
-                piece = []
-            else:
-                piece += _instructions(chunk)
+                continue
+            is_taped = self.plan.sections is not None and len(self.plan.units) > GENERATED_UNITS
+            memory = self.buffers.on(self.plan.units.device) if is_taped else None
+            pieces += [piece, Pairs(chunk, memory) if (chunk.reads >= 0).all() else Strip(chunk, memory)]
+            piece = []
         return [*pieces, piece]
 
     def _instruction(self, unit: Unit) -> Instruction:
@@ -362,14 +347,7 @@ def _recycling(
     return call, unit.frees
 
 
-def _instructions(stretch: Stretch) -> Iterable[Instruction]:
-    """The instructions of kernels with one or two inputs."""
-    first, second = stretch.reads.tolist()
-    counts, inputs = (2 - (stretch.reads[1] < 0)).tolist(), [()] * len(stretch)  # inputs are listed only where they are more than two
-    return zip(stretch.kernels(), counts, first, second, inputs, stretch.outputs, stretch.frees(), strict=True)
-
-
-def interpret(pieces: Iterable[list[Instruction] | Pairs], values: list[Any], run: Run, units: Sequence[Unit]) -> None:
+def interpret(pieces: Iterable[list[Instruction] | Strip], values: list[Any], run: Run, units: Sequence[Unit]) -> None:
     """Runs the instructions of ``units`` over ``values``.
 
     raises  what stopped the run; the error of a kernel, with its node
@@ -377,6 +355,8 @@ def interpret(pieces: Iterable[list[Instruction] | Pairs], values: list[Any], ru
     output = -1
     try:
         for piece in pieces:
+            if isinstance(piece, Strip) and run.in_order and piece.follow(values, run):
+                continue
             if isinstance(piece, Pairs):
                 for kernel, first, second, output, frees in piece:
                     if run.stop is not None:
@@ -401,6 +381,8 @@ def interpret(pieces: Iterable[list[Instruction] | Pairs], values: list[Any], ru
     except BaseException as error:
         if error is run.stop or not isinstance(error, Exception):
             raise
+        if output < 0:
+            raise  # no memory for tapes
         failed = next(unit for unit in units if unit.output == output)  # each unit has an output of its own
         raise explained(error, failed, values.__getitem__) from error
 

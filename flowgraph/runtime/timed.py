@@ -10,8 +10,9 @@ from typing import Any
 from ..compile import Plan, Unit
 from ..devices import Device
 from .memory import Buffers
-from .program import Instruction, Program
+from .program import Program
 from .run import Run
+from .strip import Instruction
 
 # A first run makes buffers and compiles kernels; of the others the fastest counts.
 RUNS = 4

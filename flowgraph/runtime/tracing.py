@@ -21,8 +21,9 @@ from ..compile.source import Source, body_source, task_sources
 from ..graph.location import Location
 from .crew import Crew
 from .generated import Generated, NotInOrder
-from .program import GENERATED_UNITS, Body, Pairs, Program, explained
+from .program import GENERATED_UNITS, Body, Program, explained
 from .run import Run
+from .strip import Pairs, Strip
 
 # So many turns of the loops of a run are noted one by one; of those behind them, only what each kernel took in all.
 TURNS_KEPT = 20_000
@@ -287,7 +288,7 @@ def stamped(source: Source) -> tuple[Source, dict[str, list[int]]]:
 
 
 def interpret_stamped(
-    pieces: Iterable[list[Any] | Pairs], values: list[Any], run: Run, units: Sequence[Any], stamp: Callable[[float], None]
+    pieces: Iterable[list[Any] | Strip], values: list[Any], run: Run, units: Sequence[Any], stamp: Callable[[float], None]
 ) -> None:
     """As `interpret`, with a clock read before each kernel, and behind the last."""
     output = -1
