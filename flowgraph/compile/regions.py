@@ -41,6 +41,8 @@ REPEATS = frozenset({"broadcast_like", "broadcast_to"})
 PARTS = frozenset({"getitem", "split", "concat_part"})
 # A sum is added up in scratch memory: so many entries at most.
 LARGEST_TOTAL = 8192
+# From so many elements on a sum over the first and the last axis is a loop by itself, which can be cut.
+LONG_SUM = 2**16
 
 
 @dataclass(eq=False)
@@ -271,8 +273,9 @@ class Regions:
         out = self.spec(node.outputs[0])
         if node.op.fold is not None:
             shape = self.spec(inputs[0]).shape
-            if 0 in node.attrs["axis"]:
-                return False  # a sum by itself is NumPy's
+            axes = node.attrs["axis"]
+            if 0 in axes and not (len(shape) - 1 in axes and is_known(shape) and math.prod(shape) >= LONG_SUM):
+                return False  # a short sum by itself, or one of rows, is NumPy's
         elif node.op.name in PLACING or node in self.again:
             shape = out.shape
         elif node.op.scalar is not None:
