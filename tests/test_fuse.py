@@ -155,6 +155,22 @@ def test_a_long_sum_over_the_first_and_the_last_axis_is_a_loop_that_is_cut_and_a
     assert not loops(both(graph, y, {x: value[..., :100]})[2])
 
 
+def test_what_one_loop_makes_for_another_of_what_it_gives_anyway_is_made_by_that():
+    with fg.Graph() as graph:
+        x = fg.placeholder("x", (64, 4096), "float32")
+        a = fg.tanh(x) * 3
+        total = fg.sum(a, axis=0)
+        made = fg.exp(a)
+        fetches = [a, (made + total) * 0.5]
+    value = np.random.default_rng(0).normal(size=(64, 4096)).astype("f4")
+    fused, plain, plan = both(graph, fetches, {x: value})
+    first, second = dict.fromkeys(unit.node for unit in loops(plan))
+    assert [result.tensor for result in first.op.results] == [total, a]
+    assert made.node in second.op.members
+    for one, other in zip(fused, plain, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+
+
 def test_a_loop_works_in_place_of_what_dies_in_it():
     with fg.Graph() as graph:
         x, w = fg.placeholder("x", (64, 256), "float32"), fg.placeholder("w", (256, 256), "float32")

@@ -23,7 +23,7 @@ from .cost import BYTES_PER_SECOND, CALL_SECONDS, estimated_seconds
 from .epilogue import Joined, joined
 from .products import RowsTimes, taken_in
 from .recomputed import recomputed
-from .regions import PARTS, REPEATS, VIEWS, Region, Regions, find, only_ones
+from .regions import PARTS, REPEATS, VIEWS, Region, Regions, agree, find, only_ones
 from .simplify import Simplified
 from .trees import MANY_NODES, SmallNodes, Trees
 from .windows import through, whole
@@ -266,6 +266,7 @@ class Fuser:
             self.products.update(taken_in(region, self.regions, lambda tensor, region=region: self._is_lone(tensor, region)))  # type: ignore[misc]
         if self.products:
             self.readers = self._all_readers(fetched)
+        self._put_off()
         for region in self.regions.all():
             node = self._attempt(self._fused, region)
             if node is None:
@@ -275,6 +276,25 @@ class Fuser:
                 self.regions.drop(region)
             else:
                 self.made[region] = node
+
+    def _put_off(self) -> None:
+        """Moves what a region makes of one of its other results, for a single region behind it, to that: an array less is written."""
+        regions = self.regions
+        whole = {id(tensor) for product in self.products.values() for tensor in product}
+        for out in [out for out, readers in self.readers.items() if len(readers) == 1]:
+            node = regions.maker(out)
+            region, (reader,) = regions.region(node), map(find, self.readers[out])
+            if region is None or reader is None or reader is region or region.shape != reader.shape or region.kinds.get(out) != "element":
+                continue
+            if node.op.scalar is None or node.op.along_row or node in regions.again or id(out) in whole or regions.is_view(node):
+                continue
+            inputs = [tensor for tensor in map(self.resolved, node.inputs) if regions.constant_of(tensor) is None]
+            if len(inputs) != 1 or region.kinds.get(inputs[0]) != "element" or not self._is_read_outside(inputs[0].node, region):
+                continue
+            if not agree(node._context.device, reader.request) or not regions.reads_beside(reader, out):
+                continue
+            regions.move(node, region, reader)
+            self.readers.setdefault(inputs[0], set()).add(reader)
 
     def of_trees(self, small: SmallNodes) -> dict[Node, FusedNode]:
         """Loops of the trees that pay, by the last node of each. Those that compute the same share one."""

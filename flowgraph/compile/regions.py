@@ -126,6 +126,22 @@ class Regions:
             if (apart is not None and apart[node.id]) or not self.may_join(node) or not self._join(node, inputs):
                 self.before[node] = self._marks_before(node, inputs)
 
+    def reads_beside(self, region: Region, tensor: Tensor) -> bool:
+        """Whether ``region`` reads of ``tensor`` just the element that it computes, wherever it reads it."""
+        apart = [member for member in region.members if member in self.again or member.op.name in PLACING]
+        return not any(read is tensor for member in apart for read in self.read(member, [self.resolved(each) for each in member.inputs]))
+
+    def move(self, node: Node, region: Region, reader: Region) -> None:
+        """Moves an elementwise ``node`` from its region to the one that reads it."""
+        out = node.outputs[0]
+        self.region_of[node] = reader
+        region.members.remove(node)
+        reader.members.append(node)
+        reader.members.sort(key=attrgetter("id"))
+        reader.kinds[out] = region.kinds.pop(out)
+        reader.streams.discard(out)
+        reader.streams |= {tensor for tensor in map(self.resolved, node.inputs) if self.spec(tensor).shape == reader.shape}
+
     # --- the graph as simplified
 
     def resolved(self, tensor: Tensor) -> Tensor:
@@ -431,9 +447,14 @@ class Regions:
                 self.known[key] = False
         return self.known[key]
 
-    def constant(self, s: Scalars, tensor: Tensor) -> Value | None:
+    def constant_of(self, tensor: Tensor) -> Any:
+        """The number, as an array, that a tensor is known to be; None for any other."""
         value = self.found.values.get(tensor)
-        return s.constant(value.reshape(())[()], value.dtype) if value is not None and value.size == 1 else None
+        return value if value is not None and value.size == 1 else None
+
+    def constant(self, s: Scalars, tensor: Tensor) -> Value | None:
+        value = self.constant_of(tensor)
+        return None if value is None else s.constant(value.reshape(())[()], value.dtype)
 
     def value(self, s: Scalars, node: Node, inputs: Sequence[Value]) -> Value:
         value: Value = node.op.scalar(s, *inputs, **node.attrs)
