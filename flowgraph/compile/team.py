@@ -43,10 +43,10 @@ class Team(Section):
         return f"{super().title}, {len(self.tapes)} tasks that several threads work off together"
 
     def bind(self, otherwise: Callable[..., Any]) -> Callable[..., Any]:
-        """A function of what it reads, makes, and gets from the pool; helpers find its tasks through ``board``."""
+        """A function of what it reads, makes, and gets from the pool; helpers find its tasks through ``board``. It raises MemoryError."""
         place = {task: number for number, task in enumerate(self.order)}
         tasks = [(self.tapes[task], tuple(sorted(place[before] for before in self.after[task]))) for task in self.order]
-        return team_call(tasks, otherwise, self.board, stack=0 if self.buffers != self.holds else self.arena)
+        return self.watched(team_call(tasks, otherwise, self.board, stack=0 if self.buffers != self.holds else self.arena))
 
 
 def team_of(plan: Plan) -> Team | None:
