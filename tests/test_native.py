@@ -14,6 +14,7 @@ import pytest
 
 import flowgraph as fg
 from flowgraph.compile.section import Section
+from flowgraph.compile.team import team_of
 from flowgraph.devices import HOST
 from flowgraph.jit.kernels import bare, compiled
 from flowgraph.jit.tape import Tape, helper, place, team_call
@@ -337,6 +338,33 @@ def test_memory_that_was_short_in_a_stretch_ends_the_run_and_writes_nothing(monk
             before = [value.tobytes() for value in session.variables.values()]
             call(feed)
         assert [value.tobytes() for value in session.variables.values()] == before
+
+
+def test_what_several_tasks_fill_lies_where_others_have_been_read_to_the_end():
+    graph, x, fetches, _ = images()
+    with fg.Session(graph, threads=2) as session:
+        plan = session.plan(fetches, {x: x.shape})
+        team = team_of(plan)
+    assert team is not None
+    assert team.stands
+    assert not {slot for slot, _, _ in team.makes} & set(team.stands)
+    assert set(team.stands.values()) <= {slot for slot, _, _ in team.makes}
+    assert not {*plan.fetches, *[slot for _, slot in plan.updates]} & {*team.stands, *team.stands.values()}
+    # Whoever gets an array begins when all have ended that touch it by the name of another.
+    before: list[set[int]] = []
+    for task in plan.tasks:
+        before.append({other for first in task.after for other in (first, *before[first])})
+    touching: dict[int, set[int]] = {}
+    for number, task in enumerate(plan.tasks):
+        for unit in task.units:
+            for slot in (*unit.inputs, unit.buffer, unit.output):
+                touching.setdefault(slot, set()).add(number)
+    for slot, other in team.stands.items():
+        sharing = [other, *[one for one, its in team.stands.items() if its == other]]
+        for one in sharing[: sharing.index(slot)]:
+            assert all(touching[one] <= before[task] for task in touching[slot]) or all(
+                touching[slot] <= before[task] for task in touching[one]
+            )
 
 
 def test_an_error_before_the_tasks_names_its_node_and_writes_nothing_and_the_next_step_is_fine():

@@ -44,6 +44,7 @@ class Section:
              run behind it, for those who read the views later
     frees    slots that are emptied behind it, ``recycles``: those of them whose array goes back to the pool
     arena    bytes of memory for what is made and dies within it
+    stands   slot -> the one among those that it makes whose array it gets, when that is no longer read
     short    what counts, as an array of one int64, how often its kernels found no memory to work in; None where they need none
     """
 
@@ -56,6 +57,7 @@ class Section:
     frees: tuple[int, ...] = ()
     recycles: tuple[int, ...] = ()
     arena: int = 0
+    stands: dict[int, int] = field(default_factory=dict)
     short: Any = None
     tape: Tape = field(default_factory=Tape)
 
@@ -230,6 +232,7 @@ class Layout:
         """Some of the instructions."""
         section, tape = self.section, Tape()
         numbers = {slot: k for k, slot in enumerate(section.slots, 1)}
+        numbers |= {slot: numbers[other] for slot, other in section.stands.items()}
         held, arena = len(section.slots), len(section.slots) + len(section.holds) + 1
         for shape, places in self.placed[start:end]:
             words = [place(numbers[key] if key >= 0 else arena if key == ARENA else held + ARENA - key, at) for key, at in places]
