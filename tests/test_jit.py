@@ -3,6 +3,7 @@
 import importlib
 import itertools
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -334,3 +335,61 @@ def test_a_program_that_ends_with_kernels_alive_ends_well():
     for _ in range(5):
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
         assert (done.returncode, done.stderr) == (0, "")
+
+
+NETWORK = """
+import sys
+import numpy as np
+import flowgraph as fg
+from flowgraph.jit.llvm import Compiler
+
+def refused(compiler, text):
+    raise RuntimeError("LLVM does not like it")
+
+if sys.argv[1:] == ["planted"]:
+    Compiler._compile = refused
+
+def losses(jit):
+    with fg.Graph() as graph:
+        x = fg.placeholder("x", (64, 400), "float32")
+        labels = fg.placeholder("labels", (64,), "int64")
+        images = fg.nn.max_pool2d(fg.nn.relu(fg.nn.Conv2d(1, 4, 5)(fg.reshape(x, (64, 1, 20, 20)))), 2)
+        hidden = fg.nn.relu(fg.nn.Linear(256, 300)(fg.reshape(images, (64, 256))))
+        _, rows = fg.scan(lambda c, row: (fg.tanh(c + row) * c, c), fg.ones((300,), "float32"), hidden)
+        loss = fg.mean(fg.nn.softmax_cross_entropy(fg.nn.Linear(300, 10)(rows + hidden), labels))
+        train = fg.optim.SGD(0.1).minimize(loss)
+    rng = np.random.default_rng(0)
+    feeds = rng.standard_normal((64, 400)).astype("f4"), rng.integers(0, 10, 64)
+    with fg.Session(graph, threads=2, jit=jit) as session:
+        step = session.function([x, labels], [loss, train])
+        return [float(step(*feeds)[0]) for _ in range(4)]
+
+np.testing.assert_allclose(losses(None), losses(False), rtol=1e-5)
+"""
+
+
+def warned(environment, *arguments):
+    """The first words of the warnings of NETWORK."""
+    command = [sys.executable, "-c", NETWORK, *arguments]
+    paths = os.pathsep.join([*environment.pop("before", ()), *sys.path])
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": paths, **environment}, check=False)
+    assert done.returncode == 0, done.stderr
+    return re.findall(r"RuntimeWarning: (.* could not be compiled.*)", done.stderr)
+
+
+def test_what_cannot_be_compiled_is_served_by_its_twin_and_a_warning_tells_of_each_once():
+    assert warned({"FLOWGRAPH_CACHE": ""}) == []
+    said = warned({"FLOWGRAPH_CACHE": ""}, "planted")
+    assert all(line.endswith(": LLVM does not like it") for line in said)
+    assert len(set(said)) == len(said)
+    for what in ("a loop", "conv", "what calls kernels from machine code"):
+        assert any(line.startswith(f"{what} could not be compiled") for line in said), what
+
+
+def test_where_llvmlite_is_there_and_cannot_be_loaded_numpys_kernels_serve(tmp_path):
+    (tmp_path / "llvmlite").mkdir()
+    (tmp_path / "llvmlite" / "__init__.py").touch()
+    (tmp_path / "llvmlite" / "binding.py").write_text("raise OSError('GLIBC_9 not found')")
+    said = warned({"FLOWGRAPH_CACHE": "", "before": [str(tmp_path)]})
+    assert said
+    assert all(line.endswith(": llvmlite cannot be loaded (GLIBC_9 not found)") for line in said)

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..graph import Node, Spec
 from ..graph.spec import is_known
-from ..jit.tape import SECONDS_WITH_LOCK
+from ..jit.tape import SECONDS_WITH_LOCK, is_possible
 from ..jit.ufuncs import code_of
 from .cost import CALL_SECONDS
 from .fuse import FusedNode
@@ -245,6 +245,8 @@ class Sections:
         long = sum(unit.seconds - CALL_SECONDS > SECONDS_WITH_LOCK for unit in units)
         has_loop = any(unit.bodies for unit in units)
         if not has_loop and sum(len(made) for _, made in run) < (FEWEST_LONG if long > 1 else FEWEST):
+            return units
+        if not is_possible():
             return units
         section = Section(units)
         layout = Layout(self, section)

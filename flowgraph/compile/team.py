@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..jit.tape import Tape, team_call
+from ..jit.tape import Tape, is_possible, team_call
 from .native import Sections
 from .plan import Plan, Unit
 from .section import Layout, Section
@@ -52,6 +52,8 @@ class Team(Section):
 def team_of(plan: Plan) -> Team | None:
     """The team of a plan; None where a part of it has to go through Python, or where it would take much more memory."""
     if plan.sections is None or not 1 < len(plan.tasks) <= MOST_TASKS or plan.seconds > LONGEST_SECONDS:
+        return None
+    if not is_possible():
         return None
     sections = Sections(plan)
     known = {slot for _, slot in (*plan.feeds, *plan.variables)} | {slot for slot, _ in plan.constants} | {plan.run_key}

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..graph import Spec
 from ..graph.spec import is_known
-from ..jit.tape import MOST_OPERANDS, Tape, place, repeat_code
+from ..jit.tape import MOST_OPERANDS, Tape, is_possible, place, repeat_code
 from ..jit.ufuncs import code_of
 from .instructions import Area, Instruction, Shape, elementwise
 from .plan import Plan, Unit
@@ -81,6 +81,8 @@ class Turns:
             raise Unturnable
         for shape, places in self.layout.placed:
             tape.add(shape.code, [place(*numbers(slot, at)) for slot, at in places], *shape[1:])
+        if not is_possible():
+            raise Unturnable
         code = repeat_code(tape, self.rotations, self.finals)
         return Instruction(Shape(code, (count, len(self.places)), tuple(self.steps)), tuple(self.places))
 

@@ -72,15 +72,19 @@ class Compiler:
 
     cache    folder for machine code, or None
     symbols  name -> address, of what the text may refer to besides the process's own symbols
+    raises   RuntimeError where llvmlite cannot be loaded
 
     `_lock` guards everything: LLVM works on one module at a time.
     """
 
     def __init__(self, cache: Path | None, symbols: Mapping[str, int]) -> None:
-        import llvmlite.binding as llvm
+        try:
+            import llvmlite.binding as llvm
 
-        self._llvm: Any = llvm
-        llvm.initialize_native_target()
+            self._llvm: Any = llvm
+            llvm.initialize_native_target()
+        except (ImportError, OSError) as error:  # it is there, but for another system, or not whole
+            raise RuntimeError(f"llvmlite cannot be loaded ({error})") from error
         llvm.initialize_native_asmprinter()
         features = llvm.get_host_cpu_features()
         wide = Registers(32, 64) if features.get("avx512f") else Registers(16, 32) if features.get("avx") else Registers(16, 16)

@@ -8,6 +8,7 @@ instruction on few numbers takes 10 ns, where the call from Python takes 200.
 from __future__ import annotations
 
 import ctypes
+import warnings
 from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import chain
@@ -189,6 +190,19 @@ def repeat_code(tape: Tape, rotations: Sequence[tuple[int, int, int]], finals: S
     numbers = [words.ctypes.data, len(rotations), len(finals), *chain.from_iterable(rotations), *chain.from_iterable(finals)]
     data = np.array(numbers, np.int64)
     return Code(_address(TAPE, "bare"), data.ctypes.data, (words, data))
+
+
+@cache
+def is_possible() -> bool:
+    """Whether what follows tapes can be compiled here. Where it cannot, a warning says so, once."""
+    try:
+        return bool(_address(TAPE))
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        warnings.warn(
+            f"what calls kernels from machine code could not be compiled, and Python calls them: {reason}", RuntimeWarning, stacklevel=2
+        )
+        return False
 
 
 @cache
