@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import flowgraph as fg
-from flowgraph.devices.pages import APART_BYTES, FEWEST_BYTES, LEAST_BYTES, PAGE_BYTES, Pages
+from flowgraph.devices.pages import APART_BYTES, FEWEST_BYTES, LEAST_BYTES, PAGE_BYTES, PAGES, PagedMemory, Pages
+from flowgraph.session.values import is_plain
 
 pytestmark = pytest.mark.skipif(not hasattr(mmap, "MADV_HUGEPAGE"), reason="this system has no large pages to ask for")
 FLOAT = np.dtype("float32")
@@ -95,12 +96,11 @@ def test_a_system_without_large_pages_is_served_by_numpy(monkeypatch):
     monkeypatch.delattr(mmap, "MADV_HUGEPAGE")
     assert Pages().empty((FEWEST_BYTES,), FLOAT).base is None
 
-    class Refusing(mmap.mmap):
-        def madvise(self, *_):
-            raise OSError
+    def refuse(*_):
+        raise OSError
 
     monkeypatch.undo()
-    monkeypatch.setattr(mmap, "mmap", Refusing)
+    monkeypatch.setattr(PagedMemory, "madvise", refuse)
     assert pages.empty((FEWEST_BYTES,), FLOAT).base is not None  # what was mapped serves
     assert pages.empty((LEAST_BYTES,), FLOAT).base is None
 
@@ -122,3 +122,29 @@ def test_a_runs_buffers_come_from_there():
         result = session.run(fg.sort(x, axis=0), {x: np.ones((512, 64), np.float32)})
     assert isinstance(mapping_of(result), mmap.mmap)
     assert result.sum() == 512 * 64
+
+
+def test_a_view_keeps_its_array_and_not_the_memory_alone():
+    array = Pages().empty((256, 64), FLOAT)
+    assert array[1:].base is array
+    assert array.reshape(-1)[3:].base is array
+    assert is_plain(array)
+    assert not is_plain(array[1:])
+    assert not is_plain(np.frombuffer(mmap.mmap(-1, 4096), np.uint8))
+
+
+def test_new_values_of_variables_stay_where_the_run_made_them_and_their_memory_is_used_again():
+    with fg.Graph() as graph, fg.Session(graph) as session:
+        w = fg.variable(np.ones((300, 200), np.float32), name="w")
+        step = session.function([], fg.assign(w, fg.sort(w * 1.5, axis=0)))
+        places = set()
+        for _ in range(3):
+            step()
+        mapped = PAGES._mapped
+        held = session.run(w)  # as who looks at a value does
+        for _ in range(20):
+            step()
+            places.add(session.variables[w].ctypes.data)
+        assert PAGES._mapped == mapped
+        assert len(places) <= 4
+        assert held[0, 0] == np.float32(1.5**3)

@@ -94,9 +94,11 @@ class Kind:
         self.is_plain = not special and len(outputs) == 1
 
     def scratch_of(self, node: Node, inputs: Sequence[Any]) -> int:
-        """Bytes that the kernel needs besides on ``inputs``; a compiled one works within a processor's cache."""
-        if self.is_compiled or node.op.bodies or not all(is_known(x.shape) for x in inputs):
+        """Bytes that the kernel needs besides on ``inputs``; most compiled ones need few."""
+        if node.op.bodies or not all(is_known(x.shape) for x in inputs):
             return 0
+        if self.is_compiled:
+            return getattr(node.op.compiled(*inputs, **node.attrs), "scratch", 0)
         return node.op.scratch(*inputs, **node.attrs)
 
     def unit(self, node: Node, inputs: tuple[int, ...], output: int, device: str) -> Unit:
@@ -198,8 +200,6 @@ def _machine_code(
         return kernel(*arrays, *given, np.empty(shape, dtype) if out is None else out)
 
     call.described = description  # type: ignore[attr-defined]
-    if not given:
-        call.machine = kernel  # type: ignore[attr-defined]
     return call
 
 

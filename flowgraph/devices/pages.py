@@ -24,15 +24,19 @@ LEAST_BYTES, MOST_BYTES = 2 << 20, 32 << 20
 APART_BYTES = 1088
 
 
+class PagedMemory(mmap.mmap):
+    """Memory of arrays of `Pages`, each of which has it as its base: views of an array then refer to that, and not to the memory alone."""
+
+
 class Pages:
     """Makes arrays, one behind the other, in mappings that are aligned to large pages.
 
-    `_lock` guards the rest: the mapping that is being filled, up to where it is, and how much was mapped in all.
+    `_lock` guards the rest: the mapping that is being filled, up to where it is, where it ends, and how much was mapped in all.
     """
 
     def __init__(self) -> None:
-        self._mapping = np.empty(0, np.uint8)
-        self._filled = 0
+        self._mapping: PagedMemory | None = None
+        self._filled = self._end = 0
         self._mapped = 0
         self._lock = threading.Lock()
         self._is_there = hasattr(mmap, "MADV_HUGEPAGE")
@@ -49,27 +53,27 @@ class Pages:
             memory, first = self._place(size)
         return np.ndarray(shape, dtype, memory, first)
 
-    def _place(self, size: int) -> tuple[np.ndarray[Any, Any], int]:
-        if self._filled + size > len(self._mapping):
+    def _place(self, size: int) -> tuple[PagedMemory, int]:
+        """A mapping, and from which byte of it on an array of ``size`` bytes lies."""
+        if self._mapping is None or self._filled + size > self._end:
             length = min(max(self._mapped // 8, LEAST_BYTES), MOST_BYTES) // PAGE_BYTES * PAGE_BYTES
             if size > length // 2:
-                return self._mapped_now(size), 0
-            self._mapping, self._filled = self._mapped_now(length), 0
+                return self._mapped_now(size)
+            self._mapping, self._filled = self._mapped_now(length)
+            self._end = self._filled + length
         first = self._filled
         self._filled += -(-size // 64) * 64 + APART_BYTES
         return self._mapping, first
 
-    def _mapped_now(self, size: int) -> np.ndarray[Any, Any]:
-        """So many bytes of new memory from the beginning of a large page on."""
-        whole = mmap.mmap(-1, size + PAGE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    def _mapped_now(self, size: int) -> tuple[PagedMemory, int]:
+        """So many bytes of new memory, and where in it the first large page begins."""
+        whole = PagedMemory(-1, size + PAGE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         try:
             whole.madvise(mmap.MADV_HUGEPAGE)
         except OSError:  # the system has none
             self._is_there = False
-        memory = np.frombuffer(whole, np.uint8)
-        first = -memory.ctypes.data % PAGE_BYTES
         self._mapped += size
-        return memory[first : first + size]
+        return whole, -np.ndarray((1,), np.uint8, whole).ctypes.data % PAGE_BYTES
 
 
 PAGES = Pages()

@@ -36,15 +36,27 @@ _VECTORS = 2
 
 @dataclass(frozen=True)
 class Products:
-    """What says of an op that its kernel is to multiply matrices with `matmul` of this module, in NumPy's stead."""
+    """What says of an op that its kernel is to multiply matrices (m, k) and (k, n) with `matmul` of this module, in NumPy's stead."""
+
+    dtype: np.dtype[Any]
+    m: int
+    k: int
+    n: int
+
+    @property
+    def suit(self) -> bool:
+        """Whether they are faster so than by NumPy's BLAS: what is narrower, it copies more than it computes."""
+        return self.m >= 8 and self.k >= 16 and self.n >= 48
+
+    @property
+    def scratch(self) -> int:
+        """Bytes that a product works in."""
+        product = _Product(self.dtype, compiler().target)
+        columns = min(-(-self.n // product.width) * product.width, COLUMNS + product.width)
+        return (product.room + columns * (min(self.k, INNER) + product.lanes + 1)) * self.dtype.itemsize + 64
 
     def make(self) -> np.ufunc:
         return matmul()
-
-    @staticmethod
-    def suit(m: int, k: int, n: int) -> bool:
-        """Whether products of (m, k) and (k, n) are faster so than by NumPy's BLAS: what is narrower, it copies more than it computes."""
-        return m >= 8 and k >= 16 and n >= 48
 
 
 class Namespace:
@@ -91,6 +103,7 @@ class _Part(ArrayKernel):
         self.tallest = min(14, (self.registers.count - _VECTORS - 1) // _VECTORS // 2 * 2)
         self.strip = power_of_two(max(self.tallest, self.lanes))  # how far columns of a turned strip are apart, in numbers
         self.apart = INNER + 64 // self.item  # how far rows of a strip are apart: not a power of two, so that they fall into different sets
+        self.room = max(self.tallest * self.apart, INNER * self.strip)  # of a strip
 
     def text(self) -> str:
         raise NotImplementedError
@@ -298,18 +311,17 @@ class _Product(_Part):
         self.pairs = self.parts_of(m, 2)
         sizes = (self.pairs, self.tallest // 2), (k, INNER), (n, COLUMNS)
         self.strips, self.blocks, self.parts = (self.parts_of(size, most) for size, most in sizes)
-        room = max(self.tallest * self.apart, INNER * self.strip)  # of a strip
         columns = self.smaller(self.number_of("mul", self.parts_of(n, self.width), self.width), COLUMNS + self.width)
         rows = self.number_of("add", self.smaller(k, INNER), self.lanes + 1)
-        size = self.number_of("add", self.number_of("mul", columns, rows), room + 64 // self.item)
+        size = self.number_of("add", self.number_of("mul", columns, rows), self.room + 64 // self.item)
         memory = self.call("PyMem_RawMalloc", "ptr", ("i64", self.number_of("mul", size, self.item)))
         self.line(f"br i1 {self.new(f'icmp eq ptr {memory}, null')}, label %otherwise, label %ready")
         self.label("ready")
         address = self.number_of("and", self.number_of("add", self.new(f"ptrtoint ptr {memory} to i64"), 63), -64)
         self.line(f"%strip = inttoptr i64 {address} to ptr")
-        self.panels = self.at("%strip", room)
+        self.panels = self.at("%strip", self.room)
         # With an odd number of rows a strip lacks its last one. Nobody wants what is made of what stands there, but some numbers are slow.
-        unset = self.new(f"select i1 {self.new(f'trunc i64 {m} to i1')}, i64 {room * self.item}, i64 0")
+        unset = self.new(f"select i1 {self.new(f'trunc i64 {m} to i1')}, i64 {self.room * self.item}, i64 0")
         self.call("llvm.memset.p0.i64", "void", ("ptr", "%strip"), ("i8", "0"), ("i64", unset), ("i1", "false"))
         with self.counting(count) as number:
             a, b, c = (self.moved(p, self.number_of("mul", number, step)) for p, step in zip(pointers, outer, strict=True))

@@ -73,7 +73,8 @@ class Contract(Op):
     def compiled(self, x: Any, y: Any, *, subscripts: str) -> lazy.products.Products | None:
         if x.dtype != y.dtype or x.dtype.char not in "fd":
             return None
-        return lazy.products.Products() if lazy.products.Products.suit(*_Products(subscripts).sizes(x, y)) else None
+        products = lazy.products.Products(x.dtype, *_Products(subscripts).sizes(x, y))
+        return products if products.suit else None
 
     def work(self, x: Any, y: Any, *, subscripts: str) -> Work:
         out = self.infer(x, y, subscripts=subscripts)

@@ -121,7 +121,8 @@ class Matmul(Op):
         if x.dtype != y.dtype or x.dtype.char not in "fd" or min(len(x.shape), len(y.shape)) < 2:
             return None
         rows = math.prod(x.shape[:-1]) if len(y.shape) == 2 else x.shape[-2]
-        return lazy.products.Products() if lazy.products.Products.suit(rows, x.shape[-1], y.shape[-1]) else None
+        products = lazy.products.Products(x.dtype, rows, x.shape[-1], y.shape[-1])
+        return products if products.suit else None
 
     def work(self, x: Any, y: Any) -> Work:
         out = self.infer(x, y)

@@ -102,7 +102,7 @@ class Run:
             program.execute_all(self.values, self, crew)
             if self.stop is not None:
                 raise self.stop
-            self.peak_bytes = program.team.nbytes
+            self.peak_bytes = program.team.nbytes + program.team.scratch * min(crew.count + 1, len(program.tasks))
         finally:
             crew.busy.release()
         return True

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..devices import Device
+from ..devices.pages import PagedMemory
 from ..errors import FeedError, FetchError, SessionClosedError, ShapeError
 from ..graph import Graph, Node, Shape, Tensor
 from ..graph.report import of_another_graph, where
@@ -146,11 +147,13 @@ def kept(value: Any) -> Any:
 
 def is_plain(array: np.ndarray[Any, Any]) -> bool:
     """Whether it is memory of its own, in C order, that may be written."""
-    return array.flags.num & _PLAIN == _PLAIN
+    flags = array.flags.num
+    return flags & _PLAIN == _PLAIN or (flags & _LENT == _LENT and isinstance(array.base, PagedMemory))
 
 
 # The flags of NumPy's for that: one look at all of them, as there is one for each variable in each step.
-_PLAIN = 0x001 | 0x004 | 0x400
+_LENT = 0x001 | 0x400
+_PLAIN = _LENT | 0x004
 
 
 def flatten(fetches: Any, graph: Graph) -> tuple[Callable[[list[Any]], Any], list[Tensor | Node]]:
