@@ -432,3 +432,18 @@ def test_a_loop_can_be_stopped_between_calls_of_machine_code(monkeypatch):
     with pytest.raises(Stopped):
         Turning(unit, Buffers([HOST]))(cast("Any", Run()), 100, [start], [], [start], [])
     assert len(looked) < 10
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_result_is_not_written_over_what_is_read_transposed_as_well(threads):
+    with fg.Graph() as graph:
+        x = fg.placeholder("x", (3, 3), "float64")
+        total = x + 1.0
+        symmetric = total + fg.permute_dims(total)
+        outputs = [x + symmetric, fg.sin(x) @ x, fg.cos(x) @ x]
+    array = R.standard_normal((3, 3))
+    with fg.Session(graph, threads=threads, passes=("algebra", "fold", "common")) as session:
+        assert "one call" in str(session.plan(outputs, {x: (3, 3)}))
+        for _ in range(3):
+            made = session.run(outputs, {x: array})
+            np.testing.assert_array_equal(made[0], array + ((array + 1.0) + (array + 1.0).T))

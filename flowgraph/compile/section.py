@@ -114,12 +114,13 @@ class Layout:
         self.placed: list[tuple[Shape, list[tuple[int, int]]]] = []
 
     def write_over(self, unit: Unit) -> None:
-        """Lets a unit write its result over an input that dies in it."""
+        """Lets a unit write its result over an input that dies in it, unless it reads that as a view as well, transposed perhaps."""
         if unit.mode not in ("fresh", "take") or not unit.node.op.in_place or unit.output not in self.within:
             return
         specs = self.sections.specs
+        read = [area.slot for area in map(self.sections.area, unit.inputs) if area is not None]
         for slot in unit.inputs:
-            if slot in self.at and slot in unit.frees and specs[slot] == specs[unit.output] and unit.inputs.count(slot) == 1:
+            if slot in self.at and slot in unit.frees and specs[slot] == specs[unit.output] and read.count(slot) == 1:
                 self.at[unit.output] = self.at[slot]
                 self.over.add(slot)
                 break
