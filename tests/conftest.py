@@ -25,6 +25,8 @@ hypothesis.settings.load_profile("flowgraph-ci" if os.environ.get("CI") else "fl
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("gpu") is not None and (reason := why_no_gpu()):
         pytest.skip(reason)
+    if item.get_closest_marker("frees_at_once") is not None and not getattr(sys, "_is_gil_enabled", lambda: True)():
+        pytest.skip("without a global lock, what one thread has made and another lets go of is free once the first runs again")
 
 
 @pytest.fixture

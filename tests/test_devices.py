@@ -547,6 +547,7 @@ def test_each_device_keeps_buffers_of_its_own(session):
     assert session._buffers.on("cpu:1").idle_bytes == 0
 
 
+@pytest.mark.frees_at_once
 def test_a_large_result_goes_back_to_the_buffers_of_its_device(session):
     x = fg.placeholder("x", (512, 1024))
     with fg.device("cpu:1"):

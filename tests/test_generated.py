@@ -150,6 +150,7 @@ def test_a_small_kernel_writes_over_an_input_that_dies_in_it_and_over_nothing_el
     ]
 
 
+@pytest.mark.frees_at_once
 def test_the_text_of_a_program_goes_with_it():
     with fg.Graph() as graph:
         x = fg.placeholder("x", (), "float64")

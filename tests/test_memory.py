@@ -98,6 +98,7 @@ def report(session):
 
 @pytest.mark.parametrize("jit", JIT)
 @pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.frees_at_once
 def test_the_predicted_peak_is_what_a_run_takes(network, jit):
     with fg.Graph() as graph:
         inputs, outputs, feeds = network()
@@ -114,6 +115,7 @@ def test_the_predicted_peak_is_what_a_run_takes(network, jit):
 
 @pytest.mark.parametrize("jit", JIT)
 @pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.frees_at_once
 def test_on_two_threads_a_run_takes_no_more_than_it_reports(network, jit):
     with fg.Graph() as graph:
         inputs, outputs, feeds = network()
@@ -190,6 +192,7 @@ def steady(session, network, n):
 
 @pytest.mark.parametrize("jit", JIT)
 @pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.frees_at_once
 def test_the_predicted_peak_of_a_loop_is_what_its_arrays_take(loop, jit):
     seen, predicted = [], []
     for n in (1, 5000 if loop is counted else 150):
@@ -320,6 +323,7 @@ def taken_by_lines(call):
 
 @pytest.mark.skipif(not llvm.is_available(), reason="llvmlite is not installed")
 @pytest.mark.parametrize("network", [mlp, lenet])
+@pytest.mark.frees_at_once
 def test_a_steady_step_allocates_no_large_array(network):
     with fg.Graph() as graph:
         inputs, outputs, feeds = network()
@@ -341,6 +345,7 @@ def test_a_steady_step_allocates_no_large_array(network):
 
 
 @pytest.mark.parametrize("network", [mlp, lenet])
+@pytest.mark.frees_at_once
 def test_without_compiled_kernels_a_steady_step_allocates_their_scratch_memory_alone(network):
     with fg.Graph() as graph:
         inputs, outputs, feeds = network()
@@ -357,6 +362,7 @@ def test_without_compiled_kernels_a_steady_step_allocates_their_scratch_memory_a
             assert more < 1.05 * said.get(op, 0) + 64 * 1024, text
 
 
+@pytest.mark.frees_at_once
 def test_a_step_gives_back_a_variable_of_which_a_transposed_view_was_read():
     with fg.Graph() as graph:
         w = fg.variable(fg.init.ones((300, 200)), name="w")
@@ -417,6 +423,7 @@ def lowest_limit(session, inputs, outputs, feeds):
 
 
 @pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.frees_at_once
 def test_under_a_limit_branches_run_one_after_another_and_give_the_same_bits(threads):
     with fg.Graph() as graph:
         x, sums = branches(8)
@@ -437,6 +444,7 @@ def test_under_a_limit_branches_run_one_after_another_and_give_the_same_bits(thr
 
 @pytest.mark.parametrize("jit", JIT)
 @pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.frees_at_once
 def test_a_network_keeps_to_the_lowest_limit_on_one_thread_and_on_two_and_learns_the_same_bits(network, jit):
     with fg.Graph() as graph:
         inputs, outputs, feeds = network()

@@ -373,6 +373,7 @@ def test_random_graphs_have_the_same_bits_with_any_number_of_threads_where_loops
                     np.testing.assert_allclose(result, truth, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.frees_at_once
 def test_the_old_value_of_a_variable_is_the_memory_of_a_later_one():
     with fg.Graph() as graph:
         w = fg.variable(fg.init.ones((100, 100)), name="w")

@@ -330,3 +330,18 @@ def test_a_run_that_is_cancelled_before_it_begins_lets_no_other_in_before_its_tu
         assert session.variables["count"] == 11
         session.run(quick)
         assert session.variables["count"] == 21
+
+
+def test_a_run_is_counted_before_its_caller_is_told(monkeypatch):
+    counts, finish = [], Runs._finish
+
+    def finishing(runs: Runs, run: Run, future: Any) -> None:
+        counts.append(run.program.runs)
+        finish(runs, run, future)
+
+    monkeypatch.setattr(Runs, "_finish", finishing)
+    graph, x, total = wide()
+    with fg.Session(graph, threads=2) as session:
+        for _ in range(2):
+            session.run(total, {x: np.ones((160, 160), np.float32)})
+    assert counts == [1, 2]

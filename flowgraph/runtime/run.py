@@ -254,9 +254,9 @@ class Run:
 
     def _end(self) -> None:
         try:
-            self.finished(self)
             if self.error is None:
-                self.program.has_run()
+                self.program.has_run()  # before the caller is told, who may ask how often it has run
+            self.finished(self)
         finally:
             self.values = []
             self._over.set()
