@@ -144,6 +144,33 @@ def test_the_bits_do_not_depend_on_threads_nor_on_the_interpreter():
             np.testing.assert_array_equal(np.asarray(a).view("i4"), np.asarray(b).view("i4"))
 
 
+def test_a_long_sum_over_the_first_and_the_last_axis_is_a_loop_that_is_cut_and_a_short_one_is_numpys():
+    with fg.Graph() as graph:
+        x = fg.placeholder("x", (16, 8, None), "float32")
+        y = fg.mean(x, axis=(0, 2))
+    value = np.random.default_rng(0).normal(1, size=(16, 8, 20_000)).astype("f4")
+    fused, _, plan = both(graph, y, {x: value})
+    assert len(loops(plan)) > 1, "it is not cut"
+    np.testing.assert_allclose(fused, value.mean(axis=(0, 2), dtype="f8"), rtol=1e-6)
+    assert not loops(both(graph, y, {x: value[..., :100]})[2])
+
+
+def test_what_one_loop_makes_for_another_of_what_it_gives_anyway_is_made_by_that():
+    with fg.Graph() as graph:
+        x = fg.placeholder("x", (64, 4096), "float32")
+        a = fg.tanh(x) * 3
+        total = fg.sum(a, axis=0)
+        made = fg.exp(a)
+        fetches = [a, (made + total) * 0.5]
+    value = np.random.default_rng(0).normal(size=(64, 4096)).astype("f4")
+    fused, plain, plan = both(graph, fetches, {x: value})
+    first, second = dict.fromkeys(unit.node for unit in loops(plan))
+    assert [result.tensor for result in first.op.results] == [total, a]
+    assert made.node in second.op.members
+    for one, other in zip(fused, plain, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+
+
 def test_a_loop_works_in_place_of_what_dies_in_it():
     with fg.Graph() as graph:
         x, w = fg.placeholder("x", (64, 256), "float32"), fg.placeholder("w", (256, 256), "float32")

@@ -15,10 +15,12 @@ import flowgraph as fg
 from flowgraph.graph import Spec
 from flowgraph.graph.op import OPS
 from flowgraph.jit.arrays import tiles
-from flowgraph.jit.conv import Conv, ConvInputGrad, Convolution, ConvWeightGrad, Epilogue
+from flowgraph.jit.conv import Conv, ConvInputGrad, Convolution, ConvPool, ConvWeightGrad, Epilogue
 from flowgraph.jit.functions import Scalars
 from flowgraph.jit.kernels import compiled
 from flowgraph.jit.llvm import Registers, Target
+from flowgraph.jit.pool import AvgPool, MaxPool, Pooling
+from flowgraph.jit.windows import Windows
 from flowgraph.ops import conv_kernels
 
 WIDE, NARROW, SHORT = [Target(object.__basicsize__, registers) for registers in (Registers(32, 64), Registers(16, 32), Registers(32, 16))]
@@ -157,6 +159,23 @@ def test_an_epilogue_gives_the_bits_that_the_same_gives_behind_the_kernel(dtype,
     y = compiled(Conv(conv))(x, w, np.empty_like(g))
     with np.errstate(invalid="ignore"):
         np.testing.assert_array_equal(made, np.maximum(y + b[:, None, None], 0) * dtype.type(0.5) - g)
+
+
+@pytest.mark.parametrize("image, filters, options", [SHAPES[0], SHAPES[4], SHAPES[-8], SHAPES[-3]])
+@pytest.mark.parametrize("target", [WIDE, NARROW])
+@pytest.mark.parametrize("padding", [((0, 0), (0, 0)), ((1, 0), (1, 1))])
+def test_a_convolution_that_pools_gives_the_bits_of_one_behind_the_other(padding, target, image, filters, options):
+    conv = Convolution(F4, image, filters, **options)
+    x, w, _, b = arrays(3, conv, F4)
+    s = Scalars()
+    total, channel = (s.load(k, F4, is_row=k == 1) for k in range(2))
+    epilogue = Conv(conv, Epilogue(s.maximum(total + channel, 0.0), ("sum", "channel")))
+    shapes = Pooling(F4, filters[0], Windows(conv.size, (2, 2), (2, 1), padding))
+    for pool in (MaxPool(shapes), AvgPool(shapes, counts_border=False)):
+        y = compiled(epilogue, target)(x, w, b, np.empty((3, filters[0], *conv.size), "f4"))
+        expected = compiled(pool, target)(y, np.empty((3, filters[0], *shapes.windows.size), "f4"))
+        made = compiled(ConvPool(epilogue, pool), target)(x, w, b, np.empty_like(expected))
+        np.testing.assert_array_equal(made, expected)
 
 
 def test_a_processor_without_fused_multiply_add_rounds_twice():
@@ -322,6 +341,25 @@ def test_what_stands_behind_a_convolution_becomes_part_of_its_kernel(batch):
     names, (made, plain) = kernels_of(y, feeds)
     assert set(names) == {"relu"}
     np.testing.assert_allclose(made, plain, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("batch", [8, 40])
+@pytest.mark.parametrize("pool", [fg.nn.max_pool2d, fg.nn.avg_pool2d])
+def test_what_alone_pools_the_output_of_a_convolution_becomes_part_of_its_kernel(pool, batch):
+    random = np.random.default_rng(0)
+    w, b = random.standard_normal((6, 3, 3, 3)).astype("f4"), random.standard_normal((6, 1, 1)).astype("f4")
+    with fg.Graph():
+        x = fg.placeholder("x", ("n", 3, 20, 20))
+        h = fg.nn.relu(fg.nn.conv2d(x, w, padding="same") + b)
+        y = pool(h, 2)
+        both = fg.sum(y) + fg.sum(h)
+    feeds = {x: random.standard_normal((batch, 3, 20, 20)).astype("f4")}
+    names, (made, plain) = kernels_of(y, feeds)
+    assert set(names) == {y.node.name}
+    np.testing.assert_allclose(made, plain, rtol=1e-5, atol=1e-5)
+    names, (made, plain) = kernels_of(both, feeds)
+    assert {h.node.name, y.node.name} <= set(names)
+    np.testing.assert_allclose(made, plain, rtol=1e-4)
 
 
 def test_a_convolution_that_others_read_too_keeps_its_kernel():

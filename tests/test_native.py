@@ -1,9 +1,11 @@
 """Stretches of kernels that run as one call of machine code: the same bits as kernels one by one, on arrays in any order."""
 
+import importlib
 import os
 import subprocess
 import sys
 import threading
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -11,9 +13,12 @@ import numpy as np
 import pytest
 
 import flowgraph as fg
+from flowgraph.compile.section import Section
+from flowgraph.compile.team import team_of
 from flowgraph.devices import HOST
+from flowgraph.jit.kernels import bare, compiled
 from flowgraph.jit.tape import Tape, helper, place, team_call
-from flowgraph.jit.ufuncs import code_of
+from flowgraph.jit.ufuncs import Code, code_of
 from flowgraph.runtime import turning
 from flowgraph.runtime.memory import Buffers
 from flowgraph.runtime.turning import Turning
@@ -262,6 +267,104 @@ def test_on_one_processor_nobody_helps_and_the_bits_are_those_of_several():
         losses = [call(*feeds)[0].tobytes() for _ in range(5)]
     command = [sys.executable, "-c", ON_ONE_PROCESSOR, os.path.dirname(__file__)]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == f"{losses} []"
+
+
+def images():
+    """A training step of a network of convolutions with batch norm and pooling."""
+    with fg.Graph() as graph:
+        x = fg.placeholder("x", (32, 3, 24, 24), "float32")
+        random = np.random.default_rng(0)
+        w, v = (fg.variable(random.standard_normal(shape).astype("f4") / 5) for shape in ((32, 3, 3, 3), (32, 32, 3, 3)))
+        h = fg.nn.max_pool2d(fg.nn.relu(fg.nn.batch_norm(fg.nn.conv2d(x, w, padding=1), fg.variable(np.ones(32, "f4")))[0]), 2)
+        h = fg.nn.avg_pool2d(fg.nn.batch_norm(fg.nn.conv2d(h, v, padding=1), fg.variable(np.ones(32, "f4")))[0], 2)
+        loss = fg.mean(fg.square(h) * h)
+        train = fg.optim.SGD(0.01).minimize(loss)
+    return graph, x, [loss, train], random.standard_normal((32, 3, 24, 24)).astype("f4")
+
+
+def test_convolutions_and_what_goes_with_them_are_worked_off_together_with_the_bits_of_kernels_one_by_one():
+    graph, x, fetches, feed = images()
+    learnt = []
+    for threads in (1, 2, 3):
+        for is_traced in (False, True):
+            with fg.Session(graph, threads=threads) as session:
+                call = session.function([x], fetches)
+                with session.trace() if is_traced else nullcontext():
+                    losses = [call(feed)[0].tobytes() for _ in range(4)]
+                learnt.append((losses, [value.tobytes() for value in session.variables.values()]))
+                assert ("several threads work off together" in call.source()) == session._runs.crew.is_possible
+    assert all(run == learnt[0] for run in learnt)
+    assert learnt[0][0][0] != learnt[0][0][-1]
+
+
+def test_a_kernel_that_finds_no_memory_to_work_in_is_an_error_also_where_it_is_part_of_a_stretch(monkeypatch):
+    conv = importlib.import_module("flowgraph.jit.conv")
+    usual = conv._Conv.__init__
+
+    def greedy(self, *given):
+        usual(self, *given)
+        self.scratch = 2**56
+
+    monkeypatch.setattr(conv._Conv, "__init__", greedy)
+    arrays = [np.zeros(shape, "f4") for shape in ((2, 3, 8, 8), (4, 3, 3, 3), (2, 4, 6, 6))]
+    kernel = compiled(conv.Conv(conv.Convolution(F4, (3, 8, 8), (4, 3, 3))))
+    with pytest.raises(MemoryError):
+        kernel(*arrays)
+    short = np.zeros(1, np.int64)
+    section = Section([], short=short)
+    section.tape.add(Code(bare(kernel), short.ctypes.data, short), [place(1), place(2), place(3)], (2,), ())
+    call = section.bind(lambda *arrays: "refused")
+    for _ in range(2):
+        with pytest.raises(MemoryError, match="a kernel found no memory to work in"):
+            call(*arrays)
+
+
+def test_memory_that_was_short_in_a_stretch_ends_the_run_and_writes_nothing(monkeypatch):
+    graph, x, fetches, feed = images()
+    with fg.Session(graph, threads=2) as session:
+        call = session.function([x], fetches)
+
+        def watched(self, run):
+            def short(*arrays):
+                run(*arrays)
+                raise MemoryError("a kernel found no memory to work in")
+
+            return short
+
+        monkeypatch.setattr(Section, "watched", watched)
+        before = [value.tobytes() for value in session.variables.values()]
+        with pytest.raises(MemoryError, match="a kernel found no memory to work in"):
+            call(feed)
+            before = [value.tobytes() for value in session.variables.values()]
+            call(feed)
+        assert [value.tobytes() for value in session.variables.values()] == before
+
+
+def test_what_several_tasks_fill_lies_where_others_have_been_read_to_the_end():
+    graph, x, fetches, _ = images()
+    with fg.Session(graph, threads=2) as session:
+        plan = session.plan(fetches, {x: x.shape})
+        team = team_of(plan)
+    assert team is not None
+    assert team.stands
+    assert not {slot for slot, _, _ in team.makes} & set(team.stands)
+    assert set(team.stands.values()) <= {slot for slot, _, _ in team.makes}
+    assert not {*plan.fetches, *[slot for _, slot in plan.updates]} & {*team.stands, *team.stands.values()}
+    # Whoever gets an array begins when all have ended that touch it by the name of another.
+    before: list[set[int]] = []
+    for task in plan.tasks:
+        before.append({other for first in task.after for other in (first, *before[first])})
+    touching: dict[int, set[int]] = {}
+    for number, task in enumerate(plan.tasks):
+        for unit in task.units:
+            for slot in (*unit.inputs, unit.buffer, unit.output):
+                touching.setdefault(slot, set()).add(number)
+    for slot, other in team.stands.items():
+        sharing = [other, *[one for one, its in team.stands.items() if its == other]]
+        for one in sharing[: sharing.index(slot)]:
+            assert all(touching[one] <= before[task] for task in touching[slot]) or all(
+                touching[slot] <= before[task] for task in touching[one]
+            )
 
 
 def test_an_error_before_the_tasks_names_its_node_and_writes_nothing_and_the_next_step_is_fine():

@@ -1,10 +1,12 @@
 """Epilogue: a loop over the output of a convolution that nothing else reads becomes part of the convolution's kernel.
 
 So a bias, an activation or what runs beside a residual block is added while the sums are in registers, and the output is written once.
+Where all that follows is a pooling, it becomes part of the kernel, too, and only what is pooled is written.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 
 # The text has them once for each vector of a tile; what is longer stays a loop of its own.
 MOST_PRIMITIVES = 16
+POOLS = frozenset({"max_pool", "avg_pool"})
+# An image's output waits in the level-2 cache until it is pooled.
+MOST_POOLED_BYTES = 2**19
 
 
 class Joined(NamedTuple):
@@ -67,6 +72,15 @@ def joined(
             kernel = lazy.conv.Conv(described.conv, lazy.conv.Epilogue(value, tuple(operands)))
             return Joined(node, kernel, [other for other in sources if other is not source])
     return None
+
+
+def pooled(conv: lazy.conv.Conv, spec: Any, pool: Node) -> lazy.conv.ConvPool | None:
+    """The kernel of a convolution and of ``pool``, which alone reads its output, of ``spec``; None where there is none."""
+    described = pool.op.compiled(spec, **pool.attrs) if pool.op.name in POOLS else None
+    if described is None or len(spec.shape) != len(pool.attrs["window"]) + 2:
+        return None
+    output = math.prod(spec.shape[1:]) * spec.dtype.itemsize
+    return lazy.conv.ConvPool(conv, described) if output <= MOST_POOLED_BYTES else None
 
 
 def _operand(source: Source, region: Region) -> str:

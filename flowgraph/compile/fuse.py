@@ -20,10 +20,10 @@ from ..jit.gpu import GpuKernel
 from ..jit.loops import Loop, Operand, Result, Window
 from ..jit.values import Unfusable, Value, in_order
 from .cost import BYTES_PER_SECOND, CALL_SECONDS, estimated_seconds
-from .epilogue import Joined, joined
+from .epilogue import Joined, joined, pooled
 from .products import RowsTimes, taken_in
 from .recomputed import recomputed
-from .regions import PARTS, REPEATS, VIEWS, Region, Regions, find, only_ones
+from .regions import PARTS, REPEATS, VIEWS, Region, Regions, agree, find, only_ones
 from .simplify import Simplified
 from .trees import MANY_NODES, SmallNodes, Trees
 from .windows import through, whole
@@ -75,7 +75,7 @@ def fuse(
             fuser = _fuser(Regions(nodes, *given), compiled, joins, apart, fetched)
         if fuser.made:
             loops += fuser.made.values()
-            nodes = Order(fuser, fetched).nodes()
+            nodes = _with_pools(Order(fuser, fetched).nodes(), fuser, fetched, loops)
     if not loops:
         return list(nodes), []
     count = sum(len(loop.op.members) - (loop.op.conv is not None) for loop in loops)
@@ -100,12 +100,35 @@ def _with_trees(nodes: Sequence[Node], fuser: Fuser, small: SmallNodes, loops: l
     return [made.get(node, node) for node in nodes if node not in gone]
 
 
+def _with_pools(nodes: Sequence[Node], fuser: Fuser, fetched: Collection[Tensor | Node], loops: list[FusedNode]) -> Sequence[Node]:
+    """``nodes`` with poolings that alone read what a convolution gives become part of it. Changes ``loops``, too."""
+    convs = {loop.outputs[0]: loop for loop in loops if loop.op.conv is not None}
+    if not convs:
+        return nodes
+    readers: dict[Tensor, list[Node | None]] = {}
+    for node in nodes:
+        for tensor in map(fuser.resolved, node.inputs):
+            readers.setdefault(tensor, []).append(node)
+    for item in fetched:
+        for tensor in (item,) if isinstance(item, Tensor) else item.outputs:
+            readers.setdefault(fuser.resolved(tensor), []).append(None)
+    made: dict[Node, Node | None] = {}
+    for tensor, conv in convs.items():
+        found = readers.get(tensor, ())
+        pool = found[0] if len(found) == 1 else None
+        both = fuser.pooled(conv, pool) if pool is not None else None
+        if pool is not None and both is not None:
+            made |= {conv: None, pool: both}
+            loops[loops.index(conv)] = both
+    return [other for node in nodes if (other := made.get(node, node)) is not None]
+
+
 class Fused(Op):
     """The op of a fused node.
 
     members   the nodes that it stands for
     loop      what is computed
-    conv      a convolution whose kernel has the loop as its epilogue, and then replaces it
+    conv      a convolution whose kernel has the loop as its epilogue, and then replaces it; it may pool what that gives
     sources   what it reads, in the order of the loop's operands; ``results``: what it gives, in the order of the loop's results
     seconds   estimated
     """
@@ -129,13 +152,20 @@ class Fused(Op):
         self.described = described
         self._kernel, self._arity = compiled(described), len(described.operands)
         self.in_place = described.works_in_place
-        names = list(dict.fromkeys(node.op.name for node in self.members))
-        self.name = "_".join(names[:4]) + (f"_and_{len(names) - 4}_more" if len(names) > 4 else "")
+        self.name = _name_of(self.members)
 
     def again(self, members: Sequence[Node], sources: Sequence[Source], results: Sequence[Made]) -> Fused:
         """The op of other nodes, for which the same loop serves."""
         fused = copy(self)
         fused.members, fused.sources, fused.results = tuple(members), tuple(sources), tuple(results)
+        return fused
+
+    def with_pool(self, pool: Node, kernel: Any, spec: Any, seconds: float, compiled: Compiled) -> Fused:
+        """The op that pools what this one gives, which makes ``spec`` of it."""
+        fused = copy(self)
+        fused.members, fused.results = (*self.members, pool), (Made(pool.outputs[0], spec, frozenset(), False),)
+        fused.described, fused._kernel = kernel, compiled(kernel)
+        fused.seconds, fused.name = self.seconds + seconds, _name_of(fused.members)
         return fused
 
     @property
@@ -171,6 +201,11 @@ class Fused(Op):
         if self.conv is not None:
             cut = True, False, *(source.is_cut for source in self.conv.sources)
         return Slicing(cut, self.length, "sum" if self.results[-1].is_total else "concat")
+
+
+def _name_of(members: Sequence[Node]) -> str:
+    names = list(dict.fromkeys(node.op.name for node in members))
+    return "_".join(names[:4]) + (f"_and_{len(names) - 4}_more" if len(names) > 4 else "")
 
 
 def _on_gpu(kernel: GpuKernel, spec: Spec) -> Callable[..., Any]:
@@ -266,6 +301,7 @@ class Fuser:
             self.products.update(taken_in(region, self.regions, lambda tensor, region=region: self._is_lone(tensor, region)))  # type: ignore[misc]
         if self.products:
             self.readers = self._all_readers(fetched)
+        self._put_off()
         for region in self.regions.all():
             node = self._attempt(self._fused, region)
             if node is None:
@@ -275,6 +311,25 @@ class Fuser:
                 self.regions.drop(region)
             else:
                 self.made[region] = node
+
+    def _put_off(self) -> None:
+        """Moves what a region makes of one of its other results, for a single region behind it, to that: an array less is written."""
+        regions = self.regions
+        whole = {id(tensor) for product in self.products.values() for tensor in product}
+        for out in [out for out, readers in self.readers.items() if len(readers) == 1]:
+            node = regions.maker(out)
+            region, (reader,) = regions.region(node), map(find, self.readers[out])
+            if region is None or reader is None or reader is region or region.shape != reader.shape or region.kinds.get(out) != "element":
+                continue
+            if node.op.scalar is None or node.op.along_row or node in regions.again or id(out) in whole or regions.is_view(node):
+                continue
+            inputs = [tensor for tensor in map(self.resolved, node.inputs) if regions.constant_of(tensor) is None]
+            if len(inputs) != 1 or region.kinds.get(inputs[0]) != "element" or not self._is_read_outside(inputs[0].node, region):
+                continue
+            if not agree(node._context.device, reader.request) or not regions.reads_beside(reader, out):
+                continue
+            regions.move(node, region, reader)
+            self.readers.setdefault(inputs[0], set()).add(reader)
 
     def of_trees(self, small: SmallNodes) -> dict[Node, FusedNode]:
         """Loops of the trees that pay, by the last node of each. Those that compute the same share one."""
@@ -370,6 +425,21 @@ class Fuser:
             inputs = [*map(self.resolved, conv.node.inputs), *[source.tensor for source in conv.sources]]
         number = next(member.id for member in reversed(region.members) if member not in self.views)
         return _node(op, number, inputs, region.request or (None if conv is None else conv.node._context.device))
+
+    def pooled(self, conv: FusedNode, pool: Node) -> FusedNode | None:
+        """A convolution with ``pool``, which alone reads it, as a part of its kernel; None where that cannot be."""
+        out, spec, regions = pool.outputs[0], self.spec(conv.outputs[0]), self.regions
+        is_known_before = out in self.fed or out in self.found.same or out in self.found.values
+        if is_known_before or pool in regions.ordered or pool._context.control or not agree(pool._context.device, conv._context.device):
+            return None
+        if conv.op.conv is None or (self.found.allows is not None and not self.found.allows("fuse", pool)):
+            return None
+        kernel = pooled(conv.op.conv.kernel, spec, pool)
+        if kernel is None:
+            return None
+        made, seconds = self.spec(out), estimated_seconds(pool, [spec])
+        op = self._attempt(conv.op.with_pool, pool, kernel, Spec(made.shape, made.dtype), seconds, self.compiled)
+        return None if op is None else _node(op, pool.id, conv.inputs, pool._context.device or conv._context.device)
 
     def _note(self, region: Region, plain: float, loop: float | None = None) -> None:
         """Notes why a region is no loop: what its nodes take one by one, and what the loop would."""

@@ -7,7 +7,7 @@ cannot be called so.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -71,7 +71,7 @@ class Instruction(NamedTuple):
 def fused_loop(node: FusedNode, areas: Sequence[Area]) -> list[Instruction] | None:
     """A compiled loop, where its arrays lie as it needs them."""
     address, loop = bare(node.op._kernel), node.op.loop
-    if not address or node.op.conv is not None:
+    if not address:
         return None
     strides = []
     for operand, area in zip((*loop.operands, *[None] * len(loop.results)), areas, strict=True):
@@ -83,6 +83,14 @@ def fused_loop(node: FusedNode, areas: Sequence[Area]) -> list[Instruction] | No
     array, factor = loop.counted
     rows = areas[array].shape[0] if factor else 1
     return [Instruction.on(areas, Code(address), (rows * max(factor, 1),), tuple(strides))]
+
+
+def of_arrays(kernel: Callable[..., Any], areas: Sequence[Area], short: Any) -> list[Instruction] | None:
+    """A kernel of whole arrays, as of a convolution. It notes in ``short``, an array of one int64, where it finds no memory to work in."""
+    address = bare(kernel)
+    if not address or any(not area.is_contiguous or area.dtype != areas[-1].dtype for area in areas):
+        return None
+    return [Instruction.on(areas, Code(address, short.ctypes.data, short), (areas[0].shape[0],), ())]
 
 
 def joined(parts: Sequence[Area], target: Area, axis: int) -> list[Instruction] | None:
@@ -101,10 +109,10 @@ def joined(parts: Sequence[Area], target: Area, axis: int) -> list[Instruction] 
 
 
 def sum_of_parts(parts: Area, target: Area) -> list[Instruction] | None:
-    """As ``parts.sum(axis=0)`` adds: one entry behind the other."""
+    """As `lower.add_up` adds: one entry behind the other."""
     count, size = parts.shape[0], math.prod(target.shape)
     code = code_of(np.add, (target.dtype,) * 3)
-    if code is None or parts.dtype != target.dtype or count < 2 or (size == 1 and count > 2):
+    if code is None or parts.dtype != target.dtype or count < 2:
         return None
     entries = [parts._replace(offset=parts.offset + k * parts.strides[0], shape=target.shape, strides=target.strides) for k in range(count)]
     item = target.dtype.itemsize

@@ -200,6 +200,8 @@ def _machine_code(
         return kernel(*arrays, *given, np.empty(shape, dtype) if out is None else out)
 
     call.described = description  # type: ignore[attr-defined]
+    if not given:
+        call.machine = kernel  # type: ignore[attr-defined]
     return call
 
 

@@ -1,8 +1,9 @@
 """Sections: units of a task that follow each other and run as one tape (see `flowgraph.jit.tape`), without Python between their kernels.
 
-What may be in one: NumPy's ufuncs, matrix products among them, compiled loops, and the sum of the parts of a cut sum, all on arrays in C
-order of known shapes, whole or rows of them; and views of such arrays, which cost nothing there. No kernel that could fail is. The bits are
-those of the same kernels called one by one. What is made and dies within a section lies in one piece of memory, its arena.
+What may be in one: NumPy's ufuncs, matrix products among them, compiled loops, convolutions and their kin, and the sum of the parts of a
+cut sum, all on arrays in C order of known shapes, whole or rows of them; and views of such arrays, which cost nothing there. No kernel is
+that could fail, but for want of memory, which is seen behind the section. The bits are those of the same kernels called one by one. What
+is made and dies within a section lies in one piece of memory, its arena.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from ..jit.tape import SECONDS_WITH_LOCK, is_possible
 from ..jit.ufuncs import code_of
 from .cost import CALL_SECONDS
 from .fuse import FusedNode
-from .instructions import Area, Instruction, Shape, elementwise, fused_loop, in_c_order, joined, product, sum_of_parts
+from .instructions import Area, Instruction, Shape, elementwise, fused_loop, in_c_order, joined, of_arrays, product, sum_of_parts
 from .lower import InOrder, add_up, as_given
 from .plan import ROWS, Plan, Unit
 from .section import FEWEST, FEWEST_LONG, LONGEST_SECONDS, MOST_HELD_BYTES, Layout, Section
 from .turns import turns_of
-from .windows import sliced
+from .windows import sliced, takes_all
 
 _CAN_FAIL = frozenset({np.power, np.floor_divide, np.remainder, np.divmod, np.fmod})  # of integers
 # What gives its input as it is, once it has looked at it.
@@ -33,7 +34,12 @@ _FREE_OF_ERRORS = frozenset("?bhilqBHILQfd")
 
 
 class Sections:
-    """Finds the sections of a plan."""
+    """Finds the sections of a plan.
+
+    is_repeated  whether they are those of a loop's turns, of which nobody sees that memory was short
+    """
+
+    is_repeated = False
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -64,18 +70,26 @@ class Sections:
         self.apart = set(self.views) | set(self.shared)
         self._known: dict[Any, Shape] = {}
         self.bytes_held = max(MOST_HELD_BYTES, plan.peak_bytes // 50)
+        self.short: Any = np.zeros(1, np.int64)  # counts the kernels that found no memory to work in
 
     def _is_in_c_order(self, unit: Unit) -> bool:
         """Whether what a unit makes is sure to lie in C order, given `specs` of all that comes before it."""
         if unit.mode != "fresh" or len(unit.spec.shape) < 2 or isinstance(unit.node, FusedNode) or isinstance(unit.kernel, InOrder):
             return True
         if not isinstance(unit.kernel, np.ufunc):
-            return False
+            return unit.kernel is add_up or unit.node.op.name == "scatter" or hasattr(unit.kernel, "machine")
         if unit.kernel.signature is not None:
             return len(unit.spec.shape) == 2
         # A ufunc makes an array in C order if an input of that shape is, or all inputs are; else in the order that they have in common.
-        known = [slot in self.specs for slot in unit.inputs]
-        return all(known) or any(here and self.specs[slot].shape == unit.spec.shape for slot, here in zip(unit.inputs, known, strict=True))
+        shapes = [self._shape_in_c_order(slot) for slot in unit.inputs]
+        return None not in shapes or unit.spec.shape in shapes
+
+    def _shape_in_c_order(self, slot: int) -> Any:
+        """The shape of what is sure to lie in C order; None for any other."""
+        if slot in self.views:
+            area = self.area(slot)
+            return area.shape if area is not None and area.is_contiguous else None
+        return self.specs[slot].shape if slot in self.specs else None
 
     def of(self, units: Sequence[Unit]) -> list[Unit | Section]:
         """``units`` of a task, with sections in place of those that make one."""
@@ -136,7 +150,11 @@ class Sections:
         if isinstance(kernel, InOrder):
             return joined([_permuted(areas[0], node, target.shape)], target, 0)
         if isinstance(node, FusedNode):
-            return fused_loop(node, [*areas, target])
+            return fused_loop(node, [*areas, target]) if node.op.conv is None else self._of_arrays(node.op._kernel, [*areas, target])
+        if hasattr(kernel, "machine"):
+            return self._of_arrays(kernel.machine, [*areas, target])
+        if node.op.name == "scatter" and takes_all(node.attrs["index"]) and areas[0].is_contiguous:
+            return joined([areas[0]._replace(shape=target.shape, strides=target.strides)], target, 0)
         if node.op.name == "concat" and len(areas) == len(node.inputs):
             return joined(areas, target, node.attrs["axis"])
         if not isinstance(kernel, np.ufunc) or len(areas) != kernel.nin:
@@ -153,6 +171,9 @@ class Sections:
         if key is not None:
             self._known[key] = made.shape
         return [made]
+
+    def _of_arrays(self, kernel: Any, areas: Sequence[Area]) -> list[Instruction] | None:
+        return None if self.is_repeated else of_arrays(kernel, areas, self.short)
 
     def _read(self, unit: Unit, position: int) -> Area | None:
         """Where what a unit reads lies."""
@@ -190,13 +211,13 @@ class Sections:
         name = view.node.op.name
         if name == "permute_dims":
             return _permuted(source, view.node, view.spec.shape)
-        if name == "getitem":
+        if name == "getitem" and not (source.is_contiguous and takes_all(view.node.attrs["index"])):
             bounds = sliced(view.node.attrs["index"], source.shape)
             if bounds is None:
                 return None
             offset = source.offset + sum(start * stride for (start, _), stride in zip(bounds, source.strides, strict=True))
             return source._replace(offset=offset, shape=view.spec.shape)
-        if name in ("reshape", "reshape_like", "expand_dims", "squeeze") and source.is_contiguous:
+        if name in ("getitem", "reshape", "reshape_like", "expand_dims", "squeeze") and source.is_contiguous:
             return source._replace(shape=view.spec.shape, strides=in_c_order(view.spec.shape, source.dtype.itemsize))
         return None
 

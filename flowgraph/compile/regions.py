@@ -41,6 +41,8 @@ REPEATS = frozenset({"broadcast_like", "broadcast_to"})
 PARTS = frozenset({"getitem", "split", "concat_part"})
 # A sum is added up in scratch memory: so many entries at most.
 LARGEST_TOTAL = 8192
+# From so many elements on a sum over the first and the last axis is a loop by itself, which can be cut.
+LONG_SUM = 2**16
 
 
 @dataclass(eq=False)
@@ -123,6 +125,22 @@ class Regions:
             inputs = [self.resolved(tensor) for tensor in node.inputs]
             if (apart is not None and apart[node.id]) or not self.may_join(node) or not self._join(node, inputs):
                 self.before[node] = self._marks_before(node, inputs)
+
+    def reads_beside(self, region: Region, tensor: Tensor) -> bool:
+        """Whether ``region`` reads of ``tensor`` just the element that it computes, wherever it reads it."""
+        apart = [member for member in region.members if member in self.again or member.op.name in PLACING]
+        return not any(read is tensor for member in apart for read in self.read(member, [self.resolved(each) for each in member.inputs]))
+
+    def move(self, node: Node, region: Region, reader: Region) -> None:
+        """Moves an elementwise ``node`` from its region to the one that reads it."""
+        out = node.outputs[0]
+        self.region_of[node] = reader
+        region.members.remove(node)
+        reader.members.append(node)
+        reader.members.sort(key=attrgetter("id"))
+        reader.kinds[out] = region.kinds.pop(out)
+        reader.streams.discard(out)
+        reader.streams |= {tensor for tensor in map(self.resolved, node.inputs) if self.spec(tensor).shape == reader.shape}
 
     # --- the graph as simplified
 
@@ -271,8 +289,9 @@ class Regions:
         out = self.spec(node.outputs[0])
         if node.op.fold is not None:
             shape = self.spec(inputs[0]).shape
-            if 0 in node.attrs["axis"]:
-                return False  # a sum by itself is NumPy's
+            axes = node.attrs["axis"]
+            if 0 in axes and not (len(shape) - 1 in axes and is_known(shape) and math.prod(shape) >= LONG_SUM):
+                return False  # a short sum by itself, or one of rows, is NumPy's
         elif node.op.name in PLACING or node in self.again:
             shape = out.shape
         elif node.op.scalar is not None:
@@ -428,9 +447,14 @@ class Regions:
                 self.known[key] = False
         return self.known[key]
 
-    def constant(self, s: Scalars, tensor: Tensor) -> Value | None:
+    def constant_of(self, tensor: Tensor) -> Any:
+        """The number, as an array, that a tensor is known to be; None for any other."""
         value = self.found.values.get(tensor)
-        return s.constant(value.reshape(())[()], value.dtype) if value is not None and value.size == 1 else None
+        return value if value is not None and value.size == 1 else None
+
+    def constant(self, s: Scalars, tensor: Tensor) -> Value | None:
+        value = self.constant_of(tensor)
+        return None if value is None else s.constant(value.reshape(())[()], value.dtype)
 
     def value(self, s: Scalars, node: Node, inputs: Sequence[Value]) -> Value:
         value: Value = node.op.scalar(s, *inputs, **node.attrs)

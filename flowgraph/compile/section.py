@@ -44,6 +44,8 @@ class Section:
              run behind it, for those who read the views later
     frees    slots that are emptied behind it, ``recycles``: those of them whose array goes back to the pool
     arena    bytes of memory for what is made and dies within it
+    stands   slot -> the one among those that it makes whose array it gets, when that is no longer read
+    short    what counts, as an array of one int64, how often its kernels found no memory to work in; None where they need none
     """
 
     units: list[Unit]
@@ -55,6 +57,8 @@ class Section:
     frees: tuple[int, ...] = ()
     recycles: tuple[int, ...] = ()
     arena: int = 0
+    stands: dict[int, int] = field(default_factory=dict)
+    short: Any = None
     tape: Tape = field(default_factory=Tape)
 
     @property
@@ -90,9 +94,25 @@ class Section:
         return calls + LOCK_SECONDS * max(long - 1, 0) - TAPE_SECONDS - NEW_SECONDS * len(self.makes) - BUFFER_SECONDS * len(self.buffers)
 
     def bind(self, otherwise: Callable[..., Any]) -> Callable[..., Any]:
-        """A function of what it reads, makes, and gets from the pool."""
+        """A function of what it reads, makes, and gets from the pool. It raises MemoryError."""
         is_short = self.seconds + 10e-9 * len(self.tape) < SECONDS_WITH_LOCK
-        return self.tape.call(otherwise, with_lock=is_short, stack=self.arena if self.arena <= STACK_BYTES else 0)
+        call = self.tape.call(otherwise, with_lock=is_short, stack=self.arena if self.arena <= STACK_BYTES else 0)
+        return self.watched(call)
+
+    def watched(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        """``call``, which raises MemoryError where a kernel found no memory to work in."""
+        if self.short is None:
+            return call
+        count = memoryview(self.short)
+
+        def watched(*arrays: Any) -> Any:
+            before = count[0]
+            result = call(*arrays)
+            if count[0] != before:
+                raise MemoryError("a kernel found no memory to work in")
+            return result
+
+        return watched
 
 
 ARENA = -1
@@ -143,6 +163,8 @@ class Layout:
                     self.seen[slot] = None
                 places.append((slot, offset))
         self.placed.append((instruction.shape, places))
+        if instruction.shape.code.keeps is self.sections.short:
+            self.section.short = self.sections.short
         for spec, at in buffers:
             self._let_go(spec, at)
 
@@ -211,7 +233,8 @@ class Layout:
         """Some of the instructions."""
         section, tape = self.section, Tape()
         numbers = {slot: k for k, slot in enumerate(section.slots, 1)}
-        held, arena = len(numbers), len(numbers) + len(section.holds) + 1
+        numbers |= {slot: numbers[other] for slot, other in section.stands.items()}
+        held, arena = len(section.slots), len(section.slots) + len(section.holds) + 1
         for shape, places in self.placed[start:end]:
             words = [place(numbers[key] if key >= 0 else arena if key == ARENA else held + ARENA - key, at) for key, at in places]
             tape.add(shape.code, words, *shape[1:])

@@ -6,7 +6,7 @@ from Python before. All that several tasks touch is there from the start.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,10 +44,10 @@ class Team(Section):
         return f"{super().title}, {len(self.tapes)} tasks that several threads work off together"
 
     def bind(self, otherwise: Callable[..., Any]) -> Callable[..., Any]:
-        """A function of what it reads, makes, and gets from the pool; helpers find its tasks through ``board``."""
+        """A function of what it reads, makes, and gets from the pool; helpers find its tasks through ``board``. It raises MemoryError."""
         place = {task: number for number, task in enumerate(self.order)}
         tasks = [(self.tapes[task], tuple(sorted(place[before] for before in self.after[task]))) for task in self.order]
-        return team_call(tasks, otherwise, self.board, stack=0 if self.buffers != self.holds else self.arena)
+        return self.watched(team_call(tasks, otherwise, self.board, stack=0 if self.buffers != self.holds else self.arena))
 
 
 def team_of(plan: Plan) -> Team | None:
@@ -86,6 +86,10 @@ def team_of(plan: Plan) -> Team | None:
     prepared = {slot: spec for task in plan.tasks for slot, spec in task.prepares}
     if not layout.settle(prepared):
         return None
+    wanted = {*plan.fetches, *[slot for _, slot in plan.updates]}
+    team.shares = [(slot, other) for slot, other in team.shares if slot in wanted]
+    team.views = [view for view in team.views if view.output in wanted]
+    _share_arrays(plan, team, layout, ends, wanted)
     team.nbytes = team.arena + sum(int(spec.nbytes) for spec in (*team.holds, *[spec for _, spec, _ in team.makes]))
     if team.nbytes > plan.peak_bytes * (1 + MOST_MORE) + MOST_MORE_BYTES:
         return None
@@ -93,10 +97,47 @@ def team_of(plan: Plan) -> Team | None:
     team.tapes = [layout.tape(start, end) for start, end in zip([0, *ends], ends, strict=False)]
     team.after = [task.after for task in plan.tasks]
     team.order = sorted(range(len(plan.tasks)), key=lambda task: (-plan.tasks[task].priority, task))
-    wanted = {*plan.fetches, *[slot for _, slot in plan.updates]}
-    team.shares = [(slot, other) for slot, other in team.shares if slot in wanted]
-    team.views = [view for view in team.views if view.output in wanted]
     filled = {slot for slot, _, mode in team.makes if mode == "take"}
     team.recycles = tuple([storage.recycles for storage in plan.storages.values() if storage.recycles in filled])
     team.frees = ()
     return team
+
+
+def _share_arrays(plan: Plan, team: Team, layout: Layout, ends: Sequence[int], wanted: Collection[int]) -> None:
+    """Lets a buffer have the array of another where all tasks that touch that are over when the first begins that touches this.
+
+    ends    how many instructions there are up to the end of each task
+    wanted  slots that are handed out
+    """
+    before: list[int] = []  # of each task, bits: those that are over when it begins
+    touching: dict[int, int] = {}  # slot -> the tasks that touch it
+    for task, (start, end) in enumerate(zip([0, *ends], ends, strict=False)):
+        known = 0
+        for other in plan.tasks[task].after:
+            known |= before[other] | 1 << other
+        before.append(known)
+        for _, places in layout.placed[start:end]:
+            for slot, _ in places:
+                touching[slot] = touching.get(slot, 0) | 1 << task
+    areas = map(layout.sections.area, (*wanted, *[other for _, other in team.shares]))
+    kept = {area.slot for area in areas if area is not None} | set(wanted)
+    free: dict[int, list[tuple[int, int]]] = {}  # bytes -> (slot, the tasks that touch its array)
+    makes = []
+    for slot, spec, mode in sorted(team.makes, key=lambda made: touching.get(made[0], 0) & -touching.get(made[0], 0)):
+        tasks = touching.get(slot, 0)
+        if mode != "take" or slot in kept or not tasks:
+            makes.append((slot, spec, mode))
+            continue
+        over = -1
+        for task in range(tasks.bit_length()):
+            over &= before[task] if tasks >> task & 1 else -1
+        arrays = free.setdefault(int(spec.nbytes), [])
+        found = next((k for k, (_, others) in enumerate(arrays) if not others & ~over), None)
+        if found is None:
+            arrays.append((slot, tasks))
+            makes.append((slot, spec, mode))
+        else:
+            other, others = arrays[found]
+            arrays[found] = other, others | tasks
+            team.stands[slot] = other
+    team.makes = makes

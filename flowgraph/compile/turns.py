@@ -206,6 +206,7 @@ def turns_of(outer: Sections, unit: Unit) -> list[Instruction] | None:
         if not isinstance(length, int) or not length:
             return None
         inner = unit.bodies[0].sections(unit.bodies[0])
+        inner.is_repeated = True
         return [Turns(inner, attrs, [None, *areas[:count]], areas[count:]).instruction(length)]
     except Unturnable:
         return None
@@ -244,6 +245,7 @@ def turns_call(plan: Plan, attrs: Mapping[str, Any], otherwise: Callable[..., An
     if plan.sections is None or not all(is_known(shape) for shape in plan.shapes):
         return None
     inner, carries, xs = plan.sections(plan), attrs["carries"], attrs["xs"]
+    inner.is_repeated = True
     sources: list[Area | None] = []
     for position, ((tensor, _), shape) in enumerate(zip(plan.feeds, plan.shapes, strict=True)):
         stacked = not position or carries < position <= carries + xs

@@ -36,6 +36,11 @@ def sliced(index: Any, shape: Sequence[int]) -> list[tuple[int, int]] | None:
     return bounds
 
 
+def takes_all(index: Any) -> bool:
+    """Whether ``index`` does nothing but put in axes of size 1."""
+    return all(item is None or (isinstance(item, slice) and item == slice(None)) for item in index)
+
+
 def whole(shape: Sequence[int]) -> Window:
     """The window that is the array itself."""
     return Window(tuple(shape), (0,) * len(shape), (0,) * len(shape), tuple(shape), 0.0)

@@ -9,7 +9,7 @@ import numpy as np
 
 from .arguments import CallableText
 from .llvm import Target
-from .text import literal, suffix, type_of, vector_of
+from .text import BARE_SIGNATURE, literal, suffix, type_of, vector_of
 
 
 def tiles(total: int, most: int) -> list[tuple[int, int]]:
@@ -37,7 +37,8 @@ class ArrayKernel(CallableText):
     """A kernel of arrays of one dtype, C-contiguous and of known shapes but for the first dimension of the first.
 
     A subclass says in `body` what happens between the arguments' pointers, ``%p0`` and so on; ``%n0`` is the first one's first dimension.
-    Python's lock is let go meanwhile. An argument that is not contiguous or not aligned goes to the Python function that is ``self``.
+    Python's lock is let go meanwhile, and memory that is short is a MemoryError. An argument that is not contiguous or not aligned goes to
+    the Python function that is ``self``.
     """
 
     scratch = 0  # numbers of scratch memory that the body needs, at %scratch
@@ -52,36 +53,56 @@ class ArrayKernel(CallableText):
         raise NotImplementedError
 
     def text(self) -> str:
-        """The module, whose function ``kernel`` Python can call."""
+        """The module: ``kernel``, which Python can call, and ``bare`` (see `tape`), which counts at ``data`` how often memory is short."""
         self._load_arguments()
         saved = self.call("PyEval_SaveThread", "ptr")
+        self.line("call void @bare(ptr %operands, ptr %dims, ptr null, ptr %short)")
+        self.call("PyEval_RestoreThread", "void", ("ptr", saved))
+        short = self.new("load i64, ptr %short")
+        self.line(f"br i1 {self.new(f'icmp eq i64 {short}, 0')}, label %done, label %exhausted")
+        self.label("exhausted")
+        self.line(f"ret ptr {self.call('PyErr_NoMemory', 'ptr')}")
+        self.label("done")
+        result = f"%a{self.arrays - 1}"
+        self.call("Py_IncRef", "void", ("ptr", result))
+        self.line(f"ret ptr {result}")
+        return self.callable_module() + self._bare()
+
+    def _load_arguments(self) -> None:
+        self.line(f"%operands = alloca [{self.arrays} x ptr]")
+        self.line("%dims = alloca i64")
+        self.line("%short = alloca i64")
+        self.line("store i64 0, ptr %short")
+        taken = [self.take_array(i) for i in range(self.arrays)]
+        first = self.new(f"load i64, ptr {self.field(0, 'dimensions')}")
+        self.line(f"store i64 {first}, ptr %dims")
+        for i, (data, _) in enumerate(taken):
+            self.line(f"store ptr {data}, ptr {self.new(f'getelementptr ptr, ptr %operands, i64 {i}')}")
+        self.go_on_if([check for _, check in taken])
+
+    def _bare(self) -> str:
+        self.lines = []
+        declared, self.declared = self.declared, {}
+        for i in range(self.arrays):
+            self.line(f"%p{i} = load ptr, ptr {self.new(f'getelementptr ptr, ptr %operands, i64 {i}')}")
+        self.line("%n0 = load i64, ptr %dims")
         if self.scratch:
             # (Not of the stack: threads have little of it.)
             size = self.scratch * self.dtype.itemsize + 64
             memory = self.call("PyMem_RawMalloc", "ptr", ("i64", str(size)))
             self.line(f"br i1 {self.new(f'icmp eq ptr {memory}, null')}, label %exhausted, label %ready")
+            self.label("exhausted")
+            self.new("atomicrmw add ptr %data, i64 1 seq_cst")
+            self.line("ret void")
             self.label("ready")
             address = self.new(f"add i64 {self.new(f'ptrtoint ptr {memory} to i64')}, 63")
             self.line(f"%scratch = inttoptr i64 {self.new(f'and i64 {address}, -64')} to ptr")
         self.body()
         if self.scratch:
             self.call("PyMem_RawFree", "void", ("ptr", memory))
-        self.call("PyEval_RestoreThread", "void", ("ptr", saved))
-        result = f"%a{self.arrays - 1}"
-        self.call("Py_IncRef", "void", ("ptr", result))
-        self.line(f"ret ptr {result}")
-        if self.scratch:
-            self.label("exhausted")
-            self.call("PyEval_RestoreThread", "void", ("ptr", saved))
-            self.line(f"ret ptr {self.call('PyErr_NoMemory', 'ptr')}")
-        return self.callable_module()
-
-    def _load_arguments(self) -> None:
-        taken = [self.take_array(i) for i in range(self.arrays)]
-        self.line(f"%n0 = load i64, ptr {self.field(0, 'dimensions')}")
-        self.go_on_if([check for _, check in taken])
-        for i, (data, _) in enumerate(taken):
-            self.line(f"%p{i} = getelementptr i8, ptr {data}, i64 0")
+        self.line("ret void")
+        self.declared = {name: text for name, text in self.declared.items() if name not in declared}
+        return self.module(BARE_SIGNATURE)
 
     # --- addresses
 

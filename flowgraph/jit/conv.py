@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -124,6 +124,23 @@ class Conv:
 
 
 @dataclass(frozen=True)
+class ConvPool:
+    """The kernel of a convolution whose output is pooled by ``pool``, a `MaxPool` or `AvgPool` of it: (x, w, those of an epilogue, out)."""
+
+    conv: Conv
+    pool: Any
+
+    works_in_place = False
+
+    @property
+    def operands(self) -> tuple[Operand, ...]:
+        return self.conv.operands
+
+    def text(self, target: Target) -> str:
+        return _ConvPool(self, target).text()
+
+
+@dataclass(frozen=True)
 class ConvInputGrad:
     """The kernel (g, w, out) of the gradient by the images."""
 
@@ -206,13 +223,23 @@ class _Conv(_Writer):
     def body(self) -> None:
         self.name_offsets(self.rows)
         bands = str(self.down // self.band)
-        with self.counting("%n0") as image, self.counting(str(self.groups)) as group, self.counting(bands) as band:
-            x = self.images_of(0, image, group, self.channels * self.pixels)
-            self.lay_out(x, "%scratch", self.channels, self.rows, self.new(f"mul nsw i64 {band}, {self.band}"))
-            self.w = self.filters_of(1, group)
-            self.y = self._of_band(self.arrays - 1, image, group, band)
-            self._find_operands(image, group, band)
-            self.tiled(self.output_tiles, lambda o, outputs: self.tiled(self.position_tiles, lambda v, n: self._tile(o, outputs, v, n)))
+        with self.counting("%n0") as image, self.counting(str(self.groups)) as group:
+            y = self._begin(image, group)
+            with self.counting(bands) as band:
+                x = self.images_of(0, image, group, self.channels * self.pixels)
+                self.lay_out(x, "%scratch", self.channels, self.rows, self.new(f"mul nsw i64 {band}, {self.band}"))
+                self.w = self.filters_of(1, group)
+                self.y = self.at(y, (band, self.length))
+                self._find_operands(image, group, band)
+                self.tiled(self.output_tiles, lambda o, outputs: self.tiled(self.position_tiles, lambda v, n: self._tile(o, outputs, v, n)))
+            self._end(image, group)
+
+    def _begin(self, image: str, group: str) -> str:
+        """Where the output for a group of an image begins."""
+        return self.images_of(self.arrays - 1, image, group, self.outputs * self.positions)
+
+    def _end(self, image: str, group: str) -> None:
+        """What follows when that is there."""
 
     def _of_band(self, array: int, image: str, group: str, band: str) -> str:
         """Where in the output, or an array like it, a band begins."""
@@ -276,6 +303,23 @@ class _Conv(_Writer):
             return None
         begins = self.new(f"mul nsw i64 {self.new(f'add nsw i64 {at}, {v}')}, {self.lanes}")
         return self.lanes_below(self.new(f"sub nsw i64 {self.length}, {begins}"), self.lanes)
+
+
+class _ConvPool(_Conv):
+    """The output for a group of an image lies in scratch memory until it is pooled."""
+
+    def __init__(self, kernel: ConvPool, target: Target) -> None:
+        super().__init__(kernel.conv, target)
+        self.pool = replace(kernel.pool, pooling=replace(kernel.pool.pooling, planes=self.outputs)).writer(target)
+        self.made = self.scratch
+        self.scratch += self.outputs * self.positions
+
+    def _begin(self, image: str, group: str) -> str:
+        return self.at("%scratch", self.made)
+
+    def _end(self, image: str, group: str) -> None:
+        target = self.images_of(self.arrays - 1, image, group, self.outputs * self.pool.positions)
+        self.pool.within(self, self.at("%scratch", self.made), target)
 
 
 class _InputGrad(_Writer):

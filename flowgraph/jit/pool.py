@@ -16,7 +16,7 @@ import numpy as np
 from .arrays import chunks, power_of_two
 from .llvm import Target
 from .loops import Operand
-from .text import literal
+from .text import Text, literal
 from .windows import Chunk, WindowKernel, Windows
 
 # Texts have a line for each pixel of a window.
@@ -47,8 +47,11 @@ class MaxPool:
     def operands(self) -> tuple[Operand, ...]:
         return (Operand(self.pooling.dtype, (True,)),)
 
+    def writer(self, target: Target) -> _MaxPool:
+        return _MaxPool(self, target)
+
     def text(self, target: Target) -> str:
-        return _MaxPool(self, target).text()
+        return self.writer(target).text()
 
 
 @dataclass(frozen=True)
@@ -78,8 +81,11 @@ class AvgPool:
     def operands(self) -> tuple[Operand, ...]:
         return (Operand(self.pooling.dtype, (True,)),)
 
+    def writer(self, target: Target) -> _AvgPool:
+        return _AvgPool(self, target)
+
     def text(self, target: Target) -> str:
-        return _AvgPool(self, target).text()
+        return self.writer(target).text()
 
 
 @dataclass(frozen=True)
@@ -103,6 +109,15 @@ class _Writer(WindowKernel):
     def __init__(self, kernel: MaxPool | MaxPoolGrad | AvgPool | AvgPoolGrad, target: Target) -> None:
         pooling = self.pooling = kernel.pooling
         super().__init__(target, pooling.dtype, len(kernel.operands) + 1, pooling.windows)
+        self.places = [f"%p{array}" for array in range(self.arrays)]
+
+    def within(self, other: Text, source: str, target: str) -> None:
+        """Writes into another text: the pooling of all planes at ``source`` to ``target``."""
+        self.lines, self.declared, self.count = other.lines, other.declared, other.count
+        self.places = [source, target]
+        with self.counting(str(self.pooling.planes)) as plane:
+            self.plane(plane)
+        other.count = self.count
 
     def body(self) -> None:
         planes = self.new(f"mul nsw i64 %n0, {self.pooling.planes}")
@@ -137,7 +152,7 @@ class _Writer(WindowKernel):
 
     def of_output(self, array: int, plane: str, row: str, chunk: Chunk) -> str:
         """Where some numbers of a row begin in an array like the output."""
-        return self.at(f"%p{array}", (plane, self.positions), (row, self.along), chunk.first, chunk.moved)
+        return self.at(self.places[array], (plane, self.positions), (row, self.along), chunk.first, chunk.moved)
 
     def image_row(self, row: str, i: int) -> str:
         """The row of the image that is row ``i`` of the windows in ``row``."""
@@ -147,7 +162,7 @@ class _Writer(WindowKernel):
 class _MaxPool(_Writer):
     def some_windows(self, plane: str, row: str, chunk: Chunk) -> None:
         lanes = power_of_two(chunk.count)
-        image = self.at("%p0", (plane, self.pixels))
+        image = self.at(self.places[0], (plane, self.pixels))
         first, *others = [pixel for line in self.in_windows(image, row, chunk, -np.inf) for pixel in line]
         kind = self.vector(lanes)
         for pixel in others:
@@ -292,7 +307,8 @@ class _Averages(_Writer):
 class _AvgPool(_Averages):
     def some_windows(self, plane: str, row: str, chunk: Chunk) -> None:
         lanes = power_of_two(chunk.count)
-        total, *others = [pixel for line in self.in_windows(self.at("%p0", (plane, self.pixels)), row, chunk, 0.0) for pixel in line]
+        image = self.at(self.places[0], (plane, self.pixels))
+        total, *others = [pixel for line in self.in_windows(image, row, chunk, 0.0) for pixel in line]
         for pixel in others:
             total = self.arithmetic("fadd", total, pixel, lanes)
         mean = self.arithmetic("fmul", total, self.share(row, chunk), lanes)
