@@ -550,3 +550,18 @@ def test_a_result_is_not_written_over_what_is_read_transposed_as_well(threads):
         for _ in range(3):
             made = session.run(outputs, {x: array})
             np.testing.assert_array_equal(made[0], array + ((array + 1.0) + (array + 1.0).T))
+
+
+@pytest.mark.parametrize(
+    ("step", "told"), [(fg.tanh, "turns behind the first in machine code"), (fg.argsort, "each turn called from Python")], ids=str
+)
+def test_a_plan_and_its_program_tell_of_a_loop_whether_its_turns_run_in_machine_code(step, told):
+    with fg.Graph() as graph:
+        x = fg.placeholder("x", (5,), "float64")
+        last, _ = fg.scan(lambda carry, _: (fg.tanh(carry) + step(x + carry), carry), x, length=20)
+    with fg.Session(graph, threads=1) as session:
+        call = session.function([x], last)
+        assert told in str(call.plan()) and told in call.source()
+    with fg.Session(graph, threads=1, memory_limit="1GB") as session:
+        call = session.function([x], last)
+        assert "turns behind the first" not in str(call.plan()) + call.source()

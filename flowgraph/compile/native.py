@@ -24,7 +24,7 @@ from .instructions import Area, Instruction, Shape, elementwise, fused_loop, in_
 from .lower import InOrder, add_up, as_given
 from .plan import ROWS, Plan, Unit
 from .section import FEWEST, FEWEST_LONG, LONGEST_SECONDS, MOST_HELD_BYTES, Layout, Section
-from .turns import turns_of
+from .turns import told_of_turns, turns_of
 from .windows import sliced, takes_all
 
 _CAN_FAIL = frozenset({np.power, np.floor_divide, np.remainder, np.divmod, np.fmod})  # of integers
@@ -90,6 +90,10 @@ class Sections:
             area = self.area(slot)
             return area.shape if area is not None and area.is_contiguous else None
         return self.specs[slot].shape if slot in self.specs else None
+
+    def told(self, unit: Unit) -> str:
+        """What is to be said of a unit that is called by itself; empty for most."""
+        return told_of_turns(unit)
 
     def of(self, units: Sequence[Unit]) -> list[Unit | Section]:
         """``units`` of a task, with sections in place of those that make one."""

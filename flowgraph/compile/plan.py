@@ -227,22 +227,26 @@ class Plan:
             lines.append(
                 f"task {task.index} on {task.device}{after}, {format_seconds(task.seconds)}, {format_seconds(task.priority)} to the end"
             )
-            for each in task.units if self.sections is None else self.sections(self).of(task.units):
-                lines += self._told(each) if isinstance(each, Unit) else self._told_together(each.units)
+            sections = None if self.sections is None else self.sections(self)
+            for each in task.units if sections is None else sections.of(task.units):
+                if isinstance(each, Unit):
+                    lines += self._told(each, "" if sections is None else sections.told(each))
+                else:
+                    lines += self._told_together(each.units)
         if self.updates:
             lines.append("at the end: " + ", ".join(f"{node.name} <- s{slot}" for node, slot in self.updates))
         return "\n".join(lines)
 
-    def _told(self, unit: Unit) -> list[str]:
-        """The lines of a kernel."""
+    def _told(self, unit: Unit, more: str = "") -> list[str]:
+        """The lines of a kernel, ``more`` behind them."""
         bodies = [f"    body {k} of {unit}: {line}" for k, body in enumerate(unit.bodies) for line in str(body).splitlines()]
-        return [*bodies, f"  s{unit.output} = {unit.node.op.name}({', '.join(f's{i}' for i in unit.inputs)})" + self._detail(unit)]
+        return [*bodies, f"  s{unit.output} = {unit.node.op.name}({', '.join(f's{i}' for i in unit.inputs)})" + self._detail(unit, more)]
 
     def _told_together(self, units: Sequence[Unit]) -> list[str]:
         """The lines of kernels that run as one call."""
         return [f"  one call of {counted(len(units), 'kernel')}:", *[f"  {line}" for unit in units for line in self._told(unit)]]
 
-    def _detail(self, unit: Unit) -> str:
+    def _detail(self, unit: Unit, more: str) -> str:
         how = {
             "take": "kept buffer",
             "reuse": f"in place of s{unit.inputs[unit.reuse]}" if unit.mode == "reuse" else "",
@@ -254,9 +258,10 @@ class Plan:
         spec = "" if unit.spec is None else format_spec(unit.spec.shape, unit.spec.dtype)
         extra = how.get(unit.mode) or where.get(unit.mode)
         frees = f"; frees {', '.join(f's{s}' for s in sorted(unit.frees))}" if unit.frees else ""
+        more = more and f"; {more}"
         reason = self.reasons.get(unit.node)
         placed = f"; placed {reason}" if reason else ""
-        return f"  # {unit}: {spec}{', ' + extra if extra else ''}{placed}{frees}"
+        return f"  # {unit}: {spec}{', ' + extra if extra else ''}{more}{placed}{frees}"
 
 
 def sources_of(plan: Plan) -> list[tuple[Tensor, int]]:

@@ -17,6 +17,7 @@ from ..graph.report import where
 from ..graph.spec import format_spec
 from .plan import ENTRY, ROWS, WHOLE, Plan, Unit
 from .section import Section
+from .turns import told_of_turns
 
 # A call that runs by itself is not known to the session, which could not end it: so only short ones are made so.
 LONGEST_DIRECT = 0.02
@@ -31,6 +32,7 @@ class Source:
     kernels   name in the text -> the unit whose kernel it is
     sections  name in the text -> the section that runs as one call; ``calls``: the number of the line -> the section that is called there
     takes     (device, spec) of a buffer -> the name of the function that takes one; ``news``: spec -> that of the function for a new array
+    is_limited  whether runs keep below a limit of memory: then loops go through their turns in Python
     gives     device -> the name of the function that gives buffers back to it
     """
 
@@ -43,6 +45,7 @@ class Source:
     news: dict[Any, str] = field(default_factory=dict)
     gives: dict[str, str] = field(default_factory=dict)
     names: dict[int, str] = field(default_factory=dict)  # id of a kernel -> its name
+    is_limited: bool = False
 
     def add(self, line: str, unit: Unit | None = None) -> None:
         self.lines.append(line)
@@ -62,7 +65,8 @@ class Source:
                 pad = line[: len(line) - len(line.lstrip())]
                 shown.append(f"{pad}# {section.title}:")
                 shown += [_told(f"{pad}#   {what(each)}", each, width) for each in section.units]
-            shown.append(line if unit is None else _told(line, unit, width))
+            more = "" if unit is None or self.is_limited else told_of_turns(unit)
+            shown.append(line if unit is None else _told(line, unit, width, more))
         return "\n".join(shown) + "\n"
 
 
@@ -85,12 +89,12 @@ def legend(plan: Plan) -> str:
     return "".join([f"# {name:<{width}}  {what}    {where(node.location)}".rstrip() + "\n" for name, what, node in rows])
 
 
-def _told(line: str, unit: Unit, width: int) -> str:
-    """A line with what it makes behind it."""
+def _told(line: str, unit: Unit, width: int, more: str = "") -> str:
+    """A line with what it makes behind it, and ``more``."""
     spec = "" if unit.spec is None else f" {format_spec(unit.spec.shape, unit.spec.dtype)}"
     members = getattr(unit.node.op, "members", ())
     names = f" ({', '.join(member.name for member in members)})" if len(members) > 1 else ""
-    return f"{line:<{width}}  # {unit}{spec}{names}    {where(unit.node.location)}".rstrip()
+    return f"{line:<{width}}  # {unit}{spec}{names}{more and ', ' + more}    {where(unit.node.location)}".rstrip()
 
 
 def what(unit: Unit) -> str:
@@ -117,6 +121,7 @@ class Writer:
     ) -> None:
         self.plan, self.source, self.is_local, self.targets = plan, source, is_local, targets or {}
         self.sections = None if plan.sections is None or by_kernel else plan.sections(plan)
+        source.is_limited = plan.memory_limit is not None
         self.constants = {slot for slot, _ in plan.constants}
         # A slice has an output slot to which nothing is ever bound, since the buffer holds the result.
         self.unbound = self.constants | {unit.output for unit in plan.units if unit.mode in ("part", "partial")}

@@ -223,6 +223,14 @@ def _rows(area: Area | None, axis: int | None, bounds: tuple[int, int]) -> Area:
     return area._replace(offset=area.offset + low * area.strides[axis], shape=shape)
 
 
+def told_of_turns(unit: Unit) -> str:
+    """How a loop that is not cut goes through its turns, in words; empty for what is no such loop."""
+    if unit.node.op.name != "scan" or isinstance(unit.kernel, LoopPart) or not unit.bodies:
+        return ""
+    made = turns_call(unit.bodies[0], unit.node.attrs, lambda *arrays: None)
+    return "each turn called from Python" if made is None else "turns behind the first in machine code"
+
+
 class TurnsCall(NamedTuple):
     """A function that goes through any number of turns of a loop that is not cut.
 
