@@ -131,6 +131,8 @@ class Lowering:
         # These run nothing; what stands in for them is found where they are read.
         kept = [at for at, node in enumerate(nodes) if node.id not in same] if same else range(len(nodes))
         run = [nodes[at] for at in kept]
+        if not run:
+            return
         stands_in = {number: target.node.id for number, target in same.items() if not target.index}
         plain = PlainNodes(run, self.kinds, self.spec, self.specs, stands_in, lambda kind: self.is_body or kind.seconds <= CHAIN_SECONDS)
         is_given = np.zeros(columns_of(nodes[0].graph).count, bool)
