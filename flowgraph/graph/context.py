@@ -53,7 +53,7 @@ class Context:
 
 CURRENT: ContextVar[Context | None] = ContextVar("flowgraph_context", default=None)
 # What `leave` goes back to. Threads and coroutines may be in one graph at once, so that this cannot be kept with the graph.
-_ENTERED: ContextVar[tuple[Token[Context | None], ...]] = ContextVar("flowgraph_entered", default=())
+_ENTERED: ContextVar[list[Token[Any]]] = ContextVar("flowgraph_entered")
 
 
 class _Default:
@@ -93,14 +93,16 @@ def get_default_graph() -> Graph:
 
 def enter(context: Context) -> None:
     """Makes ``context`` the current one until `leave` is called."""
-    _ENTERED.set((*_ENTERED.get(), CURRENT.set(context)))
+    tokens: list[Token[Any]] = [CURRENT.set(context)]
+    tokens.append(_ENTERED.set(tokens))
 
 
 def leave() -> None:
     """Makes the context the current one that was so before `enter`."""
-    *before, token = _ENTERED.get()
-    CURRENT.reset(token)
-    _ENTERED.set(tuple(before))
+    # (By its token, so that no value is left: with one more of them, who sets any other variable takes 60 ns longer.)
+    current, entered = _ENTERED.get()
+    _ENTERED.reset(entered)
+    CURRENT.reset(current)
 
 
 @contextmanager
