@@ -79,6 +79,24 @@ def started(function, *given):
     return thread, results
 
 
+def check_closing(patch, session, method, call, values):
+    """That a session that is closed while a run is in ``method`` of its program waits for it, and that the run ends once, with an error."""
+    ended = ends(patch)
+    with held(patch, Program, method) as (there, go_on):
+        thread, results = started(call, values)
+        assert there.wait(PATIENCE)
+        closing, closed = started(session.close)
+        while not session._runs.is_closed:
+            pass
+        go_on.set()
+        thread.join(PATIENCE)
+        closing.join(PATIENCE)
+    assert not thread.is_alive() and not closing.is_alive()
+    assert closed == [None]
+    assert isinstance(results[0], fg.SessionClosedError)
+    assert len(ended) == 1
+
+
 def team_of(session, call, values):
     """Warms a function up until threads work off its tasks together; skips where they cannot."""
     for _ in range(3):
@@ -95,20 +113,7 @@ def test_a_session_that_is_closed_ends_a_run_that_threads_work_off_together_once
     call = session.function([x], outputs)
     team_of(session, call, values)
     written = [session.variables[each].tobytes() for each in parameters]
-    ended = ends(monkeypatch)
-    with held(monkeypatch, Program, "execute_all") as (there, go_on):
-        thread, results = started(call, values)
-        assert there.wait(PATIENCE)
-        closing, closed = started(session.close)
-        while not session._runs.is_closed:
-            pass
-        go_on.set()
-        thread.join(PATIENCE)
-        closing.join(PATIENCE)
-    assert not thread.is_alive() and not closing.is_alive()
-    assert closed == [None]
-    assert isinstance(results[0], fg.SessionClosedError)
-    assert len(ended) == 1
+    check_closing(monkeypatch, session, "execute_all", call, values)
     assert [session._state.values[each.node.id].tobytes() for each in parameters] == written
     assert not [each for each in threading.enumerate() if each.name.startswith("flowgraph")]
 
@@ -119,19 +124,7 @@ def test_a_run_of_tasks_in_a_row_that_is_closed_ends_once_when_its_kernel_does(m
     call = session.function([x], y)
     assert len(call.plan().tasks) > 1
     assert not session._runs._may_spread(session._programs.values()[-1])
-    ended = ends(monkeypatch)
-    with held(monkeypatch, Program, "execute") as (there, go_on):
-        thread, results = started(call, values)
-        assert there.wait(PATIENCE)
-        closing, _ = started(session.close)
-        while not session._runs.is_closed:
-            pass
-        go_on.set()
-        thread.join(PATIENCE)
-        closing.join(PATIENCE)
-    assert not thread.is_alive() and not closing.is_alive()
-    assert isinstance(results[0], fg.SessionClosedError)
-    assert len(ended) == 1
+    check_closing(monkeypatch, session, "execute", call, values)
     assert session._state.values.get(count.node.id, 0) == 0
 
 
