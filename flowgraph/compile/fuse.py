@@ -21,9 +21,9 @@ from ..jit.loops import Loop, Operand, Result, Window
 from ..jit.values import Unfusable, Value, in_order
 from .cost import BYTES_PER_SECOND, CALL_SECONDS, estimated_seconds
 from .epilogue import Joined, joined, pooled
-from .products import RowsTimes, taken_in
 from .recomputed import recomputed
 from .regions import PARTS, REPEATS, VIEWS, Region, Regions, agree, find, only_ones
+from .row_products import RowsTimes, taken_in
 from .simplify import Simplified
 from .trees import MANY_NODES, SmallNodes, Trees
 from .windows import through, whole

@@ -1,4 +1,4 @@
-"""Products: a tall matrix times a vector, and the sum of its rows that the gradient of this is, become parts of the loop between them.
+"""Row products: a tall matrix times a vector, and the sum of its rows that the gradient of this is, become parts of the loop between them.
 
 Both are bound by memory, and in one pass the rows come from it once. So a step of logistic regression reads its data once and not twice.
 """

@@ -7,6 +7,7 @@ took 297 us on small pages and 237 on large ones, one of 256x1024 by 1024x256 14
 
 from __future__ import annotations
 
+import math
 import mmap
 import threading
 from _tracemalloc import is_tracing
@@ -43,9 +44,7 @@ class Pages:
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
         """New memory whose content does not matter, for an array in C order."""
-        size = dtype.itemsize
-        for n in shape:
-            size *= n
+        size = math.prod(shape) * dtype.itemsize
         # (What traces memory shall see arrays as it sees NumPy's.)
         if size < FEWEST_BYTES or not self._is_there or dtype.hasobject or is_tracing():
             return np.empty(shape, dtype)

@@ -12,6 +12,7 @@ windows    windows that move over images, and what the texts of kernels for them
 conv       convolution and its gradients
 pool       pooling and its gradients
 products   products of matrices
+row_products  those of a matrix and a vector, within a loop over the rows
 ufuncs     NumPy's inner loops, and ufuncs with others in their place
 llvm       from text to machine code, with a cache on disk
 kernels    machine code as functions that Python calls

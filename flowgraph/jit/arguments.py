@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from .text import Text
+from .llvm import Target
+from .text import Text, suffix, vector_of
 
 # Where NumPy keeps what an array is, in bytes behind the header of an object.
 _FIELDS = {"data": 0, "dimensions": 16, "strides": 24, "flags": 48}
@@ -17,12 +18,12 @@ ALIGNED, CONTIGUOUS = 0x100, 0x001
 class CallableText(Text):
     """The text of a function that Python can call. Argument i is %a{i}.
 
-    header  bytes of an object of Python before its own fields
+    target  what it is written for
     """
 
-    def __init__(self, header: int) -> None:
+    def __init__(self, target: Target) -> None:
         super().__init__()
-        self.header = header
+        self.header, self.registers, self.has_fma, self.has_scale = target.header, target.registers, target.has_fma, target.has_scale
 
     def take_array(self, i: int, wanted: int = ALIGNED | CONTIGUOUS) -> tuple[str, str]:
         """Takes an argument that is an array: where its elements begin, and whether it lies in memory as ``wanted``."""
@@ -54,6 +55,13 @@ class CallableText(Text):
         for check in checks[1:]:
             together = self.new(f"and i1 {together}, {check}")
         return together
+
+    def multiplied_and_added(self, dtype: np.dtype[Any], a: str, b: str, c: str, lanes: int) -> str:
+        """``a * b + c`` of vectors, with one rounding where the processor can do that quickly."""
+        kind = vector_of(dtype, lanes)
+        if not self.has_fma:
+            return self.new(f"fadd {kind} {self.new(f'fmul {kind} {a}, {b}')}, {c}")
+        return self.call(f"llvm.fma.v{lanes}{suffix(dtype)}", kind, (kind, a), (kind, b), (kind, c))
 
     def callable_module(self) -> str:
         """The module of the function; at %otherwise it hands its arguments to the Python function that is ``self``."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from .arguments import CallableText
 from .llvm import Target
-from .text import BARE_SIGNATURE, literal, suffix, type_of, vector_of
+from .text import BARE_SIGNATURE, literal, type_of, vector_of
 
 
 def tiles(total: int, most: int) -> list[tuple[int, int]]:
@@ -44,8 +44,7 @@ class ArrayKernel(CallableText):
     scratch = 0  # numbers of scratch memory that the body needs, at %scratch
 
     def __init__(self, target: Target, dtype: np.dtype[Any], count: int) -> None:
-        super().__init__(target.header)
-        self.registers, self.has_fma, self.has_scale = target.registers, target.has_fma, target.has_scale
+        super().__init__(target)
         self.dtype, self.arrays = dtype, count
         self.number = type_of(dtype)
 
@@ -89,20 +88,29 @@ class ArrayKernel(CallableText):
         if self.scratch:
             # (Not of the stack: threads have little of it.)
             size = self.scratch * self.dtype.itemsize + 64
-            memory = self.call("PyMem_RawMalloc", "ptr", ("i64", str(size)))
-            self.line(f"br i1 {self.new(f'icmp eq ptr {memory}, null')}, label %exhausted, label %ready")
-            self.label("exhausted")
-            self.new("atomicrmw add ptr %data, i64 1 seq_cst")
-            self.line("ret void")
-            self.label("ready")
-            address = self.new(f"add i64 {self.new(f'ptrtoint ptr {memory} to i64')}, 63")
-            self.line(f"%scratch = inttoptr i64 {self.new(f'and i64 {address}, -64')} to ptr")
+            memory = self.take_memory(str(size), "%scratch", "exhausted")
         self.body()
         if self.scratch:
             self.call("PyMem_RawFree", "void", ("ptr", memory))
         self.line("ret void")
+        if self.scratch:
+            self.label("exhausted")
+            self.new("atomicrmw add ptr %data, i64 1 seq_cst")
+            self.line("ret void")
         self.declared = {name: text for name, text in self.declared.items() if name not in declared}
         return self.module(BARE_SIGNATURE)
+
+    def take_memory(self, size: str, name: str, otherwise: str) -> str:
+        """Takes so many bytes, and goes on at the label ``otherwise`` where there are none; gives what is to be freed.
+
+        ``name`` becomes where a line of the cache begins in it: ``size`` has 64 bytes more than are used.
+        """
+        memory = self.call("PyMem_RawMalloc", "ptr", ("i64", size))
+        self.line(f"br i1 {self.new(f'icmp eq ptr {memory}, null')}, label %{otherwise}, label %ready")
+        self.label("ready")
+        address = self.new(f"add i64 {self.new(f'ptrtoint ptr {memory} to i64')}, 63")
+        self.line(f"{name} = inttoptr i64 {self.new(f'and i64 {address}, -64')} to ptr")
+        return memory
 
     # --- addresses
 
@@ -143,30 +151,34 @@ class ArrayKernel(CallableText):
         return None if all(truths) else f"<{', '.join(f'i1 {int(t)}' for t in truths)}>"
 
     def lanes_below(self, limit: str, lanes: int) -> str:
-        """A mask of the lanes whose number is below ``limit``."""
-        order = ", ".join(f"i64 {k}" for k in range(lanes))
-        return self.new(f"icmp slt <{lanes} x i64> <{order}>, {self.spread(limit, lanes, 'i64')}")
+        """A mask of the lanes whose number is below ``limit``, which may be below 0 or above all."""
+        most = self.call("llvm.smin.i64", "i64", ("i64", limit), ("i64", str(lanes)))
+        some = self.call("llvm.smax.i64", "i64", ("i64", most), ("i64", "0"))
+        bits = self.new(f"sub i64 {self.new(f'shl i64 1, {some}')}, 1")
+        return self.new(f"bitcast i{lanes} {self.new(f'trunc i64 {bits} to i{lanes}')} to <{lanes} x i1>")
 
-    def spread(self, name: str, lanes: int, kind: str = "") -> str:
-        """One number in all lanes."""
-        kind = kind or self.number
-        first = self.new(f"insertelement <{lanes} x {kind}> poison, {kind} {name}, i32 0")
-        return self.new(f"shufflevector <{lanes} x {kind}> {first}, <{lanes} x {kind}> poison, <{lanes} x i32> zeroinitializer")
-
-    def shuffle(self, a: str, b: str, lanes: int, order: Sequence[int]) -> str:
+    def shuffle(self, a: str, b: str, lanes: int, order: Iterable[int]) -> str:
         """The lanes of ``a`` and, counted on, of ``b`` in another order."""
-        kind, choice = self.vector(lanes), ", ".join(f"i32 {k}" for k in order)
-        return self.new(f"shufflevector {kind} {a}, {kind} {b}, <{len(order)} x i32> <{choice}>")
+        return self.shuffled(self.dtype, a, b, lanes, order)
+
+    def transposed(self, rows: Sequence[str], lanes: int) -> list[str]:
+        """As many vectors as they have lanes: lane k of the first, of the second, and so on, for each k."""
+        vectors, half = list(rows), lanes // 2
+        while half:
+            low = [k if not k & half else lanes + k - half for k in range(lanes)]
+            high = [k + half if not k & half else lanes + k for k in range(lanes)]
+            for i in [k for k in range(lanes) if not k & half]:
+                a, b = vectors[i], vectors[i + half]
+                vectors[i], vectors[i + half] = self.shuffle(a, b, lanes, low), self.shuffle(a, b, lanes, high)
+            half //= 2
+        return vectors
 
     def arithmetic(self, name: str, a: str, b: str, lanes: int) -> str:
         return self.new(f"{name} {self.vector(lanes)} {a}, {b}")
 
     def fma(self, a: str, b: str, c: str, lanes: int) -> str:
         """``a * b + c``, with one rounding where the processor can do that quickly."""
-        if not self.has_fma:
-            return self.arithmetic("fadd", self.arithmetic("fmul", a, b, lanes), c, lanes)
-        kind = self.vector(lanes)
-        return self.call(f"llvm.fma.v{lanes}{suffix(self.dtype)}", kind, (kind, a), (kind, b), (kind, c))
+        return self.multiplied_and_added(self.dtype, a, b, c, lanes)
 
     def load_steps(self, row: str, first: int, step: int, count: int, size: int, fill: Any = 0.0, valid: str | None = None) -> str:
         """Numbers ``first``, ``first + step``, ... of a row of ``size``, ``count`` of them, as a vector of the next power of two.

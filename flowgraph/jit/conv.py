@@ -198,7 +198,7 @@ class _Writer(WindowKernel):
 
     def one(self, at: str) -> str:
         """A number from memory in all lanes."""
-        return self.spread(self.new(f"load {self.number}, ptr {at}"), self.lanes)
+        return self.spread(self.new(f"load {self.number}, ptr {at}"), self.lanes, self.number)
 
 
 class _Conv(_Writer):
@@ -584,7 +584,7 @@ class _WeightGradAlongOutputs(_Writer):
                     order = [min(k, power_of_two(chunk.count) - 1) for k in range(self.lanes)]
                     rows = [self.shuffle(row, "poison", power_of_two(chunk.count), order) for row in rows]
                 at = self.at(target, (chunk.moved, vectors * self.lanes), chunk.first * vectors * self.lanes)
-                for k, row in enumerate(self._transposed(rows)[: chunk.count]):
+                for k, row in enumerate(self.transposed(rows, self.lanes)[: chunk.count]):
                     self.store(row, self.at(at, k * vectors * self.lanes), self.lanes)
 
     def _is_output(self, first: str, more: int) -> str | None:
@@ -592,19 +592,6 @@ class _WeightGradAlongOutputs(_Writer):
         if self.outputs % self.lanes == 0:
             return None
         return self.new(f"icmp slt i64 {first}, {self.outputs - more}")
-
-    def _transposed(self, rows: list[str]) -> list[str]:
-        """As many vectors as they have lanes: lane k of the first, of the second, and so on, for each k."""
-        lanes, half = self.lanes, self.lanes // 2
-        while half:
-            low = [k if not k & half else lanes + k - half for k in range(lanes)]
-            high = [k + half if not k & half else lanes + k for k in range(lanes)]
-            pairs = [(k, k + half) for k in range(lanes) if not k & half]
-            rows = list(rows)
-            for a, b in pairs:
-                rows[a], rows[b] = self.shuffle(rows[a], rows[b], lanes, low), self.shuffle(rows[a], rows[b], lanes, high)
-            half //= 2
-        return rows
 
     def _copy(self, x: str, first: str) -> None:
         """Copies what a band meets of the images from row ``first`` on, with the border, to (image, channel, row, column)."""
@@ -663,7 +650,7 @@ class _WeightGradAlongOutputs(_Writer):
                 at = self.at(source, (chunk.moved, self.vectors * self.lanes), chunk.first * self.vectors * self.lanes)
                 rows = [self.load(self.at(at, k * self.vectors * self.lanes), self.lanes) for k in range(chunk.count)]
                 rows += ["zeroinitializer"] * (self.lanes - len(rows))
-                for k, row in enumerate(self._transposed(rows)):
+                for k, row in enumerate(self.transposed(rows, self.lanes)):
                     there, mask = self._is_output(output, k), self.lanes_of([j < chunk.count for j in range(self.lanes)])
                     if there is not None:
                         bits = f"<{self.lanes} x i1>"

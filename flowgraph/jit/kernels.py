@@ -61,7 +61,7 @@ def compiled(loop: Described, target: Target | None = None) -> Callable[..., Any
 def compiled_later(loop: Described) -> Callable[..., Any]:
     """The same, compiled by its first call."""
     if hasattr(loop, "make"):
-        return cast("Callable[..., Any]", loop.make())
+        return compiled(loop)
     text, dtypes = loop.text(compiler().target), tuple([operand.dtype for operand in loop.operands])
     return lambda *arrays, out=None: _function(text, dtypes)(*arrays, *(() if out is None else (out,)))
 

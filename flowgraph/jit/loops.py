@@ -436,7 +436,7 @@ class _Writer(RowProducts):
 
     def _position(self, j: str) -> str:
         lanes = self.lanes
-        first = self._spread(self.new(f"trunc i64 {j} to i32"), "i32")
+        first = self.spread(self.new(f"trunc i64 {j} to i32"), self.lanes, "i32")
         return self.new(f"add <{lanes} x i32> {first}, <{', '.join(f'i32 {k}' for k in range(lanes))}>")
 
     def _row_product(self, value: Value, j: str, length: str) -> str:
@@ -501,7 +501,7 @@ class _Writer(RowProducts):
     def _mask(self, left: str) -> str:
         lanes = self.lanes
         short = self.new(f"trunc i64 {left} to i32")
-        limit = self._spread(short, "i32")
+        limit = self.spread(short, self.lanes, "i32")
         order = ", ".join(f"i32 {k}" for k in range(lanes))
         return self.new(f"icmp slt <{lanes} x i32> <{order}>, {limit}")
 
@@ -667,13 +667,8 @@ class _Writer(RowProducts):
             if value.kind == "constant":
                 self.splats[value] = f"splat ({kind} {self._of_row(value)})"
             else:
-                self.splats[value] = self._spread(self._of_row(value), kind)
+                self.splats[value] = self.spread(self._of_row(value), self.lanes, kind)
         return self.splats[value]
-
-    def _spread(self, name: str, kind: str) -> str:
-        lanes = self.lanes
-        first = self.new(f"insertelement <{lanes} x {kind}> poison, {kind} {name}, i32 0")
-        return self.new(f"shufflevector <{lanes} x {kind}> {first}, <{lanes} x {kind}> poison, <{lanes} x i32> zeroinitializer")
 
     def _operand(self, value: Value, lanes: int) -> str:
         return self._splat(value) if value.is_row else self.element[value]

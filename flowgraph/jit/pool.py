@@ -297,7 +297,7 @@ class _Averages(_Writer):
         starts = [(chunk.first + lane) * step - left for lane in range(lanes)]
         widths = [sum(0 <= start + j < self.width for j in range(self.kw)) for start in starts]
         across = f"<{', '.join(f'{self.number} {literal(width, self.dtype)}' for width in widths)}>"
-        down = self.spread(self.new(f"uitofp i64 {height} to {self.number}"), lanes)
+        down = self.spread(self.new(f"uitofp i64 {height} to {self.number}"), lanes, self.number)
         kind, one = self.vector(lanes), f"splat ({self.number} {literal(1, self.dtype)})"
         count = self.arithmetic("fmul", down, across, lanes)
         some = self.new(f"fcmp ogt {kind} {count}, {one}")

@@ -28,9 +28,10 @@ from .ufuncs import code_of, with_loops
 INNER = 256
 # Columns of a block of the right matrix: half a megabyte of 32-bit floats with `INNER`, which stays in a level-2 cache.
 COLUMNS = 512
+# Of fewer rows or columns NumPy's loop makes products with vectors, or what is as quick.
 FEWEST = 4
 
-_TILE = "(i64 %inner, ptr %a, ptr %b, i64 %step, ptr %c, i64 %row, i1 %adds, i64 %rows, i64 %left)"
+_TILE = "(i64 %inner, ptr %a, ptr %b, ptr %c, i64 %row, i1 %adds, i64 %rows, i64 %left)"
 _VECTORS = 2
 
 
@@ -121,12 +122,6 @@ class _Part(ArrayKernel):
     def number_of(self, operation: str, a: str, b: Any) -> str:
         return self.new(f"{operation} i64 {a}, {b}")
 
-    def first_lanes(self, count: str) -> str:
-        """A mask of so many lanes: none for numbers below 0, all for large ones."""
-        some = self.call("llvm.smax.i64", "i64", ("i64", self.smaller(count, self.lanes)), ("i64", "0"))
-        bits = self.number_of("sub", self.number_of("shl", "1", some), 1)
-        return self.new(f"bitcast i{self.lanes} {self.new(f'trunc i64 {bits} to i{self.lanes}')} to <{self.lanes} x i1>")
-
     def run(self, function: str, *operands: tuple[str, str]) -> None:
         """Calls a function of this module, or at an address."""
         name = function if function.startswith("%") else f"@{function}"
@@ -140,7 +135,7 @@ class _Tile(_Part):
     """Part of the product: ``rows`` rows by some vectors, of which ``left`` numbers are wanted, for ``inner`` summands.
 
     a       the strip: rows that are `apart`, or, turned, columns that are `strip` numbers apart
-    b       the panel, whose rows are ``step`` bytes apart
+    b       the panel
     c       where the part begins, with rows that are ``row`` bytes apart; if ``adds``, what is there is added to
 
     ``rows`` is the height, or one less.
@@ -163,11 +158,10 @@ class _Tile(_Part):
         starts = [self.new(f"phi {kind} [ zeroinitializer, %entry ], [ {value}, %adding ]") for value in there]
         along, down = (self.strip, 1) if self.is_turned else (1, self.apart)
         with self.carrying("%inner", kind, starts) as loop:
-            panel = self.moved("%b", self.number_of("mul", loop.counter, "%step"))
-            strip = self.at("%a", (loop.counter, along))
+            panel, strip = self.at("%b", (loop.counter, self.width)), self.at("%a", (loop.counter, along))
             met = [self.load(self.at(panel, v * lanes), lanes) for v in range(vectors)]
             for i in range(height):
-                number = self.spread(self.new(f"load {self.number}, ptr {self.at(strip, i * down)}"), lanes)
+                number = self.spread(self.new(f"load {self.number}, ptr {self.at(strip, i * down)}"), lanes, self.number)
                 for v in range(vectors):
                     k = i * vectors + v
                     loop.values[k] = self.fma(number, met[v], loop.values[k], lanes)
@@ -185,7 +179,7 @@ class _Tile(_Part):
 
     def masks(self) -> list[str]:
         """Of the numbers of each vector that are wanted."""
-        return [self.first_lanes(self.number_of("sub", "%left", v * self.lanes)) for v in range(self.vectors)]
+        return [self.lanes_below(self.number_of("sub", "%left", v * self.lanes), self.lanes) for v in range(self.vectors)]
 
     def rows(self) -> list[str]:
         """Where the rows of the part begin. One too many begins where the last one does, which is stored after it."""
@@ -207,20 +201,14 @@ class _Rows(_Part):
         lanes = self.lanes
         whole = self.number_of("and", "%length", -lanes)
         rest = self.number_of("sub", "%length", whole)
-        mask, some = self.first_lanes(rest), self.new(f"icmp sgt i64 {rest}, 0")
+        mask, some = self.lanes_below(rest, lanes), self.new(f"icmp sgt i64 {rest}, 0")
         vectors = self.number_of("udiv", whole, lanes)
         with self.counting("%count") as i:
             source, target = self.moved("%from", self.number_of("mul", i, "%step")), self.moved("%to", self.number_of("mul", i, "%apart"))
             with self.counting(vectors) as j:
                 self.store(self.load(self.at(source, (j, lanes)), lanes), self.at(target, (j, lanes)), lanes)
-            last, more, done = self.name("last"), self.name("more"), self.name("done")
-            self.line(f"br label %{last}")
-            self.label(last)
-            self.line(f"br i1 {some}, label %{more}, label %{done}")
-            self.label(more)
-            self.store(self.load(self.at(source, whole), lanes, mask), self.at(target, whole), lanes)
-            self.line(f"br label %{done}")
-            self.label(done)
+            with self.only_if(some):
+                self.store(self.load(self.at(source, whole), lanes, mask), self.at(target, whole), lanes)
         self.line("ret void")
         return self.function("internal void @rows(i64 %count, i64 %length, ptr %from, i64 %step, ptr %to, i64 %apart)")
 
@@ -241,32 +229,18 @@ class _Columns(_Part):
         there = [self.new(f"icmp slt i64 {i}, %count") for i in range(lanes)]
         with self.counting(blocks) as block:
             first = self.number_of("mul", block, lanes)
-            mask = self.first_lanes(self.number_of("sub", "%length", first))
+            mask = self.lanes_below(self.number_of("sub", "%length", first), lanes)
             bits = f"<{lanes} x i1>"
             met = []
             for row, is_there in zip(rows, there, strict=True):
                 chosen = self.new(f"select i1 {is_there}, {bits} {mask}, {bits} zeroinitializer")
                 met.append(self.load(self.at(row, first), lanes, chosen))
             target = self.at("%to", (first, self.width))
-            for vector in self.turned(met):
+            for vector in self.transposed(met, lanes):
                 self.store(vector, target, lanes)
                 target = self.at(target, self.width)
         self.line("ret void")
         return self.function("internal void @columns(i64 %count, i64 %length, ptr %from, i64 %step, ptr %to)")
-
-    def turned(self, rows: Sequence[str]) -> list[str]:
-        """A square of numbers, transposed: by exchanging its quarters, then the quarters of these."""
-        lanes, vectors = self.lanes, list(rows)
-        size = 1
-        while size < lanes:
-            low = [k if not k & size else lanes + k - size for k in range(lanes)]
-            high = [k + size if not k & size else lanes + k for k in range(lanes)]
-            for i in range(lanes):
-                if not i & size:
-                    a, b = vectors[i], vectors[i + size]
-                    vectors[i], vectors[i + size] = self.shuffle(a, b, lanes, low), self.shuffle(a, b, lanes, high)
-            size *= 2
-        return vectors
 
 
 class _Product(_Part):
@@ -302,10 +276,7 @@ class _Product(_Part):
         large = [self.new(f"icmp sge i64 {size}, {fewest}") for size, fewest in ((m, FEWEST), (n, FEWEST), (k, 1))]
         self.turned_left = self.new(f"xor i1 {in_rows}, true")
         self.turned_right = self.new(f"and i1 {is_turned}, {self.new(f'xor i1 {is_item(bn)}, true')}")
-        fits = is_item(cn)
-        for check in (left, right, *large):
-            fits = self.new(f"and i1 {fits}, {check}")
-        self.line(f"br i1 {fits}, label %fits, label %otherwise")
+        self.line(f"br i1 {self.all_of([is_item(cn), left, right, *large])}, label %fits, label %otherwise")
         self.label("fits")
         self.m, self.n, self.k, self.steps = m, n, k, (am, ak, bk, bn, cm)
         self.pairs = self.parts_of(m, 2)
@@ -314,11 +285,7 @@ class _Product(_Part):
         columns = self.smaller(self.number_of("mul", self.parts_of(n, self.width), self.width), COLUMNS + self.width)
         rows = self.number_of("add", self.smaller(k, INNER), self.lanes + 1)
         size = self.number_of("add", self.number_of("mul", columns, rows), self.room + 64 // self.item)
-        memory = self.call("PyMem_RawMalloc", "ptr", ("i64", self.number_of("mul", size, self.item)))
-        self.line(f"br i1 {self.new(f'icmp eq ptr {memory}, null')}, label %otherwise, label %ready")
-        self.label("ready")
-        address = self.number_of("and", self.number_of("add", self.new(f"ptrtoint ptr {memory} to i64"), 63), -64)
-        self.line(f"%strip = inttoptr i64 {address} to ptr")
+        memory = self.take_memory(self.number_of("mul", size, self.item), "%strip", "otherwise")
         self.panels = self.at("%strip", self.room)
         # With an odd number of rows a strip lacks its last one. Nobody wants what is made of what stands there, but some numbers are slow.
         unset = self.new(f"select i1 {self.new(f'trunc i64 {m} to i1')}, i64 {self.room * self.item}, i64 0")
@@ -379,13 +346,13 @@ class _Product(_Part):
         self.label(plain)
         whole = self.number_of("udiv", columns, self.width)
         rest = self.number_of("sub", columns, self.number_of("mul", whole, self.width))
-        masks = [self.first_lanes(self.number_of("sub", rest, v * self.lanes)) for v in range(_VECTORS)]
-        panels = self.new(f"select i1 {self.new(f'icmp sgt i64 {rest}, 0')}, i64 1, i64 0")
+        masks = [self.lanes_below(self.number_of("sub", rest, v * self.lanes), self.lanes) for v in range(_VECTORS)]
+        some = self.new(f"icmp sgt i64 {rest}, 0")
         with self.counting(inner) as k:
             source = self.moved(right, self.number_of("mul", k, bk))
             with self.counting(whole) as j:
                 self.copy(self.at(source, (j, self.width)), self.at(self.panel(j, inner), (k, self.width)), [None] * _VECTORS)
-            with self.counting(panels):
+            with self.only_if(some):
                 self.copy(self.at(source, (whole, self.width)), self.at(self.panel(whole, inner), (k, self.width)), masks)
         self.line(f"br label %{done}")
         self.label(done)
@@ -412,7 +379,7 @@ class _Product(_Part):
     def tiles(self, height: str, inner: str, columns: str, target: str, adds: str) -> None:
         """Computes a strip of the product."""
         table = self.new(f"select i1 {self.turned_left}, ptr @tiles_1, ptr @tiles_0")
-        kind, step = self.number_of("udiv", self.number_of("sub", height, 1), 2), str(self.width * self.item)
+        kind = self.number_of("udiv", self.number_of("sub", height, 1), 2)
         with self.counting(self.parts_of(columns, self.width)) as panel:
             first = self.number_of("mul", panel, self.width)
             left = self.number_of("sub", columns, first)
@@ -421,6 +388,6 @@ class _Product(_Part):
             tile = self.new(f"load ptr, ptr {self.new(f'getelementptr ptr, ptr {table}, i64 {number}')}")
             b, c = self.panel(panel, inner), self.at(target, first)
             self.run(
-                tile, ("i64", inner), ("ptr", "%strip"), ("ptr", b), ("i64", step), ("ptr", c), ("i64", self.steps[4]), ("i1", adds),
+                tile, ("i64", inner), ("ptr", "%strip"), ("ptr", b), ("ptr", c), ("i64", self.steps[4]), ("i1", adds),
                 ("i64", height), ("i64", left),
             )  # fmt: skip

@@ -14,7 +14,7 @@ import numpy as np
 
 from .arguments import CallableText
 from .llvm import Target
-from .text import suffix, type_of
+from .text import type_of
 from .values import FLOAT64
 
 VECTOR_BYTES = 64
@@ -26,8 +26,7 @@ class RowProducts(CallableText):
     """The text of a loop that has such products. Rows lie behind each other, each of ``width`` numbers."""
 
     def __init__(self, target: Target) -> None:
-        super().__init__(target.header)
-        self.registers, self.has_fma, self.has_scale = target.registers, target.has_fma, target.has_scale
+        super().__init__(target)
         self.is_wide = target.registers.count >= 32 and target.registers.bytes >= VECTOR_BYTES
 
     def multiply_rows(self, rows: str, vector: str, dtype: np.dtype[Any], width: int, most: int, count: str, into: str) -> None:
@@ -54,7 +53,7 @@ class RowProducts(CallableText):
         def add(sums: Sequence[str], place: str, left: int) -> list[str]:
             weights = self._some(self._at(vector, place, 1, dtype), dtype, left)
             return [
-                self._fma(self._some(self._at(start, place, 1, dtype), dtype, left), weights, total, dtype)
+                self.multiplied_and_added(dtype, self._some(self._at(start, place, 1, dtype), dtype, left), weights, total, lanes)
                 for start, total in zip(starts, sums, strict=True)
             ]
 
@@ -80,7 +79,7 @@ class RowProducts(CallableText):
             low = [start + k for start in range(0, total, size) for k in range(half)]
             made = []
             for one, other in pairs:
-                parts = [self._shuffle(one, other, dtype, lanes, [k + by for k in low]) for by in (0, half)]
+                parts = [self.shuffled(dtype, one, other, lanes, [k + by for k in low]) for by in (0, half)]
                 made.append(self.new(f"fadd <{len(low)} x {type_of(dtype)}> {parts[0]}, {parts[1]}"))
             vectors, lanes, size = made, len(low), half
         return vectors[0]
@@ -96,10 +95,11 @@ class RowProducts(CallableText):
             with self.carrying(count, kind, ["zeroinitializer"] * len(places)) as carried:
                 row = self._at(rows, carried.counter, width, dtype)
                 weight = self.new(f"load {type_of(dtype)}, ptr {self._at(weights, carried.counter, 1, dtype)}, align {dtype.itemsize}")
-                first = self.new(f"insertelement {kind} poison, {type_of(dtype)} {weight}, i32 0")
-                spread = self.new(f"shufflevector {kind} {first}, {kind} poison, <{lanes} x i32> zeroinitializer")
+                spread = self.spread(weight, lanes, type_of(dtype))
                 carried.values = [
-                    self._fma(self._some(self._at(row, str(place), 1, dtype), dtype, width - place), spread, total, dtype)
+                    self.multiplied_and_added(
+                        dtype, self._some(self._at(row, str(place), 1, dtype), dtype, width - place), spread, total, lanes
+                    )
                     for place, total in zip(places, carried.values, strict=True)
                 ]
             for place, total in zip(places, carried.values, strict=True):
@@ -120,14 +120,3 @@ class RowProducts(CallableText):
         if left >= lanes:
             return self.new(f"load {type_of(dtype, lanes)}, ptr {at}, align {dtype.itemsize}")
         return self.masked_load(dtype, lanes, at, f"<{', '.join(f'i1 {int(k < left)}' for k in range(lanes))}>")
-
-    def _shuffle(self, one: str, other: str, dtype: np.dtype[Any], lanes: int, order: Sequence[int]) -> str:
-        kind, choice = f"<{lanes} x {type_of(dtype)}>", ", ".join(f"i32 {k}" for k in order)
-        return self.new(f"shufflevector {kind} {one}, {kind} {other}, <{len(order)} x i32> <{choice}>")
-
-    def _fma(self, a: str, b: str, c: str, dtype: np.dtype[Any]) -> str:
-        lanes = VECTOR_BYTES // dtype.itemsize
-        kind = type_of(dtype, lanes)
-        if not self.has_fma:
-            return self.new(f"fadd {kind} {self.new(f'fmul {kind} {a}, {b}')}, {c}")
-        return self.call(f"llvm.fma.v{lanes}{suffix(dtype)}", kind, (kind, a), (kind, b), (kind, c))

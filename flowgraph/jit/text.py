@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -116,6 +116,26 @@ class Text:
         function = f"llvm.masked.store.v{lanes}{suffix(dtype)}.p0"
         kind = vector_of(dtype, lanes)
         self.call(function, "void", (kind, vector), ("ptr", at), ("i32", str(dtype.itemsize)), (f"<{lanes} x i1>", mask))
+
+    def spread(self, name: str, lanes: int, kind: str) -> str:
+        """One value in all lanes."""
+        first = self.new(f"insertelement <{lanes} x {kind}> poison, {kind} {name}, i32 0")
+        return self.new(f"shufflevector <{lanes} x {kind}> {first}, <{lanes} x {kind}> poison, <{lanes} x i32> zeroinitializer")
+
+    def shuffled(self, dtype: np.dtype[Any], a: str, b: str, lanes: int, order: Iterable[int]) -> str:
+        """The lanes of ``a`` and, counted on, of ``b`` in another order."""
+        kind, choice = vector_of(dtype, lanes), [f"i32 {k}" for k in order]
+        return self.new(f"shufflevector {kind} {a}, {kind} {b}, <{len(choice)} x i32> <{', '.join(choice)}>")
+
+    @contextmanager
+    def only_if(self, condition: str) -> Iterator[None]:
+        """What happens where an i1 is true."""
+        body, end = self.name("if"), self.name("end")
+        self.line(f"br i1 {condition}, label %{body}, label %{end}")
+        self.label(body)
+        yield
+        self.line(f"br label %{end}")
+        self.label(end)
 
     @contextmanager
     def counting(self, limit: str, step: int = 1) -> Iterator[str]:
