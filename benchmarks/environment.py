@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import shlex
+import statistics
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -31,6 +32,18 @@ def describe(threads: int, arguments: list[str]) -> dict[str, str]:
         "packages": ", ".join(f"{package} {version}" for package, version in sorted(versions.items())),
         "BLAS of NumPy": f"{blas['name']} {blas['version']}",
     }
+
+
+def drift(loops: list[float]) -> str:
+    """How much the host's speed changed, told by the seconds of a loop that is always the same, timed in each round.
+
+    >>> drift([2e-3, 3e-3, 2.5e-3])
+    'a loop that is always the same, timed in each of 3 rounds, took 2.00 to 3.00 ms, 2.50 ms in the median'
+    """
+    if not loops:
+        return "nothing was timed"
+    low, median, high = (f"{seconds * 1e3:.2f}" for seconds in (min(loops), statistics.median(loops), max(loops)))
+    return f"a loop that is always the same, timed in each of {len(loops)} rounds, took {low} to {high} ms, {median} ms in the median"
 
 
 def processor() -> str:

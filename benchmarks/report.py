@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks import node_plot
 from benchmarks.rivals import RIVALS
 from benchmarks.rounds import Row
+from benchmarks.spread import Spread, ratios, spread
 from benchmarks.workload import Workload
 from benchmarks.workloads import WORKLOADS
 
@@ -34,17 +35,19 @@ def markdown(rows: list[Row], environment: dict[str, str], is_drawn: bool = Fals
     parts = [
         "# Benchmarks",
         "Written by `python -m benchmarks`. Each rival has a process of its own and computes alone; the rivals of a "
-        "workload take turns, round after round. A figure is the median over rounds of the median call in a round; "
-        "spread is the lowest and the highest round. Every result was compared with NumPy's before it was timed.",
+        "workload take short turns, round after round in changing order. A time is the median over rounds of the median call in a turn. "
+        "A ratio is flowgraph's time by a rival's within one round, where both had the same host; the figure is the median over rounds. In "
+        "brackets are the quartiles. Every result was compared with NumPy's before it was timed.",
         table(["", ""], environment.items()),
         "## Summary",
-        f"A ratio below 1: flowgraph is faster. An engine is any rival but {REFERENCE}, which is written by hand.",
+        "A ratio below 1: flowgraph is faster. First place is within the noise where 1 lies between the quartiles. An engine is any rival "
+        f"but {REFERENCE}, which is written by hand.",
         summary(measured, rows),
     ]
     for workload in measured:
         parts += [f"## {workload.title}", workload.what, details(workload, rows)]
-        if workload.behind and not _is_first(workload, rows):
-            parts.append(f"Why flowgraph is not first here: {workload.behind}")
+        if why := not_first(workload, rows):
+            parts.append(why)
     scaling = _scaling(rows)
     if scaling:
         parts += [
@@ -71,41 +74,69 @@ def _scaling(rows: list[Row]) -> list[Workload]:
 def summary(workloads: list[Workload], rows: list[Row]) -> str:
     lines = []
     for workload in workloads:
-        times = {row.rival: statistics.median(row.times) for row in rows if row.workload == workload.name and row.times}
-        ours = times.pop(OURS, None)
-        line = [workload.title, seconds(ours)]
-        for rivals in (times, {name: time for name, time in times.items() if name != REFERENCE}):
-            best = min(rivals, key=rivals.__getitem__, default=None)
-            line += ["-", "-"] if best is None else [f"{best} {seconds(rivals[best])}", ratio(ours, rivals[best])]
-        lines.append(line)
-    return table(["workload", OURS, "best rival", "ratio", "best engine", "ratio"], lines)
+        ours = _row(workload, OURS, rows)
+        line = [workload.title, seconds(statistics.median(ours.times)) if ours else "-"]
+        best = best_rival(workload, rows)
+        for rival in (best, best_rival(workload, rows, {REFERENCE})):
+            line += [f"{rival.rival} {seconds(statistics.median(rival.times))}", ratio(versus(ours, rival))] if rival else ["-", "-"]
+        lines.append([*line, place(versus(ours, best) if best else None)])
+    return table(["workload", OURS, "best rival", "ratio", "best engine", "ratio", f"is {OURS} first?"], lines)
+
+
+def _row(workload: Workload, rival: str, rows: list[Row]) -> Row | None:
+    """The rival's row, if it was measured."""
+    return next((row for row in rows if row.workload == workload.name and row.rival == rival and row.times), None)
+
+
+def versus(ours: Row | None, row: Row) -> Spread | None:
+    """flowgraph's time by that of ``row``."""
+    return ratios(ours.times, row.times) if ours else None
+
+
+def best_rival(workload: Workload, rows: list[Row], without: Container[str] = ()) -> Row | None:
+    """The one to which flowgraph's ratio is largest; without flowgraph, the quickest."""
+    ours = _row(workload, OURS, rows)
+    rivals = [row for row in rows if row.workload == workload.name and row.times and row.rival != OURS and row.rival not in without]
+
+    def behind(row: Row) -> float:
+        found = versus(ours, row)
+        return -found.median if found else statistics.median(row.times)
+
+    return min(rivals, key=behind, default=None)
+
+
+def place(found: Spread | None) -> str:
+    """Whether flowgraph is first, given its ratios to the best rival."""
+    if found is None:
+        return "-"
+    return "within the noise" if found.includes_one else "yes" if found.median < 1 else "no"
+
+
+def not_first(workload: Workload, rows: list[Row]) -> str:
+    """By how much flowgraph is not first, and why; nothing where it is first."""
+    best = best_rival(workload, rows)
+    found = versus(_row(workload, OURS, rows), best) if best else None
+    if best is None or found is None or found.median <= 1:
+        return ""
+    noise = ", which is within the noise" if found.includes_one else ""
+    return f"flowgraph takes {ratio(found)} times as long as {best.rival}{noise}. {workload.behind or 'This is not explained yet.'}"
 
 
 def details(workload: Workload, rows: list[Row]) -> str:
     mine = [row for row in rows if row.workload == workload.name]
-    ours = next((statistics.median(row.times) for row in mine if row.rival == OURS and row.times), None)
+    ours = _row(workload, OURS, rows)
     lines = []
     for row in sorted(mine, key=lambda row: statistics.median(row.times or [float("inf")])):
+        prepared = seconds(row.seconds.get("all"))
         if row.times:
-            median = statistics.median(row.times)
-            spread = f"{seconds(min(row.times))} to {seconds(max(row.times))}"
-            figures = [
-                seconds(median),
-                spread,
-                ratio(ours, median),
-                seconds(row.seconds.get("all")),
-                f"{row.deviation:.0e}",
-            ]
+            times = spread(row.times)
+            quartiles = f"{seconds(times.low)} to {seconds(times.high)}"
+            compared = "1" if row is ours else ratio(versus(ours, row))
+            figures = [seconds(times.median), quartiles, compared, str(len(row.times)), prepared, f"{row.deviation:.0e}"]
         else:
-            figures = [row.state, row.reason, "-", seconds(row.seconds.get("all")), "-"]
+            figures = [row.state, row.reason, "-", "-", prepared, "-"]
         lines.append([row.rival, *figures, row.note])
-    return table(["rival", "median", "spread", "flowgraph / rival", "until first result", "off NumPy by", "how"], lines)
-
-
-def _is_first(workload: Workload, rows: list[Row]) -> bool:
-    """Whether no rival was quicker than flowgraph."""
-    times = {row.rival: statistics.median(row.times) for row in rows if row.workload == workload.name and row.times}
-    return OURS in times and times[OURS] == min(times.values())
+    return table(["rival", "median", "quartiles", "flowgraph / rival", "rounds", "until first result", "off NumPy by", "how"], lines)
 
 
 def node_costs(workloads: list[Workload], rows: list[Row]) -> str:
@@ -143,5 +174,10 @@ def seconds(value: float | None) -> str:
     return f"{float(f'{value * scale:.3g}'):g} {unit}"
 
 
-def ratio(ours: float | None, theirs: float) -> str:
-    return "-" if ours is None else f"{ours / theirs:.2f}"
+def ratio(found: Spread | None) -> str:
+    """A median and its quartiles.
+
+    >>> ratio(Spread(0.731, 0.75, 0.8)), ratio(None)
+    ('0.75 (0.73 to 0.80)', '-')
+    """
+    return "-" if found is None else f"{found.median:.2f} ({found.low:.2f} to {found.high:.2f})"

@@ -1,16 +1,18 @@
-"""Interleaved measurement: the rivals of a workload take turns, round after round, and only one computes at a time.
+"""Interleaved measurement: the rivals of a workload take short turns, round after round, and only one computes at a time.
 
-A machine that slows down for a while then slows all of them, and the medians still compare.
+A machine that slows down for a while then slows all of them. The turns of a round lie a moment apart, and what is compared is them.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import repeat
 from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
@@ -18,8 +20,10 @@ from typing import Any
 from benchmarks.rivals import RIVALS, Rival
 from benchmarks.workload import Array, Workload, deviation
 
-# Idle pools spin for some milliseconds before they sleep (OpenBLAS longest: about 30); a turn starts after that.
-PAUSE_SECONDS = 0.05
+# However slow it is, a rival takes part in so many rounds.
+LEAST_ROUNDS = 3
+# Importing a library and making the inputs, while the other rivals do the same.
+LOAD_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
@@ -29,12 +33,14 @@ class Options:
     rounds           turns of each rival
     turn_seconds     how long a turn measures
     limit_seconds    a rival that takes longer for one answer is stopped
+    rival_seconds    a rival whose turns have taken longer sits out further rounds
     """
 
     threads: int
-    rounds: int = 7
-    turn_seconds: float = 0.5
+    rounds: int = 25
+    turn_seconds: float = 0.15
     limit_seconds: float = 60.0
+    rival_seconds: float = 12.0
     verbose: bool = False
 
 
@@ -44,7 +50,7 @@ class Row:
 
     state       "measured", "not installed", "stopped" (past the limit), "failed", or "wrong" (differs from NumPy)
     reason      why it was not measured
-    times       seconds per call, one per round
+    times       seconds per call, one per round from the first on
     seconds     phase -> seconds: "build", "plan" (where the rival tells), "first" run, "all" (up to the first result)
     bytes       phase -> bytes of memory that the phase kept
     deviation   largest difference from NumPy's values, relative
@@ -61,52 +67,87 @@ class Row:
     deviation: float | None = None
 
 
-def measure(workload: Workload, names: list[str], options: Options, stopped: set[str]) -> list[Row]:
-    """The rows of ``workload`` for the rivals ``names``, in that order; those in ``stopped`` are not tried."""
+def measure(workload: Workload, names: list[str], options: Options, not_tried: dict[str, str], loops: list[float]) -> list[Row]:
+    """The rows of ``workload`` for the rivals ``names``, in that order.
+
+    not_tried   rival -> why it need not be tried
+    loops       is given the seconds of ``host_loop``, one for each round
+    """
     rows = {name: Row(workload.name, name) for name in names if name in workload.implementations}
     # NumPy is always there, as it has the reference values.
-    reference = Row(workload.name, "numpy")
+    rows_and_reference = {"numpy": Row(workload.name, "numpy")} | rows
     with ExitStack() as stack:
-        workers: dict[str, Process] = {}
-        expected: list[Array] = []
-        for name in ["numpy", *(name for name in rows if name != "numpy")]:
-            row = rows.get(name, reference)
-            if name in stopped:
-                row.state, row.reason = "stopped", "not tried: no result on a smaller graph"
+        processes: list[Process] = []
+        for name, row in rows_and_reference.items():
+            if name in not_tried:
+                row.state, row.reason = "stopped", not_tried[name]
             elif not RIVALS[name].is_installed:
                 row.state = "not installed"
             else:
-                worker = stack.enter_context(Process(workload, RIVALS[name], options))
-                answer = worker.ask(row, "prepare")
-                if answer is None:
-                    continue
-                row.seconds, row.bytes, row.note = answer["seconds"], answer["bytes"], answer["note"]
-                if name == "numpy":
-                    expected = answer["values"]
-                row.deviation = deviation(answer["values"], expected)
-                if not expected:
-                    row.state, row.reason = "failed", "NumPy gave nothing to compare with"
-                elif row.deviation > workload.tolerance:
-                    row.state, row.reason = "wrong", f"differs from NumPy by {row.deviation:.1e}"
-                elif name in rows:
-                    workers[name] = worker
-        for turn in range(options.rounds):
-            order = list(workers)
-            first = turn % max(len(order), 1)
-            for name in order[first:] + order[:first]:
-                seconds = workers[name].ask(rows[name], "measure", options.turn_seconds)
-                if seconds is None:
-                    del workers[name]
-                else:
-                    rows[name].times.append(seconds)
+                processes.append(stack.enter_context(Process(row, workload, RIVALS[name], options)))
+        processes = [process for process in processes if process.is_loaded()]
+        expected: list[Array] = []
+        ready = []
+        for process in processes:
+            row, answer = process.row, process.ask("prepare")
+            if answer is None:
+                continue
+            row.seconds, row.bytes, row.note = answer["seconds"], answer["bytes"], answer["note"]
+            if row.rival == "numpy":
+                expected = answer["values"]
+            row.deviation = deviation(answer["values"], expected)
+            if not expected:
+                row.state, row.reason = "failed", "NumPy gave nothing to compare with"
+            elif row.deviation > workload.tolerance:
+                row.state, row.reason = "wrong", f"differs from NumPy by {row.deviation:.1e}"
+            elif row.rival in rows:
+                ready.append(process)
+        take_turns(ready, options, loops)
     return list(rows.values())
 
 
-class Process:
-    """A worker of its own for one rival; leaving the ``with`` block ends it."""
+def take_turns(processes: list[Process], options: Options, loops: list[float]) -> None:
+    """Measure the processes into the times of their rows; the order changes from round to round."""
+    for number in range(options.rounds):
+        loops.append(host_loop())
+        for process in in_turn(processes, number):
+            if number >= LEAST_ROUNDS and process.taken > options.rival_seconds:
+                continue
+            # Who has missed a round is not asked again: the times of all rows begin with the first round, without a gap.
+            if len(process.row.times) < number:
+                continue
+            start = time.perf_counter()
+            seconds = process.ask("measure", options.turn_seconds)
+            process.taken += time.perf_counter() - start
+            if seconds is not None:
+                process.row.times.append(seconds)
 
-    def __init__(self, workload: Workload, rival: Rival, options: Options) -> None:
+
+def in_turn(processes: list[Process], number: int) -> list[Process]:
+    """The order of a round: another one begins, and every second round runs backwards."""
+    first = number % max(len(processes), 1)
+    order = processes[first:] + processes[:first]
+    return order[::-1] if number % 2 else order
+
+
+def host_loop() -> float:
+    """Seconds for a loop that is always the same: how fast the host is now."""
+    start = time.perf_counter()
+    for _ in repeat(None, 200_000):
+        pass
+    return time.perf_counter() - start
+
+
+class Process:
+    """A worker of its own for one rival, halted whenever it has no question to answer; leaving the ``with`` block ends it.
+
+    Idle pools of threads spin for some milliseconds before they sleep (OpenBLAS longest: about 30). Halted, they disturb nobody.
+    """
+
+    def __init__(self, row: Row, workload: Workload, rival: Rival, options: Options) -> None:
+        self.row = row
         self.limit_seconds = options.limit_seconds
+        self.taken = 0.0  # seconds of its turns
         self.pipe, end = Pipe()
         # What the caller has set for BLAS would otherwise reach the rivals that set nothing.
         inherited = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
@@ -129,16 +170,28 @@ class Process:
         )
         end.close()
 
-    def ask(self, row: Row, *question: object) -> Any:
-        """The answer to ``question``, or None when there is none; ``row`` then says why, and the process is ended."""
-        time.sleep(PAUSE_SECONDS)
+    def is_loaded(self) -> bool:
+        """Wait until the library is imported and the inputs are made."""
+        return self._answer("load", LOAD_SECONDS) is not None
+
+    def ask(self, *question: object) -> Any:
+        """The answer to ``question``, or None when there is none; the row then says why, and the process is ended."""
         try:
+            self.process.send_signal(signal.SIGCONT)
             self.pipe.send(question)
-            if not self.pipe.poll(self.limit_seconds):
-                row.state, row.reason = "stopped", f"no answer to {question[0]} in {self.limit_seconds:g} s"
+        except OSError:
+            pass  # the answer will tell
+        return self._answer(str(question[0]), self.limit_seconds)
+
+    def _answer(self, question: str, limit: float) -> Any:
+        row = self.row
+        try:
+            if not self.pipe.poll(limit):
+                row.state, row.reason = "stopped", f"no answer to {question} in {limit:g} s"
             elif isinstance(answer := self.pipe.recv(), Exception):
                 row.state, row.reason = "failed", str(answer)
             else:
+                self.process.send_signal(signal.SIGSTOP)
                 return answer
         except (EOFError, OSError):
             row.state, row.reason = "failed", f"its process ended with status {self.process.wait()}"

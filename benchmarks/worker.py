@@ -1,4 +1,4 @@
-"""The process of one rival on one workload: it answers the questions of ``rounds`` over a pipe, one at a time.
+"""The process of one rival on one workload: it loads, then answers the questions of ``rounds`` over a pipe, one at a time.
 
 Started as ``python -m benchmarks.worker WORKLOAD RIVAL THREADS FD``. Each rival has a process of its own, so that the
 thread pools, environment variables and heap of one library do not disturb another; it lives on, so that rounds can
@@ -7,7 +7,9 @@ interleave.
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import statistics
 import sys
 import time
@@ -24,24 +26,34 @@ from benchmarks.workloads import WORKLOADS
 
 # A batch of calls lasts at least this long, so that reading the clock (50 ns) does not count.
 BATCH_SECONDS = 1e-3
+# A call that lasts longer than this counts from the first on: filling the caches, which takes milliseconds, is little of it.
+LONG_SECONDS = 0.2
+DEATH_OF_PARENT = 1  # PR_SET_PDEATHSIG of linux/prctl.h
 
 
 def main(name: str, rival: str, threads: int, pipe: Connection) -> None:
+    if sys.platform.startswith("linux"):  # halted as it mostly is, it would not see that nobody asks any more
+        ctypes.CDLL(None).prctl(DEATH_OF_PARENT, signal.SIGKILL)
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
     worker = Worker(WORKLOADS[name], rival, threads)
-    questions: dict[str, Callable[..., Any]] = {"prepare": worker.prepare, "measure": worker.measure}
-    while True:
-        try:
-            question, *arguments = pipe.recv()
-        except EOFError:
-            return
+    questions: dict[str, Callable[..., Any]] = {"load": worker.load, "prepare": worker.prepare, "measure": worker.measure}
+
+    def answer(question: str, *arguments: Any) -> None:
         try:
             pipe.send(questions[question](*arguments))
         except Exception as error:
             traceback.print_exc()
             text = str(error).strip() or "no message"
             pipe.send(RuntimeError(f"{type(error).__name__}: {text.splitlines()[0]}"))
+
+    answer("load")
+    while True:
+        try:
+            asked = pipe.recv()
+        except EOFError:
+            return
+        answer(*asked)
 
 
 class Worker:
@@ -51,15 +63,20 @@ class Worker:
         self.workload = workload
         self.rival = rival
         self.threads = threads
+        self.problem: Any = None
         self.prepared: Prepared | None = None
+
+    def load(self) -> bool:
+        """Import the library and make the inputs, of which nothing is measured."""
+        import_module(RIVALS[self.rival].module)
+        self.problem = self.workload.problem()
+        return True
 
     def prepare(self) -> dict[str, Any]:
         """Build, plan, run the first steps: their seconds (without the import), the bytes kept, the values to check."""
-        problem = self.workload.problem()
-        import_module(RIVALS[self.rival].module)
         setup = Setup(self.threads)
         with setup.phase("all"):
-            self.prepared = self.workload.implementations[self.rival](problem, setup)
+            self.prepared = self.workload.implementations[self.rival](self.problem, setup)
             with setup.phase("first"):
                 self.prepared.step()
         for _ in range(self.workload.checked_steps - 1):
@@ -68,14 +85,14 @@ class Worker:
         return {"seconds": setup.seconds, "bytes": setup.kept_bytes, "values": values, "note": self.prepared.note}
 
     def measure(self, seconds: float) -> float:
-        """Seconds per call: the median over batches of calls that together last about ``seconds``."""
+        """Seconds per call: the median over batches of calls; all that is done lasts about ``seconds``, or a few calls."""
         assert self.prepared is not None, "measure comes after prepare"
         step = self.prepared.step
         calls = 1
-        while _batch(step, calls) < BATCH_SECONDS:  # warms up, too: the caches were another process's a moment ago
-            calls *= 2
-        samples: list[float] = []
         deadline = time.perf_counter() + seconds
+        while (taken := _batch(step, calls)) < BATCH_SECONDS:  # warms up, too: the caches were another process's a moment ago
+            calls *= 2
+        samples: list[float] = [taken] if taken > LONG_SECONDS else []
         while not samples or time.perf_counter() < deadline:
             samples.append(_batch(step, calls) / calls)
         return statistics.median(samples)

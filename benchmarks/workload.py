@@ -54,6 +54,23 @@ Implementation = Callable[[Any, Setup], Prepared]
 
 
 @dataclass(frozen=True)
+class Behind:
+    """Why flowgraph is not first on a workload; by how much, the table says itself.
+
+    time    where its time goes, with figures
+    tried   designs that were tried, each with what it gave: two or more
+    left    what has not been tried yet
+    """
+
+    time: str
+    tried: tuple[str, ...]
+    left: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.time} Tried: {'; '.join(self.tried)}." + (f" Not yet: {self.left}." if self.left else "")
+
+
+@dataclass(frozen=True)
 class Workload:
     """A computation that several rivals do.
 
@@ -65,7 +82,7 @@ class Workload:
     checked_steps   how many steps are run before ``Prepared.values`` is compared
     nodes           where the cost of a node is the point: how many nodes the graph has
     after           a smaller workload of the same kind; a rival that was stopped there is not tried here
-    behind          where flowgraph is not first: where its time goes, and which designs were tried
+    behind          for tables in which flowgraph is not first here
     implementations rival's name -> the function that prepares it
     """
 
@@ -77,7 +94,7 @@ class Workload:
     checked_steps: int = 1
     nodes: int | None = None
     after: str | None = None
-    behind: str = ""
+    behind: Behind | None = None
     implementations: dict[str, Implementation] = field(default_factory=dict)
 
     def on(self, rival: str) -> Callable[[Implementation], Implementation]:

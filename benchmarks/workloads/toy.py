@@ -7,7 +7,7 @@ from importlib import import_module
 import numpy as np
 
 from benchmarks.libraries import load_pytensor, load_tensorflow, load_torch
-from benchmarks.workload import Array, Prepared, Setup, Workload
+from benchmarks.workload import Array, Behind, Prepared, Setup, Workload
 
 Problem = tuple[np.float32, np.float32, np.float32]
 
@@ -17,10 +17,12 @@ TOY = Workload(
     what="f = (x + y) z and its gradients to x, y and z, float32 scalars in and out.",
     problem=lambda: (np.float32(-2), np.float32(5), np.float32(-4)),
     tolerance=1e-6,
-    behind="NumPy's line is two operations and no call. flowgraph's call is a function generated for the plan, of which about 0.1 "
-    "us is these operations, and the rest asks whether the session is open and each argument a number of the right kind, "
-    "and keeps NumPy from warning. Tried: a run of the interpreter (0.9 us), and np.errstate around the call in place of "
-    "its context variable (1 us more).",
+    behind=Behind(
+        time="NumPy's line is two operations and no call. flowgraph's call is a function generated for the plan, of which about 0.1 us is "
+        "these operations, and the rest asks whether the session is open and each argument a number of the right kind, and keeps NumPy "
+        "from warning.",
+        tried=("a run of the interpreter (0.9 us)", "np.errstate around the call in place of its context variable (1 us more)"),
+    ),
 )
 WORKLOADS = [TOY]
 

@@ -1,0 +1,148 @@
+"""The benchmarks compare turns of the same round, and say where that leaves first place open."""
+
+import numpy as np
+import pytest
+
+from benchmarks import __main__ as bench
+from benchmarks import report, rounds
+from benchmarks.rivals import RIVALS
+from benchmarks.rounds import Options, Row
+from benchmarks.spread import ratios
+from benchmarks.workload import Behind, Workload, deviation
+from benchmarks.workloads import WORKLOADS
+
+
+class Scripted:
+    """A process whose turns take what they are told to."""
+
+    def __init__(self, name: str, seconds: list[float | None], log: list[str]) -> None:
+        self.row, self.taken, self.seconds, self.log = Row("toy", name), 0.0, iter(seconds), log
+
+    def ask(self, *question: object) -> float | None:
+        self.log.append(self.row.rival)
+        return next(self.seconds)
+
+
+def take_turns(options: Options, *processes: Scripted) -> list[float]:
+    loops: list[float] = []
+    rounds.take_turns(list(processes), options, loops)  # type: ignore[arg-type]
+    return loops
+
+
+def toy_rows(**times: list[float]) -> list[Row]:
+    return [Row("toy", rival, times=each, deviation=0.0) for rival, each in times.items()]
+
+
+def test_the_order_of_turns_changes_from_round_to_round():
+    log: list[str] = []
+    loops = take_turns(Options(1, rounds=4), *(Scripted(name, [1.0] * 4, log) for name in "abc"))
+    assert ["".join(log[k : k + 3]) for k in range(0, 12, 3)] == ["abc", "acb", "cab", "cba"]
+    assert len(loops) == 4
+
+
+def test_a_slow_rival_sits_out_after_the_least_rounds():
+    log: list[str] = []
+    slow, quick = Scripted("slow", [9.0] * 6, log), Scripted("quick", [1.0] * 6, log)
+    slow.taken = 5.0
+    take_turns(Options(1, rounds=6, rival_seconds=4.0), slow, quick)
+    assert len(slow.row.times) == rounds.LEAST_ROUNDS
+    assert len(quick.row.times) == 6
+
+
+def test_a_rival_that_fails_in_a_round_is_not_asked_again():
+    log: list[str] = []
+    failing = Scripted("failing", [1.0, None], log)
+    take_turns(Options(1, rounds=4), failing, Scripted("other", [1.0] * 4, log))
+    assert failing.row.times == [1.0]
+    assert log.count("failing") == 2
+
+
+def test_a_ratio_is_taken_within_a_round():
+    """The host is ten times as slow in every second round; by medians of times the second would be the quicker one."""
+    ours, theirs = [1.0, 10.0, 1.0, 10.0, 10.0], [2.0, 20.0, 2.0, 2.0]
+    found = ratios(ours, theirs)
+    assert found is not None
+    assert (found.low, found.median) == (0.5, 0.5)
+    assert ratios(ours, []) is None
+
+
+@pytest.mark.parametrize(
+    ("ours", "is_first"),
+    [([1.0, 1.0, 1.0], "yes"), ([3.0, 3.0, 3.0], "no"), ([1.0, 2.0, 3.0], "within the noise")],
+)
+def test_the_summary_says_whether_first_place_is_within_the_noise(ours, is_first):
+    line = report.summary([WORKLOADS["toy"]], toy_rows(flowgraph=ours, numpy=[2.0, 2.0, 2.0], torch=[9.0, 9.0, 9.0])).splitlines()[-1]
+    assert line.split(" | ")[2] == "numpy 2 s"
+    assert line.split(" | ")[4] == "torch 9 s"
+    assert line.endswith(f"| {is_first} |")
+
+
+def test_the_best_rival_is_the_one_with_the_largest_ratio_in_the_rounds_that_both_took():
+    """torch sat out when the host was slow, so its median is the smallest."""
+    rows = toy_rows(flowgraph=[2.0, 2.0, 8.0, 8.0, 8.0], numpy=[1.0, 1.0, 4.0, 4.0, 4.0], torch=[1.5, 1.5])
+    best = report.best_rival(WORKLOADS["toy"], rows)
+    assert best is not None
+    assert best.rival == "numpy"
+
+
+def test_a_page_explains_only_where_flowgraph_is_not_first():
+    toy = WORKLOADS["toy"]
+    assert report.not_first(toy, toy_rows(flowgraph=[1.0, 1.0], numpy=[2.0, 2.0])) == ""
+    text = report.not_first(toy, toy_rows(flowgraph=[3.0, 3.0], numpy=[2.0, 2.0]))
+    assert text.startswith("flowgraph takes 1.50 (1.50 to 1.50) times as long as numpy. NumPy's line is")
+    assert text in report.markdown(toy_rows(flowgraph=[3.0, 3.0], numpy=[2.0, 2.0]), {"host": "calm"})
+
+
+def test_a_row_without_an_explanation_says_so():
+    rows = [Row("wide", rival, times=times) for rival, times in {"flowgraph": [1.0, 3.0, 2.5], "jax": [2.0, 2.0, 2.0]}.items()]
+    text = report.not_first(Workload("wide", "wide", "", lambda: None, 0.0), rows)
+    assert text == "flowgraph takes 1.25 (0.88 to 1.38) times as long as jax, which is within the noise. This is not explained yet."
+
+
+@pytest.mark.parametrize("name", [name for name, workload in WORKLOADS.items() if workload.behind])
+def test_an_explanation_names_two_designs_or_more(name):
+    behind = WORKLOADS[name].behind
+    assert behind is not None
+    assert len(behind.tried) >= 2
+    assert any(letter.isdigit() for letter in behind.time)
+
+
+def test_an_explanation_reads_as_a_paragraph():
+    behind = Behind("Most is in the products.", ("tiles of 8 (1 ms)", "tiles of 6 (2 ms)"), left="prefetching")
+    assert str(behind) == "Most is in the products. Tried: tiles of 8 (1 ms); tiles of 6 (2 ms). Not yet: prefetching."
+
+
+def test_a_rival_too_slow_for_a_larger_graph_is_not_tried():
+    rows = [
+        Row("random-1e4", "flowgraph", times=[1.0], seconds={"all": 0.1}),
+        Row("random-1e4", "pytensor", times=[1.0], seconds={"all": 4.0}),
+        Row("random-1e4", "jax", "stopped"),
+    ]
+    assert bench.too_slow(WORKLOADS["random-1e5"], rows, limit=20.0) == {
+        "pytensor": "not tried: by its time for a smaller graph, it would take 40 s until the first result",
+        "jax": "not tried: no result on a smaller graph",
+    }
+    assert bench.too_slow(WORKLOADS["toy"], rows, limit=20.0) == {}
+
+
+def test_two_rivals_are_measured_in_processes_of_their_own():
+    """flowgraph's own figures from end to end; NumPy, which is not asked for, only gives the reference."""
+    loops: list[float] = []
+    options = Options(1, rounds=2, turn_seconds=0.001)
+    (row,) = rounds.measure(WORKLOADS["toy"], ["flowgraph"], options, {}, loops)
+    assert (row.rival, row.state, row.deviation) == ("flowgraph", "measured", 0.0)
+    assert len(row.times) == len(loops) == 2
+    assert all(seconds > 0 for seconds in row.times)
+
+
+def test_a_process_that_gives_no_answer_is_stopped_and_the_row_says_why():
+    row = Row("random-1e4", "numpy")
+    with rounds.Process(row, WORKLOADS["random-1e4"], RIVALS["numpy"], Options(1, limit_seconds=0.0)) as process:
+        assert process.is_loaded()
+        assert process.ask("prepare") is None
+    assert (row.state, row.reason) == ("stopped", "no answer to prepare in 0 s")
+
+
+def test_what_differs_from_numpy_is_told():
+    assert deviation([np.array([1.0, np.nan])], [np.array([1.0, 4.0])]) == float("inf")
+    assert deviation([np.ones(2)], [np.ones(3)]) == float("inf")
