@@ -11,11 +11,11 @@ extras-docs  := docs,plot,dot,cli
 extras-bench := bench,jit
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-gpu test-browser bench bench-predict bench-draw bench-gpu docs lint format types clean
+.PHONY: help demo test test-slow test-gpu test-browser bench bench-parallel bench-predict bench-draw bench-gpu docs lint format types clean
 .NOTPARALLEL:
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /  make \1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-20s %s\n", $$1, $$2 }'
 
 demo: .venv/.ready-demo ## train LeNet on the real MNIST, then classify pictures in a fresh process
 	@$(bin)/python examples/lenet_mnist.py
@@ -36,6 +36,9 @@ test-browser: .venv/.ready-test ## the tests of the HTML page in Chromium; apt i
 
 bench: .venv/.ready-bench ## measure the workloads beside their rivals, into benchmarks/RESULTS.md
 	@$(bin)/python -m benchmarks
+
+bench-parallel: .venv/.ready-bench ## measure what more threads gain, into benchmarks/PARALLEL.md
+	@$(bin)/python -m benchmarks.parallel
 
 bench-predict: .venv/.ready-bench ## hold predictions of runs against measurements, into benchmarks/PREDICTIONS.md
 	@$(bin)/python -m benchmarks.predictions

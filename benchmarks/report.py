@@ -59,7 +59,7 @@ def markdown(rows: list[Row], environment: dict[str, str], is_drawn: bool = Fals
         ]
     parts += [
         "## Threads",
-        "Every process is pinned to the first n CPUs (n above).",
+        "Every process is pinned to the first n CPUs (n above). What flowgraph gains by more threads is in [PARALLEL.md](PARALLEL.md).",
         table(["rival", "threads"], ((rival.name, rival.threads) for rival in RIVALS.values())),
     ]
     return "\n\n".join(parts) + "\n"

@@ -42,7 +42,8 @@ class Rival:
         return found
 
 
-def _blas_threads(threads: int) -> dict[str, str]:
+def blas_threads(threads: int) -> dict[str, str]:
+    """Environment variables that give every BLAS so many threads."""
     return {"OPENBLAS_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
 
 
@@ -51,7 +52,7 @@ RIVALS = {
     rival.name: rival
     for rival in (
         Rival("flowgraph", "flowgraph", ("flowgraph",), "`Session(threads=n)`"),
-        Rival("numpy", "numpy", ("numpy",), "BLAS: `OPENBLAS_NUM_THREADS=n`; all else is one thread", _blas_threads),
+        Rival("numpy", "numpy", ("numpy",), "BLAS: `OPENBLAS_NUM_THREADS=n`; all else is one thread", blas_threads),
         Rival("torch", "torch", ("torch",), "`torch.set_num_threads(n)`"),
         Rival("torch-channels-last", "torch", ("torch",), "`torch.set_num_threads(n)`"),
         Rival(
@@ -73,7 +74,7 @@ RIVALS = {
             "pytensor",
             ("pytensor", "numba"),
             "BLAS: `OPENBLAS_NUM_THREADS=n`; its cache of compiled kernels stays",
-            _blas_threads,
+            blas_threads,
         ),
         Rival(
             "onnxruntime",
@@ -89,7 +90,7 @@ RIVALS = {
             "dask",
             ("dask",),
             "`get(..., num_workers=n)`, BLAS: `OPENBLAS_NUM_THREADS=1`",
-            lambda threads: _blas_threads(1),
+            lambda threads: blas_threads(1),
         ),
     )
 }

@@ -22,7 +22,7 @@ from typing import Any
 
 from benchmarks.rivals import RIVALS
 from benchmarks.workload import Array, Prepared, Setup, Workload
-from benchmarks.workloads import WORKLOADS
+from benchmarks.workloads import LIMITS, WORKLOADS
 
 # A batch of calls lasts at least this long, so that reading the clock (50 ns) does not count.
 BATCH_SECONDS = 1e-3
@@ -36,7 +36,7 @@ def main(name: str, rival: str, threads: int, pipe: Connection) -> None:
         ctypes.CDLL(None).prctl(DEATH_OF_PARENT, signal.SIGKILL)
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
-    worker = Worker(WORKLOADS[name], rival, threads)
+    worker = Worker((WORKLOADS | LIMITS)[name], rival, threads)
     questions: dict[str, Callable[..., Any]] = {"load": worker.load, "prepare": worker.prepare, "measure": worker.measure}
 
     def answer(question: str, *arguments: Any) -> None:

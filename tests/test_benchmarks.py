@@ -1,15 +1,15 @@
-"""The benchmarks compare turns of the same round, and say where that leaves first place open."""
+"""The benchmarks compare turns of the same round, and say where that leaves first place open; likewise one thread and several."""
 
 import numpy as np
 import pytest
 
 from benchmarks import __main__ as bench
-from benchmarks import report, rounds
+from benchmarks import parallel, report, rounds
 from benchmarks.rivals import RIVALS
 from benchmarks.rounds import Options, Row
 from benchmarks.spread import ratios
-from benchmarks.workload import Behind, Workload, deviation
-from benchmarks.workloads import WORKLOADS
+from benchmarks.workload import Behind, Setup, Workload, deviation
+from benchmarks.workloads import LIMITS, WORKLOADS
 
 
 class Scripted:
@@ -146,3 +146,48 @@ def test_a_process_that_gives_no_answer_is_stopped_and_the_row_says_why():
 def test_what_differs_from_numpy_is_told():
     assert deviation([np.array([1.0, np.nan])], [np.array([1.0, 4.0])]) == float("inf")
     assert deviation([np.ones(2)], [np.ones(3)]) == float("inf")
+
+
+def test_a_gain_is_taken_within_rounds_and_of_a_limit_counts_the_work_of_all_threads():
+    times = {1: [4.0, 40.0], 2: [2.0, 20.0]}
+    gained = parallel.Gain("wide graph", times=times).speed_up(2)
+    limit = parallel.Gain("copy", scales=True, times=times).speed_up(2)
+    assert gained is not None
+    assert limit is not None
+    assert (gained.median, limit.median) == (2.0, 4.0)
+
+
+def test_the_page_on_threads_tells_gain_efficiency_and_bits():
+    gains = [
+        parallel.Gain("wide graph", times={1: [4e-3], 2: [2.5e-3], 4: [2e-3]}),
+        parallel.Gain("MLP step", times={1: [1e-3], 2: [1e-3]}, differs=[4, 8]),
+        parallel.Gain("gelu", reason="failed on 8 threads: no memory"),
+    ]
+    limit = parallel.Gain("copy", scales=True, times={1: [1e-3], 2: [1.6e-3]})
+    text = parallel.markdown([limit], gains, {"host": "calm"})
+    assert "| copy | 2 | 1 ms | 1.6 ms | 1.25 (1.25 to 1.25) | 62% |\n" in text
+    assert text.splitlines()[-4:] == [
+        "| wide graph | 2 | 4 ms | 2.5 ms | 1.60 (1.60 to 1.60) | 80% | yes |",
+        "| wide graph | 4 | 4 ms | 2 ms | 2.00 (2.00 to 2.00) | 50% | yes |",
+        "| MLP step | 2 | 1 ms | 1 ms | 1.00 (1.00 to 1.00) | 50% | other ones on 4, 8 |",
+        "| gelu | - | - | - | failed on 8 threads: no memory | - | - |",
+    ]
+
+
+def test_the_same_values_may_have_other_bits():
+    assert parallel.same_bits([np.array([np.nan, 1.0])], [np.array([np.nan, 1.0])])
+    assert not parallel.same_bits([np.array([0.0])], [np.array([-0.0])])
+    assert not parallel.same_bits([np.zeros(2)], [np.zeros((2, 1))])
+
+
+@pytest.mark.parametrize("name", list(LIMITS))
+def test_in_a_limit_each_thread_does_the_same_work(name):
+    prepared = LIMITS[name].implementations["numpy"](np.ones((10, 10), "f4"), Setup(3))
+    prepared.step()
+    assert [result.tolist() for result in prepared.values()] == [np.full((10, 10), 10.0 if name == "limit-product" else 1.0).tolist()] * 3
+
+
+def test_flowgraph_is_measured_on_one_thread_and_on_two():
+    gain = parallel.measure(WORKLOADS["mlp"], RIVALS["flowgraph"], [1, 2], [1, 2, 8], Options(2, rounds=2, turn_seconds=0.001), [])
+    assert (gain.reason, gain.differs) == ("", [])
+    assert {threads: len(times) for threads, times in gain.times.items()} == {1: 2, 2: 2}

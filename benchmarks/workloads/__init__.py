@@ -8,6 +8,7 @@ from benchmarks.workloads import (
     heat,
     lenet,
     lenet_inference,
+    limits,
     logistic,
     lstm,
     mlp,
@@ -25,3 +26,5 @@ MODULES = (
     *(gelu, black_scholes, heat, wide, tree, small_matmuls, chain, random_graph),
 )
 WORKLOADS: dict[str, Workload] = {workload.name: workload for module in MODULES for workload in module.WORKLOADS}
+# Not part of the table: what the machine itself allows.
+LIMITS: dict[str, Workload] = {workload.name: workload for workload in limits.WORKLOADS}
