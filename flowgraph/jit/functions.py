@@ -23,41 +23,42 @@ class Format(NamedTuple):
     bias: int
     ln2: tuple[float, float]  # ln(2) as a number with zeros at its end, and the rest
     bounds: tuple[float, float]  # below exp is 0, above it is inf
+    exp: Sequence[float]  # q in exp(r) = 1 + r + r**2 q(r), for |r| <= ln(2) / 2
     expm1: Sequence[float]  # q in expm1(r) = r + r**2 q(r), for |r| <= ln(2) / 2
     log: Sequence[float]  # q in log((1 + s) / (1 - s)) = 2 s + s z q(z), z = s**2, for |s| <= 3 - 2 sqrt(2)
-    tanh: Sequence[float]  # q in tanh(x) = x + x**3 q(x**2), for |x| <= 0.625
-    erf: Sequence[float]  # q in erf(x) = x q(x**2), for |x| <= 1; from 0.75 on the tail serves
-    tail: Sequence[float]  # q in erfc(t) = exp(-t**2) q((t - 3) / (t + 3)) / (1 + 2 t), for t >= 0.4
+    log1p: Sequence[float]  # -q of the same for 0 <= s <= 1 / 3
+    tanh: float  # from here on tanh is 1
+    erf: tuple[float, Sequence[float]]  # from where on erf is 1, and q in erf(x) = 1 - exp(-x - x q(x)), for x >= 0
 
 
 SINGLE = Format(
     23, 127, (0.693359375, -2.1219444005469057e-4), (-104.0, 90.0),
+    (0.0014035662170499563, 0.008372285403311253, 0.04166555032134056, 0.16666488349437714, 0.5),
     (0.00019890990824673654, 0.0013933649996309251, 0.0083333109254809, 0.041666464925285904, 0.16666666681623232, 0.5),
     (0.2333069667245578, 0.28550812382590146, 0.4000012191414928, 0.6666666655440618),
-    (0.002292744816178142, -0.008343945515839153, 0.02176891865102821, -0.053959259577204544, 0.1333330355691574, -0.3333333317214036),
-    (-9.667044571486996e-06, 0.00011265959025606609, -0.0008484080405535107, 0.005221031807858023, -0.026865430727670243,
-     0.11283782495236845, -0.3761263846802871, 1.1283791670615435),
-    (-0.0004967725901167146, 0.001840721734233749, 0.002359959545178384, -0.023767066555797127, 0.06834786273244918,
-     -0.11927304758640618, 0.12964147742041626, -0.047562340628217424, -0.13562101162847542, 1.2530080583933985),
+    (-0.28007543087005615, -0.28002920746803284, -0.40021440386772156, -0.666664183139801),
+    9.2,
+    (3.93, (-9.39025358093204e-06, 0.00011888149310834706, -0.0006374337826855481, 0.001675798324868083, -0.00016961288929451257,
+     -0.019147776067256927, 0.10277629643678665, 0.6366195678710938, 0.12837916612625122)),
 )  # fmt: skip
 
 DOUBLE = Format(
     52, 1023, (0.6931471803691238, 1.9082149292705877e-10), (-746.0, 711.0),
+    (2.0989161951566454e-09, 2.5114397420771614e-08, 2.7557049468257707e-07, 2.7557228092656623e-06, 2.4801587565785758e-05,
+     0.0001984126990352962, 0.0013888888888777778, 0.008333333333313883, 0.041666666666666824, 0.16666666666666688, 0.5),
     (2.0914686968086876e-09, 2.5105217004720745e-08, 2.75572736431103e-07, 2.7557255400206422e-06, 2.4801587325547743e-05,
      0.00019841269874820627, 0.0013888888888883748, 0.008333333333326136, 0.04166666666666667, 0.1666666666666667, 0.5),
     (0.13086907887965027, 0.13268746195596595, 0.15386240708969665, 0.18181795621632782, 0.22222222391887064, 0.2857142857080285,
      0.4000000000000088, 0.6666666666666666),
-    (-2.438831631472088e-06, 1.2209921790162781e-05, -3.708106921544234e-05, 9.604109157026265e-05, -0.00023888944636751174,
-     0.0005899818158388232, -0.0014558283998303246, 0.003592127507599252, -0.008863235499801992, 0.021869488535133222,
-     -0.0539682539682359, 0.13333333333333322, -0.3333333333333333),
-    (5.957176147748911e-11, -1.1372848856791674e-09, 1.4659775274047436e-08, -1.6350312701054695e-07, 1.6461000484121368e-06,
-     -1.4925595266831182e-05, 0.0001205533111164271, -0.000854832698083379, 0.0052239776248180145, -0.026866170645076792,
-     0.11283791670954879, -0.3761263890318375, 1.1283791670955126),
-    (-1.2423357555015329e-08, 1.955803558437811e-08, 1.0445509173839513e-07, -1.1290241901011901e-07, -6.224105176583643e-07,
-     3.3506756088599004e-07, 3.477531477005162e-06, -7.210629322492424e-07, -2.010311755561562e-05, 4.946226323027496e-06,
-     0.0001251001254763553, -0.00010515914054552156, -0.000779832416308962, 0.0018886902750858338, 0.0025293918320594654,
-     -0.023770514912301418, 0.0683080273430102, -0.11927366341555748, 0.12964515870278737, -0.04756229435344691,
-     -0.1356211061245814, 1.2530080582697296),
+    (-0.17015033533435114, -0.08342199437086455, -0.12105561470721923, -0.1330104580373361, -0.15386553957812144, -0.18181744227468488,
+     -0.22222223960490178, -0.28571428548013167, -0.400000000001559, -0.6666666666666631),
+    19.2,
+    (5.95, (4.141237043507297e-20, -3.397300549867002e-18, 1.3217011968512182e-16, -3.24380309635879e-15, 5.6351449165051075e-14,
+     -7.368663424137718e-13, 7.527561756570175e-12, -6.15148657909199e-11, 4.0811347636194406e-10, -2.2151413932767652e-09,
+     9.84174561559168e-09, -3.546513704165809e-08, 1.00893657799178e-07, -2.1077014133916717e-07, 2.4646858146904153e-07,
+     1.9764214404208572e-07, -1.6019481678438777e-06, 2.725643488389644e-06, 3.4724435884690616e-06, -2.975217606905463e-05,
+     6.449986831101526e-05, 2.5877512267197106e-05, -0.0005901256817733751, 0.0016962064715776923, -0.00020919471004839072,
+     -0.019128447003939713, 0.10277260330176656, 0.636619772367583, 0.1283791670955126)),
 )  # fmt: skip
 
 
@@ -80,71 +81,105 @@ class Scalars(Arithmetic):
         return SINGLE if x.dtype == FLOAT32 else DOUBLE
 
     def exp(self, x: Value) -> Value:
-        r, whole, n = self._reduced(x)
-        return self._scaled(self._exp_of_rest(r), whole, n)
+        return self._exp(x, 0)
 
     def _half_exp(self, x: Value) -> Value:
         """exp(x) / 2, which overflows later."""
-        r, whole, n = self._reduced(x)
-        return self._scaled(self._exp_of_rest(r), whole - 1.0, n - 1)
+        return self._exp(x, 1)
+
+    def _exp(self, x: Value, halved: int) -> Value:
+        """exp(x) / 2**halved."""
+        low, high = self.format(x).bounds
+        y = x if self._is_negative(x) else self._at_most(x, high)
+        y = y if self._is_positive(x) else self._at_least(y, low)
+        whole, power = self._nearest(y, 1 / math.log(2), 2)
+        return self._scaled(self._exp_of_rest(self._rest(y, whole)), x, whole, power, halved)
 
     def _exp_of_rest(self, r: Value) -> Value:
-        return self.fma(r * r, self.polynomial(r, self.format(r).expm1), r) + 1.0
+        return self.polynomial(r, (*self.format(r).exp, 1.0, 1.0))
 
     def expm1(self, x: Value) -> Value:
-        r, _, n = self._reduced(x)
-        p = self.fma(r * r, self.polynomial(r, self.format(x).expm1), r)
-        # 2**n (1 + p) - 1. Where 2**n alone would overflow half of it is used; and x itself is exact where it is tiny.
-        big = self.greater(n, self.constant(self.format(x).bias, n.dtype))
-        half = self._power(n - self.where(big, self.constant(1, n.dtype), self.constant(0, n.dtype)))
-        result = self.fma(half, p, half - self.where(big, 0.5, self.constant(1.0, x.dtype)))
-        result = self.where(big, result * 2.0, result)
-        result = self.where(x > self.format(x).bounds[1] - 1.0, self.constant(np.inf, x.dtype), result)
-        # Below, 2**n is a quarter of the last place of 1 at most; and soon no normal number, which is all that _power makes.
-        low = -(self.format(x).mantissa + 3) * math.log(2)
-        return self.where(self.equal(x, 0), x, self.where(x < low, self.constant(-1, x.dtype), result))
+        form = self.format(x)
+        small = abs(x) < 2.0 ** -(form.mantissa + 3)  # where x itself is exact, its sign and what is subnormal of it
+        # Below, the result is -1; and above, it is infinite before 2**(n - 1) is.
+        y = x if self._is_negative(x) else self._at_most(x, form.bounds[1] - 1.0)
+        y = self._at_least(y, -(form.mantissa + 3) * math.log(2))
+        whole, half = self._nearest(y, 1 / math.log(2), 1, 1)
+        r = self._rest(y, whole)
+        result = self.fma(half, self._expm1_of_rest(r), half - 0.5)
+        return self.where(small, x, result + result)
+
+    def _expm1_of_rest(self, r: Value) -> Value:
+        return self.fma(r * r, self.polynomial(r, self.format(r).expm1), r)
 
     def exp2(self, x: Value) -> Value:
         form = self.format(x)
-        low, high = float(-form.bias - form.mantissa - 3), float(form.bias + 2)
-        whole, n = self._nearest(x := self._between(x, low, high))
-        r = (x - whole) * math.log(2)
-        return self._scaled(self._exp_of_rest(r), whole, n)
+        y = self._at_least(self._at_most(x, float(form.bias + 2)), float(-form.bias - form.mantissa - 3))
+        whole, power = self._nearest(y, 1.0, 2)
+        return self._scaled(self._exp_of_rest((y - whole) * math.log(2)), x, whole, power, 0)
 
-    def _nearest(self, x: Value) -> tuple[Value, Value]:
-        """The nearest whole number as a float and as an integer; a conversion would be undefined for NaN."""
-        shift = self.constant(1.5 * 2.0 ** self.format(x).mantissa, x.dtype)
-        shifted = x + shift
-        return shifted - shift, self.bits(shifted) - self.bits(shift)
+    def _nearest(self, x: Value, factor: float, biases: int, less: int = 0) -> tuple[Value, Value]:
+        """The nearest whole number n to x * factor, and the number whose exponent's field is n - less + biases * bias.
 
-    def _between(self, x: Value, low: float, high: float) -> Value:
-        """The nearest number to x in this range; NaN is left. Two instructions, as each of the two compares what it chooses from."""
-        if not (x.kind == "negative" and x.inputs[0].kind == "absolute" and high >= 0):
-            x = self.where(x > high, self.constant(high, x.dtype), x)
+        A conversion would be undefined for NaN; and so the number is that of the bits to which the sum with the largest numbers rounds.
+        """
+        form = self.format(x)
+        shift = 1.5 * 2.0**form.mantissa + biases * form.bias
+        shifted = self.fma(x, factor, shift)
+        bits = self.bits(shifted)
+        return shifted - shift, self.from_bits(self.bitwise("shl", bits - less if less else bits, form.mantissa))
+
+    def _at_most(self, x: Value, high: float) -> Value:
+        """The smaller one; NaN is left. One instruction, as it compares what it chooses from; so with `_at_least`."""
+        return self.where(x > high, self.constant(high, x.dtype), x)
+
+    def _at_least(self, x: Value, low: float) -> Value:
         return self.where(x < low, self.constant(low, x.dtype), x)
 
-    def _reduced(self, x: Value) -> tuple[Value, Value, Value]:
-        """r and a whole n, as a float and as an integer, with x = n ln(2) + r."""
-        (low, high), (ln2, rest) = self.format(x).bounds, self.format(x).ln2
-        x = self._between(x, low, high)
-        whole, n = self._nearest(x * (1 / math.log(2)))
-        return self.fma(whole, -rest, self.fma(whole, -ln2, x)), whole, n
+    def _is_positive(self, x: Value) -> bool:
+        return x.kind == "absolute"
 
-    def _power(self, n: Value) -> Value:
-        """2**n for a whole n within the range of normal numbers."""
-        form = SINGLE if n.dtype == INT32 else DOUBLE
-        return self.from_bits(self.bitwise("shl", n + form.bias, form.mantissa))
+    def _is_negative(self, x: Value) -> bool:
+        """Whether it is known to be, or 0: -|x|, or the distance from the maximum of the row."""
+        if x.kind == "subtract":
+            return x.inputs[1].kind == "max" and x.inputs[1].inputs[0] is x.inputs[0]
+        return x.kind == "negative" and x.inputs[0].kind == "absolute"
 
-    def _scaled(self, x: Value, whole: Value, n: Value) -> Value:
-        """x * 2**n, in two steps where it takes them, so that it may be subnormal or overflow: the first is exact for an x about 1."""
-        half = self.bitwise("ashr", n, 1)
-        return self.scale(x, whole, x * self._power(half) * self._power(n - half))
+    def _rest(self, x: Value, whole: Value) -> Value:
+        """x - whole * ln(2)."""
+        ln2, rest = self.format(x).ln2
+        return self.fma(whole, -rest, self.fma(whole, -ln2, x))
+
+    def _scaled(self, p: Value, x: Value, whole: Value, power: Value, halved: int) -> Value:
+        """p * 2**(whole - halved) for a p about 1, in two steps, so that it may be subnormal or overflow: the first is exact.
+
+        power  the number whose exponent's field is whole + 2 * bias
+        x      has the sign of whole
+        """
+        form = self.format(x)
+        most = 2.0 ** (form.bias // 2 + 1)
+
+        def by_sign(positive: float, negative: float) -> Value:
+            if self._is_positive(x) or self._is_negative(x):
+                return self.constant(positive if self._is_positive(x) else negative, x.dtype)
+            return self.where(self.bits(x) < 0, self.constant(negative, x.dtype), self.constant(positive, x.dtype))
+
+        first = self.from_bits(self.bits(power) - self.bits(by_sign(most, 1 / most)))
+        return self.scale(p, whole - float(halved) if halved else whole, p * first * by_sign(most / 2**halved, 1 / most / 2**halved))
 
     def log(self, x: Value) -> Value:
         return self._log(x, None)
 
     def log1p(self, x: Value) -> Value:
         return self.where(self.equal(x, 0), x, self._log(1.0 + x, x))
+
+    def log1p_exp(self, x: Value) -> Value:
+        """log(1 + exp(x)) for x <= 0."""
+        # As fdlibm's log, 2 atanh(y / (2 + y)) with what is lost of y kept; where y is at most 1 no power of two has to be parted from it.
+        y = self.exp(x)
+        s = y / (2.0 + y)
+        z = s * s
+        return self.fma(-s, self.fma(z, self.polynomial(z, self.format(x).log1p), y), y)
 
     def log2(self, x: Value) -> Value:
         return self._other_base(x, 2)
@@ -189,16 +224,22 @@ class Scalars(Arithmetic):
         return self.where(u < 0.0, self.constant(np.nan, u.dtype), result)
 
     def tanh(self, x: Value) -> Value:
-        # Near 0 by a polynomial; else 1 - 2 / (exp(2 a) + 1), whose error counts the less the nearer it comes to 1.
-        a = abs(x)
-        z = a * a
-        near = self.fma(a * z, self.polynomial(z, self.format(x).tanh), a)
-        far = 1.0 - 2.0 / (self.exp(a + a) + 1.0)
-        return self.copysign(self.where(a < 0.625, near, far), x)
+        # As e / (e + 1) with e = expm1(2 a) / 2, whose error counts the less the nearer the result comes to 1.
+        form, size = self.format(x), abs(x)
+        a = self._at_most(size, form.tanh)
+        whole, power = self._nearest(a, 2 / math.log(2), 1)
+        r = self.fma(whole, -math.log(2) / 2, a)
+        doubled = [c * 2.0**k for k, c in zip(range(len(form.expm1), 0, -1), form.expm1, strict=True)]
+        e = self.fma(power, self.fma(r * r, self.polynomial(r, doubled), r), self.fma(power, 0.5, -0.5))
+        return self._with_sign(e / (e + 1.0), x, size)
+
+    def _with_sign(self, y: Value, x: Value, size: Value) -> Value:
+        """y >= 0 with the sign of x, whose absolute value is ``size``."""
+        return self.from_bits(self.bitwise("or", self.bits(y), self.bitwise("xor", self.bits(x), self.bits(size))))
 
     def sinh(self, x: Value) -> Value:
         a = abs(x)
-        e = self.expm1(self.fmax(-a, self.format(x).bounds[0]))  # in [-1, 0]
+        e = self.expm1(-a)
         half = self._half_exp(a)
         return self.copysign(self.where(a < 1.0, -0.5 * (e + e / (e + 1.0)), half - 0.25 / half), x)
 
@@ -207,13 +248,14 @@ class Scalars(Arithmetic):
         return half + 0.25 / half
 
     def erf(self, x: Value) -> Value:
-        form, a = self.format(x), abs(x)
-        *rest, first = form.erf
-        z = a * a
-        near = self.fma(a, self.fma(z, self.polynomial(z, rest), first - 1.0), a)
-        t = self.minimum(a, 6.0)
-        tail = self.exp(-(t * t)) * self.polynomial((t - 3.0) / (t + 3.0), form.tail) / self.fma(2.0, t, 1.0)
-        return self.copysign(self.where(a < 0.75, near, 1.0 - tail), x)
+        # As -expm1(y): y is found by a polynomial, and its error counts the less the nearer the result comes to 1.
+        form, size = self.format(x), abs(x)
+        end, coefficients = form.erf
+        a = self._at_most(size, end)
+        y = self.fma(-a, self.polynomial(a, coefficients), -a)
+        whole, power = self._nearest(y, 1 / math.log(2), 1)
+        r = self.fma(whole, -math.log(2), y)
+        return self._with_sign(self.fma(-power, self._expm1_of_rest(r), 1.0 - power), x, size)
 
     def power(self, x: Value, y: Value) -> Value:
         number = self.number(y)
@@ -233,7 +275,7 @@ class Scalars(Arithmetic):
         x, y = self.lift(x, y)
         top = self.maximum(x, y)
         gap = -abs(x - y)
-        return self.where(self.equal(x, y), x + math.log(2), top + self.log1p(self.exp(gap)))
+        return self.where(self.equal(x, y), x + math.log(2), top + self.log1p_exp(gap))
 
     def hypot(self, x: Value, y: Value) -> Value:
         if x.dtype != FLOAT32:

@@ -165,7 +165,7 @@ class Softplus(FloatActivation):
         return xp.add(xp.maximum(x, 0, out=out), slack, out=out)
 
     def scalar(self, s: Any, x: Any) -> Any:
-        return s.maximum(x, 0) + s.log1p(s.exp(-s.absolute(x)))
+        return s.maximum(x, 0) + s.log1p_exp(-s.absolute(x))
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor) -> Any:
         return g * sigmoid(x)

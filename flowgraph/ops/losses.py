@@ -175,7 +175,7 @@ class SigmoidCrossEntropy(Loss):
     def scalar(self, s: Any, logits: Any, labels: Any) -> Any:
         dtype = promote_dtypes(logits.dtype, labels.dtype)
         x, z = s.astype(logits, dtype), s.astype(labels, dtype)
-        return (s.maximum(x, 0) - x * z) + s.log1p(s.exp(-s.absolute(x)))
+        return (s.maximum(x, 0) - x * z) + s.log1p_exp(-s.absolute(x))
 
     def vjp(self, g: Tensor, out: Tensor, logits: Tensor, labels: Tensor) -> Any:
         return (

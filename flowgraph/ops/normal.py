@@ -77,7 +77,7 @@ class NormalCdf(Op):
         t = 3.0 / (3.0 + distance * math.sqrt(0.5))
         square = distance * distance
         lost = s.fma(distance, distance, -square)  # what its rounding took
-        weight = s.exp(square * -0.5) * (1.0 - lost * 0.5) * t
+        weight = s.exp(-s.absolute(square * 0.5)) * (1.0 - lost * 0.5) * t
         coefficients = DOUBLE if x.dtype == np.float64 else SINGLE
         tail = weight * s.polynomial(2.0 * t - 1.0, coefficients[::-1])
         return s.where(x > 0, 1.0 - tail, tail)
