@@ -672,7 +672,8 @@ def _seconds(region: Region, loop: Loop, sources: Sequence[Source], results: Seq
     """What the loop is expected to take."""
     nbytes = sum({source.tensor: source.spec.nbytes for source in sources}.values()) + sum(made.spec.nbytes for made in results)
     values = in_order([result.value for result in loop.results])
-    primitives = sum(value.kind != "scale" for value in values)  # (one takes the place of those that are its last input)
+    # (A constant stays in a register, and a scale takes the place of those that are its last input.)
+    primitives = sum(value.kind not in ("constant", "scale") for value in values)
     primitives += sum(source.across for source in sources)
     arithmetic = math.prod(region.shape) * primitives * PRIMITIVE_SECONDS
     return CALL_SECONDS + RESULT_SECONDS * (len(results) - 1) + arithmetic + nbytes / LOOP_BYTES_PER_SECOND
