@@ -9,16 +9,18 @@ import argparse
 import os
 import statistics
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from benchmarks.environment import describe, drift
 from benchmarks.report import ratio, seconds, table
 from benchmarks.rivals import RIVALS, Rival, blas_threads
 from benchmarks.rounds import Options, Process, Row, take_turns
 from benchmarks.spread import Spread, ratios
+from benchmarks.worker import cpus
 from benchmarks.workload import Array, Workload
 from benchmarks.workloads import LIMITS, WORKLOADS
 
@@ -26,6 +28,8 @@ TINY = ("toy", "random-1e3", "chain")
 NAMES = ("wide", "lenet", "lenet-inference", "mlp", "resnet", "lstm", "transformer", "gelu", "tree-product", "small-matmuls", *TINY)
 # Whose values are compared, whether there are as many processors or not.
 COMPARED = (1, 2, 4, 8)
+# On which one thread takes its turns.
+MOST_CPUS = 4
 # The threads of a limit are its own, and not those of BLAS.
 LIMIT = replace(RIVALS["numpy"], environment=lambda threads: blas_threads(1))
 
@@ -54,14 +58,36 @@ class Gain:
         return found and Spread(found.low * times, found.median * times, found.high * times)
 
 
+class OneThread(Process):
+    """A process on one thread, whose turn is one on each of ``cpus``: neighbours of the host may slow one of them and not another.
+
+    Its seconds are those at the mean of their speeds.
+    """
+
+    def __init__(self, cpus: Sequence[int], row: Row, workload: Workload, rival: Rival, options: Options) -> None:
+        super().__init__(row, workload, rival, options)
+        self.cpus = cpus
+
+    def ask(self, *question: object) -> Any:
+        if question[0] != "measure" or not self.cpus:
+            return super().ask(*question)
+        seconds = []
+        for cpu in self.cpus:
+            if (answer := super().ask(*question, cpu)) is None:
+                return None
+            seconds.append(answer)
+        return statistics.harmonic_mean(seconds)
+
+
 def measure(workload: Workload, rival: Rival, timed: list[int], compared: list[int], options: Options, loops: list[float]) -> Gain:
     """``timed`` numbers of threads, the first of which is 1, take turns; the values of the ``compared`` ones have the same bits or not."""
     gain = Gain(workload.title, scales=workload.name in LIMITS)
     with ExitStack() as stack:
-        processes = {
-            threads: stack.enter_context(Process(Row(workload.name, rival.name), workload, rival, replace(options, threads=threads)))
-            for threads in sorted({*timed, *compared})
-        }
+        processes: dict[int, Process] = {}
+        for threads in sorted({*timed, *compared}):
+            told = (Row(workload.name, rival.name), workload, rival, replace(options, threads=threads))
+            process = Process(*told) if threads > 1 else OneThread(cpus()[: min(max(timed), MOST_CPUS)], *told)
+            processes[threads] = stack.enter_context(process)
         first: list[Array] = []
         for threads, process in processes.items():
             answer = process.ask("prepare") if process.is_loaded() else None
@@ -111,8 +137,9 @@ def markdown(limits: list[Gain], gains: list[Gain], environment: dict[str, str])
     parts = [
         "# What more threads gain",
         "Written by `python -m benchmarks.parallel`. Each number of threads has a process of its own, pinned to as many CPUs; they take "
-        "short turns, round after round. A speed-up is a ratio within a round: the median over rounds, and in brackets the quartiles. "
-        "Efficiency is the speed-up by the number of threads. Times beside rivals on n threads: `python -m benchmarks --threads n`.",
+        "short turns, round after round. One thread takes a turn on each of these CPUs, as neighbours may slow one of them, and is given "
+        "the mean of their speeds. A speed-up is a ratio within a round: the median over rounds, and in brackets the quartiles. Efficiency "
+        "is the speed-up by the number of threads. Times beside rivals on n threads: `python -m benchmarks --threads n`.",
         table(["", ""], environment.items()),
         "## What the machine allows",
         "Each thread does the same work of its own, with NumPy and one thread of BLAS. The speed-up is how many times the work of one "
@@ -130,11 +157,11 @@ def markdown(limits: list[Gain], gains: list[Gain], environment: dict[str, str])
 def main(arguments: list[str]) -> int:
     """0 if all was measured and all bits are the same."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.parallel", description="Measure what flowgraph gains by more threads.")
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    available = len(cpus()) or os.cpu_count() or 1
     parser.add_argument("--workload", action="append", choices=list(WORKLOADS), help="only this one (may be repeated)")
-    parser.add_argument("--threads", type=int, default=cpus, help="the most; 1, 2, 4 and so on come before (all CPUs: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=21, help="turns of each number of threads (%(default)s)")
-    parser.add_argument("--turn-seconds", type=float, default=0.08, help="how long a turn measures (%(default)s)")
+    parser.add_argument("--threads", type=int, default=available, help="the most; 1, 2, 4 and so on come before (all CPUs: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=15, help="turns of each number of threads (%(default)s)")
+    parser.add_argument("--turn-seconds", type=float, default=0.06, help="how long a turn measures (%(default)s)")
     parser.add_argument("--output", type=Path, help="where to write the page (benchmarks/PARALLEL.md for all workloads)")
     asked = parser.parse_args(arguments)
     options = Options(asked.threads, asked.rounds, asked.turn_seconds)

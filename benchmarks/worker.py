@@ -34,8 +34,7 @@ DEATH_OF_PARENT = 1  # PR_SET_PDEATHSIG of linux/prctl.h
 def main(name: str, rival: str, threads: int, pipe: Connection) -> None:
     if sys.platform.startswith("linux"):  # halted as it mostly is, it would not see that nobody asks any more
         ctypes.CDLL(None).prctl(DEATH_OF_PARENT, signal.SIGKILL)
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+    pin(cpus()[:threads])
     worker = Worker((WORKLOADS | LIMITS)[name], rival, threads)
     questions: dict[str, Callable[..., Any]] = {"load": worker.load, "prepare": worker.prepare, "measure": worker.measure}
 
@@ -84,8 +83,10 @@ class Worker:
         values: list[Array] = self.prepared.values()
         return {"seconds": setup.seconds, "bytes": setup.kept_bytes, "values": values, "note": self.prepared.note}
 
-    def measure(self, seconds: float) -> float:
-        """Seconds per call: the median over batches of calls; all that is done lasts about ``seconds``, or a few calls."""
+    def measure(self, seconds: float, cpu: int | None = None) -> float:
+        """Seconds per call, on ``cpu`` if it is given: the median over batches of calls. This lasts about ``seconds``, or a few calls."""
+        if cpu is not None:
+            pin([cpu])
         assert self.prepared is not None, "measure comes after prepare"
         step = self.prepared.step
         calls = 1
@@ -96,6 +97,18 @@ class Worker:
         while not samples or time.perf_counter() < deadline:
             samples.append(_batch(step, calls) / calls)
         return statistics.median(samples)
+
+
+def cpus() -> list[int]:
+    """The processors that this process may use; none where the system does not tell."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+
+
+def pin(allowed: list[int]) -> None:
+    """Let all threads of this process, and those that they will start, run on no other processors; where the system has that."""
+    if allowed:
+        for task in os.listdir("/proc/self/task"):
+            os.sched_setaffinity(int(task), allowed)
 
 
 def _batch(step: Callable[[], object], calls: int) -> float:

@@ -1,5 +1,7 @@
 """The benchmarks compare turns of the same round, and say where that leaves first place open; likewise one thread and several."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,7 @@ from benchmarks import parallel, report, rounds
 from benchmarks.rivals import RIVALS
 from benchmarks.rounds import Options, Row
 from benchmarks.spread import ratios
+from benchmarks.worker import cpus
 from benchmarks.workload import Behind, Setup, Workload, deviation
 from benchmarks.workloads import LIMITS, WORKLOADS
 
@@ -191,3 +194,28 @@ def test_flowgraph_is_measured_on_one_thread_and_on_two():
     gain = parallel.measure(WORKLOADS["mlp"], RIVALS["flowgraph"], [1, 2], [1, 2, 8], Options(2, rounds=2, turn_seconds=0.001), [])
     assert (gain.reason, gain.differs) == ("", [])
     assert {threads: len(times) for threads, times in gain.times.items()} == {1: 2, 2: 2}
+
+
+def test_one_thread_takes_its_turn_on_each_processor(monkeypatch):
+    """The first one is a third as fast as the second: at the mean of their speeds, 1 a second and 3, a call takes half a second."""
+    asked: list[tuple[object, ...]] = []
+
+    def ask(process: rounds.Process, *question: object) -> float:
+        asked.append(question)
+        return 1 / 3 if question[-1] == 7 else 1.0
+
+    monkeypatch.setattr(rounds.Process, "ask", ask)
+    with parallel.OneThread([5, 7], Row("toy", "numpy"), WORKLOADS["toy"], RIVALS["numpy"], Options(1)) as process:
+        assert process.ask("measure", 0.1) == 0.5
+    assert asked == [("measure", 0.1, 5), ("measure", 0.1, 7)]
+
+
+@pytest.mark.skipif(not cpus(), reason="no setting of processors here")
+def test_a_turn_runs_on_the_processor_that_it_is_told():
+    last = cpus()[-1]
+    with rounds.Process(Row("toy", "numpy"), WORKLOADS["toy"], RIVALS["numpy"], Options(1)) as process:
+        assert process.is_loaded()
+        process.ask("prepare")
+        assert os.sched_getaffinity(process.process.pid) == {cpus()[0]}
+        process.ask("measure", 0.001, last)
+        assert os.sched_getaffinity(process.process.pid) == {last}
