@@ -9,11 +9,8 @@ from typing import TYPE_CHECKING, Any
 from . import errors as errors
 from . import fft, init, linalg, random, special
 from .autodiff import custom_gradient, grad, gradients, hessian, hvp, jacobian, jvp, value_and_grad, vjp, vmap
-from .check import check_gradient
-from .compile import Explanation, Plan
 from .control import checkpoint, cond, map, scan, while_loop
 from .devices import Calibration, devices
-from .devices.calibrate import calibrate
 from .errors import (
     ArgumentError,
     DataError,
@@ -190,12 +187,15 @@ from .ops.state import (
     variable,
 )
 from .ops.statistics import count_nonzero, median, quantile, std, var
-from .session import Function, RunFuture, Session, explain
-from .traced import trace
 
 if TYPE_CHECKING:
     from . import data, io, metrics, nn, optim, replay, viz
+    from .check import check_gradient
+    from .compile import Explanation, Plan
+    from .devices.calibrate import calibrate
     from .diagnosis import Diagnosis, diagnose
+    from .session import Function, RunFuture, Session, explain
+    from .traced import trace
     from .traces import Trace
     from .viz import draw
 
@@ -245,15 +245,27 @@ __all__ = [
 ]  # fmt: skip
 
 
+# Libraries and names that are loaded when they are first named: more than half of the time to import flowgraph would be theirs.
+_LIBRARIES = ["data", "io", "metrics", "nn", "optim", "replay", "viz"]
+_MODULE_OF = {
+    "Session": "session", "Function": "session", "RunFuture": "session", "explain": "session",
+    "Plan": "compile", "Explanation": "compile",
+    "calibrate": "devices.calibrate", "check_gradient": "check", "trace": "traced", "diagnose": "diagnosis", "Diagnosis": "diagnosis",
+    "Trace": "traces", "draw": "viz",
+}  # fmt: skip
+
+
 def __getattr__(name: str) -> Any:
-    """Loads a library when it is first named: half of the time to import flowgraph is theirs, and many programs do without."""
-    if name in ("data", "io", "metrics", "nn", "optim", "replay", "viz"):
+    if name in _LIBRARIES:
         return importlib.import_module(f"{__name__}.{name}")
-    if name in ("draw", "Trace", "diagnose", "Diagnosis"):
-        module = {"draw": "viz", "Trace": "traces"}.get(name, "diagnosis")
-        value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    if name in _MODULE_OF:
+        value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
         return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}{_elsewhere(name)}", name=name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def _elsewhere(name: str) -> str:

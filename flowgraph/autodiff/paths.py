@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..errors import GradientError
 from ..graph import Node, Tensor
@@ -14,8 +14,7 @@ from ..graph.subgraph import ancestors
 SHOWN = 10  # nodes of a path: of a longer one the ends, and what is around the stop
 
 
-@dataclass
-class Path:
+class Path(NamedTuple):
     """One way from ys to an x.
 
     nodes   from the y to the x; empty where no y depends on it

@@ -9,8 +9,7 @@ its gradient is a loop over them that runs backwards.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..autodiff.forward import push_forward
 from ..autodiff.gradients import gradients
@@ -46,8 +45,7 @@ def floats(values: Iterable[Any]) -> list[Any]:
     return [x for x in values if is_float(x)]
 
 
-@dataclass(frozen=True)
-class Product:
+class Product(NamedTuple):
     """A cotangent that is one matrix product: so its sum over many turns is one product of the stacks of its factors.
 
     subscripts  of that, with the turns as the first axis of both: "akn,akm->nm"

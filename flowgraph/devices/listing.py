@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import platform
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 
 
-@dataclass(frozen=True)
-class DeviceInfo:
+class DeviceInfo(NamedTuple):
     """A device that is there, or why there is none of its kind.
 
     name          ``cpu:0``, ``cuda:1``; ``cuda`` where there is none
@@ -26,7 +24,7 @@ class DeviceInfo:
     name: str
     processor: str = ""
     memory_bytes: int = 0
-    libraries: Mapping[str, str] = field(default_factory=dict)
+    libraries: Mapping[str, str] = MappingProxyType({})
     missing: str = ""
     compute_capability: str = ""
 
@@ -69,6 +67,8 @@ def _processor() -> str:
                     return name.strip()
     except OSError:
         pass
+    import platform
+
     return platform.processor() or platform.machine()
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from ..errors import FileFormatError
 
 
-@dataclass(frozen=True)
-class Speed:
+class Speed(NamedTuple):
     """What a kernel costs on a device: a call, and then arithmetic or the reading and writing of memory, whichever takes longer."""
 
     call_seconds: float
@@ -23,8 +22,7 @@ class Speed:
         return self.call_seconds + max(flops / self.flops_per_second, nbytes / self.bytes_per_second)
 
 
-@dataclass(frozen=True)
-class Link:
+class Link(NamedTuple):
     """What a copy costs: a wait until it is under way, the hand-over to another thread included, and then the bytes."""
 
     wait_seconds: float
@@ -40,8 +38,7 @@ SPEEDS = {"cpu": Speed(1e-6, 1e11, 6e9), "cuda": Speed(5e-6, 4e13, 2.5e12)}
 LINKS = {"cpu": Link(40e-6, 6e9), "cuda": Link(20e-6, 2e10)}
 
 
-@dataclass(frozen=True)
-class Calibration:
+class Calibration(NamedTuple):
     """What was measured of devices, for `Session(calibration=...)`; of what was not measured, given numbers hold.
 
     speeds   device -> `Speed`
@@ -53,9 +50,9 @@ class Calibration:
     0.25
     """
 
-    speeds: Mapping[str, Speed] = field(default_factory=dict)
-    links: Mapping[str, Link] = field(default_factory=dict)
-    kernels: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    speeds: Mapping[str, Speed] = MappingProxyType({})
+    links: Mapping[str, Link] = MappingProxyType({})
+    kernels: Mapping[str, Mapping[str, float]] = MappingProxyType({})
 
     def speed(self, device: str) -> Speed:
         """That of a device."""
@@ -74,11 +71,18 @@ class Calibration:
         import json
 
         with open(file, "w", encoding="utf-8") as out:
-            json.dump(asdict(self), out, indent=1)
+            json.dump(self.document, out, indent=1)
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """Its fields as JSON has them."""
+        speeds = {name: speed._asdict() for name, speed in self.speeds.items()}
+        links = {name: link._asdict() for name, link in self.links.items()}
+        return {"speeds": speeds, "links": links, "kernels": {kind: dict(names) for kind, names in self.kernels.items()}}
 
     @classmethod
     def of(cls, document: Any) -> Calibration:
-        """What its fields say, as JSON has them. raises ValueError, KeyError, TypeError or AttributeError for what is none."""
+        """What a `document` tells. raises ValueError, KeyError, TypeError or AttributeError for what is none."""
         return cls(
             {name: Speed(**_numbers(row)) for name, row in document["speeds"].items()},
             {name: Link(**_numbers(row)) for name, row in document["links"].items()},

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -32,8 +31,7 @@ _LIBRARIES = (*_BETWEEN, "flowgraph.io.", "flowgraph.data.", "flowgraph.viz.")
 _METHODS = ("minimize", "apply")  # of optimisers
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """What the user called.
 
     location      his line

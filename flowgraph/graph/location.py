@@ -5,8 +5,8 @@ from __future__ import annotations
 import linecache
 import os
 import sys
-from dataclasses import dataclass
 from types import CodeType, FrameType, TracebackType
+from typing import NamedTuple
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
@@ -16,8 +16,7 @@ _OWN = (_PACKAGE, "<flowgraph ")  # (the second are plans' generated programs)
 _is_internal: dict[str, bool] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Location:
+class Location(NamedTuple):
     """A place in the user's code.
 
     file, line  as in a traceback; line counts from 1

@@ -66,8 +66,7 @@ def write_attribute(value: Any, name: str, arrays: Arrays) -> Any:
         return {"array": name, "dtype": dtype_name(array.dtype), "shape": list(array.shape)}
     for kind, made in INITIALIZERS.items():
         if type(value) is made:
-            fields = {key: getattr(value, key) for key in made.__dataclass_fields__}
-            return {"initializer": kind, **{key: write_attribute(v, name, arrays) for key, v in fields.items()}}
+            return {"initializer": kind, **{key: write_attribute(v, name, arrays) for key, v in vars(value).items()}}
     raise TypeError(f"a {type(value).__name__}")
 
 

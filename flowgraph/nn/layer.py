@@ -13,7 +13,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -126,7 +125,7 @@ class Layer:
                 if isinstance(initial, np.ndarray) and self.dtype is not None:
                     initial = initial.astype(self.dtype)
             if isinstance(initial, Distribution) and self.dtype is not None:
-                initial = replace(initial, dtype=self.dtype)
+                initial = initial.of_dtype(self.dtype)
             given = tuple(getattr(initial, "shape", shape))
             if given != shape:
                 raise ShapeError(f"{self.name}: {name} has shape {format_shape(shape)}, but what is given has {format_shape(given)}")

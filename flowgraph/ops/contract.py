@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import string
 from typing import Any
 
 from ..errors import ShapeError
@@ -14,7 +13,7 @@ from ..jit import lazy
 from .elementwise import conj, like
 from .samples import Over
 
-LETTERS = string.ascii_letters
+LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 class Contract(Op):

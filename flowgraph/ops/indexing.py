@@ -14,8 +14,7 @@ import builtins
 import math
 import operator
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -37,13 +36,12 @@ FULL = slice(None)
 # --- what an index means
 
 
-@dataclass(frozen=True, slots=True)
-class Picked:
-    """What an index gives: the shape of the result, and where in it the ``count`` axes of the index arrays stand."""
+class Picked(NamedTuple):
+    """What an index gives: the shape of the result, and where in it the ``axes`` of the index arrays stand, so many of them."""
 
     shape: Shape
     place: int = 0
-    count: int = 0
+    axes: int = 0
 
 
 def paired(index: Index, values: Sequence[Any]) -> list[tuple[Any, list[Any]]]:
@@ -118,14 +116,14 @@ def pick(x: Tensor, tensors: Sequence[Tensor], index: Index) -> Tensor:
 # --- the batch in front of an index
 
 
-@dataclass(frozen=True, slots=True)
-class Batched:
+class Batched(NamedTuple):
     """An index for every entry of a batch at once.
 
-    plan  None where the result is laid out as it should be; else the arrays' axes stand right behind the batch, and not in their place
+    whole  the index, with the batch in front
+    plan   None where the result is laid out as it should be; else the arrays' axes stand right behind the batch, and not in their place
     """
 
-    index: Index
+    whole: Index
     tensors: tuple[Tensor, ...]
     plan: Picked | None
 
@@ -137,7 +135,7 @@ def batched(batch: Batch, x: Tensor, position: int, index: Index, tensors: Seque
     specs = [Spec(t.shape[1:] if c else t.shape, t.dtype) for t, c in zip(tensors, carried, strict=True)]
     plan = picked(entry, index, specs)
     arrays = [i for i, item in enumerate(index) if item.__class__ in (int, str)]
-    parted = plan.count > 0 and arrays[-1] - arrays[0] != len(arrays) - 1
+    parted = plan.axes > 0 and arrays[-1] - arrays[0] != len(arrays) - 1
     if not any(carried) and not parted:
         return Batched((FULL, *index), tuple(tensors), None)
     if any(item.__class__ is tuple and any(own) for item, own in paired(index, carried)):
@@ -146,19 +144,19 @@ def batched(batch: Batch, x: Tensor, position: int, index: Index, tensors: Seque
             help="for a fixed size: fg.take(x, start + np.arange(size), axis)",
         )
     # A further index array, 0, 1, ... in front: entry i reads row i. With it NumPy puts the arrays' axes behind the batch.
-    rows = positions(batch.like, axis=0)[(FULL, *(None,) * plan.count)]
-    wide = [widened(t, plan.count - (t.ndim - 1)) if c else t for t, c in zip(tensors, carried, strict=True)]
+    rows = positions(batch.like, axis=0)[(FULL, *(None,) * plan.axes)]
+    wide = [widened(t, plan.axes - (t.ndim - 1)) if c else t for t, c in zip(tensors, carried, strict=True)]
     return Batched(("i", *index), (rows, *wide), plan)
 
 
 def arrays_in_place(y: Tensor, plan: Picked | None) -> Tensor:
     """``y``, laid out (batch, arrays, before, after), as (batch, before, arrays, after)."""
-    return y if plan is None else _swapped(y, plan.count, plan.place)
+    return y if plan is None else _swapped(y, plan.axes, plan.place)
 
 
 def arrays_in_front(y: Tensor, plan: Picked | None) -> Tensor:
     """``y``, laid out (batch, before, arrays, after), as (batch, arrays, before, after)."""
-    return y if plan is None else _swapped(y, plan.place, plan.count)
+    return y if plan is None else _swapped(y, plan.place, plan.axes)
 
 
 def _swapped(y: Tensor, one: int, other: int) -> Tensor:
@@ -187,7 +185,7 @@ class Getitem(View):
 
     def vmap(self, batch: Batch, x: Tensor, *tensors: Tensor, index: Index) -> Tensor:
         into = batched(batch, x, 0, index, tensors, 1)
-        return arrays_in_place(pick(full(batch, x, 0), into.tensors, into.index), into.plan)
+        return arrays_in_place(pick(full(batch, x, 0), into.tensors, into.whole), into.plan)
 
     samples = Drawn(
         lambda rng: [
@@ -229,7 +227,7 @@ class Gather(Op):
             return Slicing((True, *(False for _ in tensors)), out.shape[0])
         if plan.place or any(item.__class__ is tuple for item in index):
             return None
-        cut = tuple(len(t.shape) == plan.count and t.shape[0] == out.shape[0] for t in tensors)
+        cut = tuple(len(t.shape) == plan.axes and t.shape[0] == out.shape[0] for t in tensors)
         return Slicing((False, *cut), out.shape[0]) if any(cut) else None
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor, *tensors: Tensor, index: Index) -> Any:
@@ -242,7 +240,7 @@ class Gather(Op):
             out = gather(x, *tensors, index=index)
             return out.transpose((axis, *(i for i in range(out.ndim) if i != axis)))
         into = batched(batch, x, 0, index, tensors, 1)
-        return arrays_in_place(pick(full(batch, x, 0), into.tensors, into.index), into.plan)
+        return arrays_in_place(pick(full(batch, x, 0), into.tensors, into.whole), into.plan)
 
     def work(self, x: Any, *tensors: Any, index: Index) -> Work:
         size = math.prod(dim for dim in picked(x, index, tensors).shape if isinstance(dim, int))
@@ -301,7 +299,7 @@ class Scatter(Op):
     def vmap(self, batch: Batch, g: Tensor, target: Tensor, *tensors: Tensor, index: Index) -> Tensor:
         into = batched(batch, target, 1, index, tensors, 2)
         g = arrays_in_front(full(batch, g, 0), into.plan)
-        return scatter(g, full(batch, target, 1), *into.tensors, index=into.index)
+        return scatter(g, full(batch, target, 1), *into.tensors, index=into.whole)
 
     def work(self, g: Any, target: Any, *tensors: Any, index: Index) -> Work:
         moved = math.prod(g.shape) * g.dtype.itemsize * (6 if tensors else 2)
@@ -354,7 +352,7 @@ class AddAt(Op):
 
     def vmap(self, batch: Batch, x: Tensor, g: Tensor, *tensors: Tensor, index: Index) -> Tensor:
         into = batched(batch, x, 0, index, tensors, 2)
-        return _add_at(full(batch, x, 0), arrays_in_front(full(batch, g, 1), into.plan), *into.tensors, index=into.index)
+        return _add_at(full(batch, x, 0), arrays_in_front(full(batch, g, 1), into.plan), *into.tensors, index=into.whole)
 
     def work(self, x: Any, g: Any, *tensors: Any, index: Index) -> Work:
         return Work(math.prod(g.shape), math.prod(g.shape) * g.dtype.itemsize * (6 if tensors else 3))
@@ -421,10 +419,10 @@ class Put(Op):
 
     def vmap(self, batch: Batch, x: Tensor, values: Tensor, *tensors: Tensor, index: Index) -> Tensor:
         into = batched(batch, x, 0, index, tensors, 2)
-        entry = len(picked(full(batch, x, 0), into.index, into.tensors).shape) - 1
+        entry = len(picked(full(batch, x, 0), into.whole, into.tensors).shape) - 1
         values = full(batch, values, 1)
         values = arrays_in_front(widened(values, entry - (values.ndim - 1)), into.plan)
-        return put(full(batch, x, 0), values, *into.tensors, index=into.index)
+        return put(full(batch, x, 0), values, *into.tensors, index=into.whole)
 
     samples = Drawn(
         lambda rng: (

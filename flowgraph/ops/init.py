@@ -10,7 +10,6 @@ Fan-in and fan-out, how many numbers meet in an output and how many outputs an i
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,72 +22,81 @@ Array = np.ndarray[Any, Any]
 FLOAT32: np.dtype[Any] = np.dtype("float32")
 
 
-@dataclass(frozen=True)
 class Distribution:
-    """Base of them: a shape and a dtype. Called with a NumPy generator it gives a new array of these.
+    """Base of them: a shape, a dtype and numbers, none of which change. Called with a NumPy generator it gives a new array of these.
 
     shape   ints
     dtype   a dtype of numbers, floats unless the value is constant
-    raises  ArgumentError for a size that is not known, DtypeError for a dtype that cannot hold the values
+    raises  ArgumentError for a size or a number that is not known, DtypeError for a dtype that cannot hold the values
     """
 
     shape: tuple[int, ...]
-    dtype: np.dtype[Any] = FLOAT32
+    dtype: np.dtype[Any]
 
-    def __post_init__(self) -> None:
-        shape = as_shape(self.shape)
+    def __init__(self, shape: Any, dtype: Any, **numbers: Any) -> None:
+        shape, dtype = as_shape(shape), as_dtype(dtype)
         if not is_known(shape):
             raise ArgumentError(f"every size of a variable must be known, got {format_shape(shape)}")
-        object.__setattr__(self, "shape", shape)
-        object.__setattr__(self, "dtype", as_dtype(self.dtype))
-
-    def __call__(self, generator: np.random.Generator) -> Array:
-        raise NotImplementedError
-
-    def _check(self, **numbers: Any) -> None:
         for name, number in numbers.items():
             is_number = isinstance(number, int | float | np.integer | np.floating) and not isinstance(number, bool)
             if not is_number or not math.isfinite(number):
                 raise ArgumentError(f"{name} is a finite number, got {number!r}")
-            object.__setattr__(self, name, float(number))
-        if self.dtype.kind not in "fV":
-            raise DtypeError(f"draws are floats, not {self.dtype}")
+            numbers[name] = float(number)
+        if numbers and dtype.kind not in "fV":
+            raise DtypeError(f"draws are floats, not {dtype}")
+        vars(self).update(shape=shape, dtype=dtype, **numbers)
+
+    def __call__(self, generator: np.random.Generator) -> Array:
+        raise NotImplementedError
+
+    def of_dtype(self, dtype: Any) -> Distribution:
+        """The same in another dtype."""
+        return type(self)(**vars(self) | {"dtype": dtype})
 
     @property
     def _drawn(self) -> Any:
         """The dtype to draw in: NumPy draws two, and narrower ones are rounded from the smaller of them."""
         return np.float64 if self.dtype.itemsize >= 8 else np.float32
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"the {name} of {self} cannot be changed: make another one", name=name, obj=self)
 
-@dataclass(frozen=True)
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and vars(self) == vars(other)
+
+    def __hash__(self) -> int:
+        return hash((type(self), *vars(self).values()))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
+
+
 class Constant(Distribution):
     """``value`` everywhere."""
 
-    value: Any = 0
+    value: Any
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not isinstance(self.value, bool | int | float | complex | np.generic):
-            raise ArgumentError(f"the value is one number, got {self.value!r:.80}", help="fg.variable takes an array as it is")
-        value = self.value.item() if isinstance(self.value, np.generic) else self.value
-        object.__setattr__(self, "value", value)
+    def __init__(self, shape: Any, dtype: Any = FLOAT32, value: Any = 0) -> None:
+        super().__init__(shape, dtype)
+        if not isinstance(value, bool | int | float | complex | np.generic):
+            raise ArgumentError(f"the value is one number, got {value!r:.80}", help="fg.variable takes an array as it is")
+        value = value.item() if isinstance(value, np.generic) else value
         if not np.can_cast(np.min_scalar_type(value), self.dtype, "same_kind"):
             raise DtypeError(f"{self.dtype} cannot hold {value!r}")
+        vars(self).update(value=value)
 
     def __call__(self, generator: np.random.Generator) -> Array:
         return np.full(self.shape, self.value, self.dtype)
 
 
-@dataclass(frozen=True)
 class Normal(Distribution):
     """Normal draws around ``mean`` with standard deviation ``std``."""
 
-    std: float = 1.0
-    mean: float = 0.0
+    std: float
+    mean: float
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._check(std=self.std, mean=self.mean)
+    def __init__(self, shape: Any, dtype: Any = FLOAT32, std: float = 1.0, mean: float = 0.0) -> None:
+        super().__init__(shape, dtype, std=std, mean=mean)
         if self.std < 0:
             raise ArgumentError(f"std cannot be negative, got {self.std}")
 
@@ -97,16 +105,14 @@ class Normal(Distribution):
         return np.asarray(drawn * drawn.dtype.type(self.std) + drawn.dtype.type(self.mean), self.dtype)
 
 
-@dataclass(frozen=True)
 class Uniform(Distribution):
     """Uniform draws from [``low``, ``high``)."""
 
-    low: float = 0.0
-    high: float = 1.0
+    low: float
+    high: float
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._check(low=self.low, high=self.high)
+    def __init__(self, shape: Any, dtype: Any = FLOAT32, low: float = 0.0, high: float = 1.0) -> None:
+        super().__init__(shape, dtype, low=low, high=high)
         if self.low > self.high:
             raise ArgumentError(f"low is above high, {self.low} > {self.high}")
 
@@ -116,17 +122,15 @@ class Uniform(Distribution):
         return np.asarray(drawn * drawn.dtype.type(width) + drawn.dtype.type(self.low), self.dtype)
 
 
-@dataclass(frozen=True)
 class TruncatedNormal(Distribution):
     """Normal draws around ``mean`` with standard deviation ``std``, drawn again where they are ``limit`` deviations away or more."""
 
-    std: float = 1.0
-    mean: float = 0.0
-    limit: float = 2.0
+    std: float
+    mean: float
+    limit: float
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._check(std=self.std, mean=self.mean, limit=self.limit)
+    def __init__(self, shape: Any, dtype: Any = FLOAT32, std: float = 1.0, mean: float = 0.0, limit: float = 2.0) -> None:
+        super().__init__(shape, dtype, std=std, mean=mean, limit=limit)
         if self.std < 0:
             raise ArgumentError(f"std cannot be negative, got {self.std}")
         if self.limit < 0.1:  # below it, most draws would be in vain
@@ -142,17 +146,19 @@ class TruncatedNormal(Distribution):
         return np.asarray(drawn * drawn.dtype.type(self.std) + drawn.dtype.type(self.mean), self.dtype)
 
 
-@dataclass(frozen=True)
-class Orthogonal(Distribution):
-    """A random orthogonal matrix times ``gain``: rows, or columns where those are fewer, of length ``gain`` at right angles."""
+class _Weights(Distribution):
+    """What only a matrix or filters can be filled with."""
 
-    gain: float = 1.0
+    gain: float
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._check(gain=self.gain)
+    def __init__(self, shape: Any, dtype: Any = FLOAT32, gain: float = 1.0) -> None:
+        super().__init__(shape, dtype, gain=gain)
         if len(self.shape) < 2:
             raise ArgumentError(f"a matrix or filters are needed, got {format_shape(self.shape)}")
+
+
+class Orthogonal(_Weights):
+    """A random orthogonal matrix times ``gain``: rows, or columns where those are fewer, of length ``gain`` at right angles."""
 
     def __call__(self, generator: np.random.Generator) -> Array:
         rows, columns = self.shape[0], math.prod(self.shape[1:])
@@ -165,17 +171,8 @@ class Orthogonal(Distribution):
         return np.asarray((q if rows >= columns else q.T).reshape(self.shape) * self.gain, self.dtype)
 
 
-@dataclass(frozen=True)
-class Identity(Distribution):
+class Identity(_Weights):
     """``gain`` on the diagonal and 0 elsewhere; for filters, in the middle of the window of filter i at channel i."""
-
-    gain: float = 1.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._check(gain=self.gain)
-        if len(self.shape) < 2:
-            raise ArgumentError(f"a matrix or filters are needed, got {format_shape(self.shape)}")
 
     def __call__(self, generator: np.random.Generator) -> Array:
         made = np.zeros(self.shape, self.dtype)

@@ -5,10 +5,10 @@ An op's ``samples`` is an object to iterate over; arrays are drawn only then, fr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,8 +30,7 @@ BINARY_SHAPES = [
 MATRIX_SHAPES = [((2, 3),), ((3, 1),), ((0, 3),), ((2, 3, 4),)]
 
 
-@dataclass(frozen=True)
-class Sample:
+class Sample(NamedTuple):
     """One call of an op.
 
     inputs  arrays, float64 where the op is differentiated
@@ -40,7 +39,7 @@ class Sample:
     """
 
     inputs: tuple[np.ndarray[Any, Any], ...]
-    attrs: dict[str, Any] = field(default_factory=dict)
+    attrs: Mapping[str, Any] = MappingProxyType({})
     edges: bool = False
 
     def __str__(self) -> str:

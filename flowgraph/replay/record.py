@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -169,7 +168,7 @@ def save_record(session: Session, runs: Sequence[RecordedRun], path: str | os.Pa
             "jit": session.jit,
             "passes": list(session.passes),
             "devices": [device.name for device in session.devices],
-            "calibration": asdict(session.calibration) if len(session.devices) > 1 else None,
+            "calibration": session.calibration.document if len(session.devices) > 1 else None,
         },
         "plans": planned,
         "runs": rows,

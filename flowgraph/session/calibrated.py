@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,4 +32,4 @@ def calibrated(session: Session, flat: Sequence[Tensor | Node], arrays: Mapping[
         if plan.run_key >= 0:
             values[plan.run_key] = np.array([session.seed, 0, 0], np.uint64)
         kernels.setdefault(kind, {}).update(kernel_seconds(plan, session._buffers, device, values))
-    return replace(session.calibration, kernels=kernels)
+    return session.calibration._replace(kernels=kernels)
