@@ -21,7 +21,7 @@ LONG = {"random-1e5", "random-1e6"}
 def main(arguments: list[str]) -> int:
     """0 if every rival that is there computed what NumPy computes, within its time; 1 if one failed or was wrong."""
     asked = parse(arguments)
-    quick = {"rounds": 15, "turn_seconds": 0.05, "limit_seconds": 20.0, "rival_seconds": 2.5} if asked.quick else {}
+    quick = {"rounds": 15, "turn_seconds": 0.05, "limit_seconds": 30.0, "rival_seconds": 2.5} if asked.quick else {}
     given = {name: getattr(asked, name) for name in ("rounds", "limit_seconds") if getattr(asked, name) is not None}
     options = Options(threads=asked.threads, verbose=asked.verbose, **(quick | given))
     environment = describe(options.threads, arguments)
