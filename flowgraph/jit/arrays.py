@@ -146,9 +146,17 @@ class ArrayKernel(CallableText):
         else:
             self.masked_store(self.dtype, lanes, vector, at, mask)
 
-    def lanes_of(self, truths: Sequence[bool]) -> str | None:
-        """A mask that is known; None if it has all lanes."""
-        return None if all(truths) else f"<{', '.join(f'i1 {int(t)}' for t in truths)}>"
+    def lanes_of(self, truths: Sequence[bool], valid: str | None = None) -> str | None:
+        """A mask that is known, without any lane where ``valid`` (an i1) is false; None if it has all lanes.
+
+        The choice is made of bits, and not of masks: LLVM 20 to 22 loses the upper half of a known mask that is chosen so, where it
+        has more lanes than a register, and loads without a mask.
+        """
+        lanes = len(truths)
+        if valid is None:
+            return None if all(truths) else f"<{', '.join(f'i1 {int(t)}' for t in truths)}>"
+        bits = -1 if all(truths) else sum(1 << k for k, truth in enumerate(truths) if truth)
+        return self.new(f"bitcast i{lanes} {self.new(f'select i1 {valid}, i{lanes} {bits}, i{lanes} 0')} to <{lanes} x i1>")
 
     def lanes_below(self, limit: str, lanes: int) -> str:
         """A mask of the lanes whose number is below ``limit``, which may be below 0 or above all."""
@@ -188,12 +196,8 @@ class ArrayKernel(CallableText):
         lanes = power_of_two(count)
         reach = lanes * step
         inside = [j <= step * (count - 1) and 0 <= first + j < size for j in range(reach)]
-        mask = self.lanes_of(inside)
-        if valid is not None:
-            bits = f"<{reach} x i1>"
-            mask = self.new(f"select i1 {valid}, {bits} {mask or 'splat (i1 true)'}, {bits} zeroinitializer")
         splat = f"splat ({self.number} {literal(fill, self.dtype)})" if fill else "zeroinitializer"
-        loaded = self.load(self.at(row, first), reach, mask, splat)
+        loaded = self.load(self.at(row, first), reach, self.lanes_of(inside, valid), splat)
         return loaded if step == 1 else self.shuffle(loaded, "poison", reach, range(0, reach, step))
 
     def store_first(self, vector: str, at: str, count: int) -> None:

@@ -651,8 +651,5 @@ class _WeightGradAlongOutputs(_Writer):
                 rows = [self.load(self.at(at, k * self.vectors * self.lanes), self.lanes) for k in range(chunk.count)]
                 rows += ["zeroinitializer"] * (self.lanes - len(rows))
                 for k, row in enumerate(self.transposed(rows, self.lanes)):
-                    there, mask = self._is_output(output, k), self.lanes_of([j < chunk.count for j in range(self.lanes)])
-                    if there is not None:
-                        bits = f"<{self.lanes} x i1>"
-                        mask = self.new(f"select i1 {there}, {bits} {mask or 'splat (i1 true)'}, {bits} zeroinitializer")
+                    mask = self.lanes_of([j < chunk.count for j in range(self.lanes)], self._is_output(output, k))
                     self.store(row, self.at(target, k * self.taps, chunk.moved, chunk.first), self.lanes, mask)

@@ -251,10 +251,7 @@ class _TiledMaxPoolGrad(_MaxPoolGrad):
         place = self.at(image, (line, self.width), (chunk.moved, self.kw))
 
         def store(vector: str, begin: int, size: int, inside: list[bool]) -> None:
-            bits, mask = f"<{size} x i1>", self.lanes_of(inside)
-            if valid is not None:
-                mask = self.new(f"select i1 {valid}, {bits} {mask or 'splat (i1 true)'}, {bits} zeroinitializer")
-            self.store(vector, self.at(place, begin), size, mask)
+            self.store(vector, self.at(place, begin), size, self.lanes_of(inside, valid))
 
         reach = power_of_two(self.kw) * lanes
         store(self._interleaved(parts, lanes), first, reach, [j < count * self.kw and 0 <= first + j < self.width for j in range(reach)])
