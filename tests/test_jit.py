@@ -17,7 +17,7 @@ pytest.importorskip("llvmlite")
 from flowgraph.jit.functions import Scalars
 from flowgraph.jit.kernels import compiled, compiler
 from flowgraph.jit.llvm import Compiler, Registers, Target, cache_folder
-from flowgraph.jit.loops import Loop, Operand, Result
+from flowgraph.jit.loops import Loop, Operand, Result, Window
 from flowgraph.jit.values import Unfusable
 
 TARGET = Target(object.__basicsize__, Registers(32, 64))
@@ -245,6 +245,28 @@ def test_kernels_are_kept_on_disk_and_what_is_damaged_there_is_made_anew(tmp_pat
     fourth = Compiler(tmp_path / "k", symbols)
     fourth.address(text(1))
     assert fourth.loaded == 0, "a file that others may write is not run"
+
+
+def test_loops_that_compute_the_same_are_equal_and_have_one_text():
+    window = Window((9,), (-1,), (0,), (9,), 0.0)
+
+    def loop(make=lambda s, x: s.exp(x) * 2.0, dtype=F4, window=None):
+        s = Scalars()
+        value = make(s, s.load(0, dtype, is_row=False))
+        return Loop((8,), (1, 1), (Operand(dtype, (True,), window=window),), (Result(value, (False,)),))
+
+    first, twin = loop(window=window), loop(window=replace(window))
+    assert first == twin and hash(first) == hash(twin) and first.text(TARGET) is twin.text(TARGET)
+    others = [
+        loop(window=replace(window, fill=-0.0)),
+        loop(window=replace(window, shifts=(0,))),
+        loop(),
+        loop(dtype=F8),
+        loop(lambda s, x: s.exp(x) * -2.0),
+        loop(lambda s, x: x * 0.0),
+        loop(lambda s, x: x * -0.0),
+    ]
+    assert len({first, *others}) == len({first.text(TARGET), *[other.text(TARGET) for other in others]}) == 1 + len(others)
 
 
 def test_of_too_many_kernels_on_disk_those_go_that_were_used_last_the_longest_ago(tmp_path, monkeypatch):

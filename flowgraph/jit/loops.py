@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -91,7 +92,7 @@ class Result:
 
 @dataclass(frozen=True, eq=False)
 class Loop:
-    """What a kernel does.
+    """What a kernel does. Loops that compute the same are equal.
 
     dims      sizes; the first may be less in a call
     counted   (operand or result by number, results behind the operands; sizes of the loop's first dimension in one entry of that array's
@@ -104,6 +105,19 @@ class Loop:
     counted: tuple[int, int]
     operands: tuple[Operand, ...]
     results: tuple[Result, ...]
+
+    @cached_property
+    def _pattern(self) -> tuple[Any, ...]:
+        """All that its text depends on."""
+        operands = [(each.dtype, each.varies, each.strided, each.window and repr(each.window), each.across) for each in self.operands]
+        results = [(each.value.number, each.summed, each.divisor, each.weighs) for each in self.results]
+        return self.dims, self.counted, *operands, *results, self.results[0].value.arithmetic.pattern()  # (of a window 0.0 equals -0.0)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Loop) and self._pattern == other._pattern
+
+    def __hash__(self) -> int:
+        return hash(self._pattern)
 
     @property
     def works_in_place(self) -> bool:
@@ -118,7 +132,13 @@ class Loop:
 
     def text(self, target: Target) -> str:
         """The module, whose function ``kernel`` Python can call."""
-        return _Writer(self, target).text()
+        return _text(self, target)
+
+
+@cache
+def _text(loop: Loop, target: Target) -> str:
+    """Written once for equal loops, as of the blocks of a network: it takes 3 ms."""
+    return _Writer(loop, target).text()
 
 
 class _Writer(RowProducts):

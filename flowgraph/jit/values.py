@@ -104,6 +104,10 @@ class Arithmetic:
             self.values.append(value)
         return value
 
+    def pattern(self) -> tuple[Any, ...]:
+        """Equal for those that have made the same values in the same order."""
+        return (*self._known, *[value.is_row for value in self.values])
+
     def position(self) -> Value:
         """The number of the element within its row, as an int32."""
         value = self.make("position", (), INT32)
