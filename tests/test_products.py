@@ -13,6 +13,7 @@ if llvm.is_available():
     from flowgraph.jit.llvm import Registers, Target
     from flowgraph.jit.ufuncs import code_of, with_loops
 
+FLOAT32 = np.dtype("float32")
 RNG = np.random.default_rng(0)
 ORDERS = ["rows rows", "rows columns", "columns rows", "columns columns"]
 # Around the edges of tiles (14 rows, 32 or 16 columns), blocks (256 summands, 512 columns), and of what is left to NumPy.
@@ -44,7 +45,7 @@ def test_products_of_all_sizes_and_orders_in_memory(dtype, orders):
     for m in ROWS:
         for k in INNER:
             for n in COLUMNS:
-                check(products.matmul(), matrix(m, k, dtype, first), matrix(k, n, dtype, second))
+                check(products.matmul(np.dtype(dtype)), matrix(m, k, dtype, first), matrix(k, n, dtype, second))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -59,22 +60,24 @@ def test_the_text_for_processors_with_narrower_vectors_gives_the_same_bits(dtype
         for orders in ORDERS:
             a, b = (matrix(*sizes, dtype, order) for sizes, order in zip([(m, k), (k, n)], orders.split(), strict=True))
             check(narrow, a, b)
-            assert narrow(a, b).tobytes() == products.matmul()(a, b).tobytes()
+            assert narrow(a, b).tobytes() == products.matmul(np.dtype(dtype))(a, b).tobytes()
 
 
 def test_the_bits_of_a_row_do_not_depend_on_how_many_rows_there_are():
     a, b = matrix(131, 700, "float32", "rows"), matrix(700, 90, "float32", "columns")
-    whole = products.matmul()(a, b)
+    whole = products.matmul(FLOAT32)(a, b)
     for first, last in [(0, 4), (3, 20), (64, 131), (10, 24)]:
-        assert products.matmul()(a[first:last], b).tobytes() == whole[first:last].tobytes()
+        assert products.matmul(FLOAT32)(a[first:last], b).tobytes() == whole[first:last].tobytes()
 
 
 def test_it_broadcasts_and_takes_vectors_and_other_dtypes_as_numpy_does():
-    multiply = products.matmul()
+    multiply = products.matmul(FLOAT32)
     a, b = RNG.standard_normal((3, 1, 20, 30), "f4"), RNG.standard_normal((5, 30, 40), "f4")
     np.testing.assert_allclose(multiply(a, b), a @ b, rtol=1e-4, atol=1e-4)
     assert multiply(np.arange(6).reshape(2, 3), np.arange(3)).tolist() == [5, 14]
     assert multiply([1.5, 2.0], [2.0, 1.0]) == 5.0
+    wide = RNG.standard_normal((20, 60))
+    assert multiply(wide.T, wide).tolist() == (wide.T @ wide).tolist()
     assert multiply(np.ones((20, 20), "c16"), np.ones((20, 60), "c16")).tolist() == np.full((20, 60), 20 + 0j).tolist()
     assert multiply(np.ones((9, 0), "f4"), np.ones((0, 60), "f4")).tolist() == np.zeros((9, 60)).tolist()
     with pytest.raises(ValueError, match="mismatch"):
@@ -84,14 +87,14 @@ def test_it_broadcasts_and_takes_vectors_and_other_dtypes_as_numpy_does():
 def test_every_other_element_and_negative_steps_are_left_to_numpy():
     a, b = matrix(40, 80, "float32", "rows"), matrix(80, 160, "float32", "rows")
     for left, right in [(a[:, ::2], b[::2]), (a[::-1], b), (a, b[:, ::-1]), (a[:, ::-1], b[::-1])]:
-        np.testing.assert_allclose(products.matmul()(left, right), left @ right, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(products.matmul(FLOAT32)(left, right), left @ right, rtol=1e-4, atol=1e-4)
 
 
 def test_infinities_and_nans_stay_in_their_rows_and_columns():
     a, b = np.ones((33, 40), "f4"), np.ones((40, 70), "f4")
     a[5, 3], b[7, 60] = np.inf, np.nan
     with np.errstate(all="ignore"):  # as in a run
-        made = products.matmul()(a, b)
+        made = products.matmul(FLOAT32)(a, b)
     expected = np.full((33, 70), 40.0, "f4")
     expected[5], expected[:, 60] = np.inf, np.nan
     np.testing.assert_array_equal(made, expected)
@@ -128,7 +131,7 @@ def test_a_row_that_is_not_there_is_no_garbage():
     del dirt
     with np.errstate(all="raise"):
         for rows in range(4, 28):
-            products.matmul()(a[:rows], b)
+            products.matmul(FLOAT32)(a[:rows], b)
 
 
 def test_without_numpys_loops_a_plan_keeps_numpys_product_and_warns_once(monkeypatch):

@@ -57,7 +57,7 @@ class Products:
         return (product.room + columns * (min(self.k, INNER) + product.lanes + 1)) * self.dtype.itemsize + 64
 
     def make(self) -> np.ufunc:
-        return matmul()
+        return matmul(self.dtype)
 
 
 class Namespace:
@@ -71,15 +71,13 @@ class Namespace:
 
 
 @cache
-def matmul() -> np.ufunc:
-    """NumPy's ``matmul`` with other loops for 32- and 64-bit floats. raises RuntimeError where NumPy has none that look as expected."""
-    loops = {}
-    for dtype in map(np.dtype, "fd"):
-        code = code_of(np.matmul, (dtype,) * 3)
-        if code is None:
-            raise RuntimeError("NumPy's loops for products of matrices were not found")
-        loops[code.address] = compiler().address(product_text(dtype, compiler().target), "bare")
-    return with_loops(np.matmul, "(n?,k),(k,m?)->(n?,m?)", loops)
+def matmul(dtype: np.dtype[Any]) -> np.ufunc:
+    """NumPy's ``matmul`` with another loop for floats of this dtype. raises RuntimeError where NumPy has none that looks as expected."""
+    code = code_of(np.matmul, (dtype,) * 3)
+    if code is None:
+        raise RuntimeError("NumPy's loops for products of matrices were not found")
+    loop = compiler().address(product_text(dtype, compiler().target), "bare")
+    return with_loops(np.matmul, "(n?,k),(k,m?)->(n?,m?)", {code.address: loop})
 
 
 def product_text(dtype: np.dtype[Any], target: Target) -> str:
