@@ -213,7 +213,7 @@ class _Conv(_Writer):
         vectors = -(-self.length // self.lanes)
         most = self.registers.accumulators(self.registers.bytes)
         # (With few outputs more vectors, so that enough sums are under way to hide how long each step takes.)
-        self.position_tiles = tiles(vectors, min(max(4, 8 // self.outputs), vectors))
+        self.position_tiles = tiles(vectors, min(max(self.registers.shared, -(-8 // self.outputs)), vectors))
         self.output_tiles = tiles(self.outputs, max(1, most // self.position_tiles[0][1]))
         self.scratch = self.channels * self.kw * self.rows.total * self.along + 2 * vectors * self.lanes
 
@@ -333,7 +333,7 @@ class _InputGrad(_Writer):
         self.rows = self.windows.rows(self.down)
         vectors = -(-self.positions // self.lanes)
         most = self.registers.accumulators(self.registers.bytes)
-        self.vectors = max(1, min(4, vectors, most // self.kw))  # of a tile
+        self.vectors = max(1, min(self.registers.shared, vectors, most // self.kw))  # of a tile
         self.channel_tiles = tiles(self.channels, max(1, most // (self.vectors * self.kw)))
         # So many positions at a time that their part of g stays in the cache for all rows of the filter.
         self.panel = max(64, PANEL_BYTES // (self.outputs * self.dtype.itemsize) // 64 * 64)
@@ -536,7 +536,7 @@ class _WeightGradAlongOutputs(_Writer):
         super().__init__(kernel, target)
         most = self.registers.accumulators(self.registers.bytes)
         self.vectors = -(-self.outputs // self.lanes)
-        self.output_tiles = tiles(self.vectors, max(1, min(4, most // self.kw)))
+        self.output_tiles = tiles(self.vectors, max(1, min(self.registers.shared, most // self.kw)))
         self.channel_tiles = tiles(self.channels, max(1, most // (self.output_tiles[0][1] * self.kw)))
         self.images = max(1, BLOCK_POSITIONS // self.positions)
         self.band = max((rows for rows in divisors(self.down) if rows * self.along <= BLOCK_POSITIONS), default=1)

@@ -50,6 +50,11 @@ class Registers:
         """How many vectors of ``bytes`` may be summed up in them, with some left for operands."""
         return (self.count * 25 // 32) * self.bytes // max(bytes, self.bytes)
 
+    @property
+    def shared(self) -> int:
+        """How many vectors of a tile may be loaded at once, each for several sums, beside those accumulators: else some lie in memory."""
+        return min(4, self.count - self.accumulators(self.bytes) - 2)
+
 
 @dataclass(frozen=True)
 class Target:
