@@ -3,7 +3,8 @@
 All three are products of small tiles that stay in registers. Vectors run along the positions of the output, row after row, so that arrays
 are read and written as they lie. What one column of a filter meets at all positions is a run of memory once the image's columns have been
 laid out for it: `WindowKernel.lay_out` copies each image once for each column of the filter, and its rows stay in order, so that the
-rows of the filter share the copy. Only in the gradient by many filters do vectors run along the outputs.
+rows of the filter share the copy; where no vector has parts of two rows of the output, so do the columns. Only in the gradient by many
+filters do vectors run along the outputs.
 
 Every sum is added up in an order that the shapes decide: the same for each image, in whatever slice of the batch.
 """
@@ -28,6 +29,10 @@ from .windows import Pair, WindowKernel, Windows
 # Bytes of a laid out image, at most, if fewer rows at a time can help: a level-2 cache. (With a quarter of it, images of 7 x 7 with 512
 # channels were worked off row by row, in vectors half empty, at half the speed.)
 LAID_OUT_BYTES = 1 << 20
+# The same for many outputs where no vector has parts of two rows, so that none is half empty in a small band: near a level-1 cache.
+WHOLE_ROWS_BYTES = 64 << 10
+# The rows of filters of no more numbers are not a loop, but written out one after the other. (Of 25 numbers they were slower so.)
+UNROLLED = 9
 # With fewer positions in an image, most lanes of the vectors are empty, and BLAS wins.
 FEWEST_POSITIONS = 8
 # Bytes of what the gradient by the images reads of its cotangent at a time, again and again for the rows of the filter.
@@ -207,18 +212,23 @@ class _Conv(_Writer):
     def __init__(self, kernel: Conv, target: Target) -> None:
         super().__init__(kernel, target)
         self.kernel = kernel
-        self.band = max((rows for rows in divisors(self.down) if self._laid_out(rows) <= LAID_OUT_BYTES), default=1)
+        # (With few outputs more vectors, so that enough sums are under way to hide how long each step takes.)
+        most, vectors = self.registers.accumulators(self.registers.bytes), max(self.registers.shared, -(-8 // self.outputs))
+        self.has_whole_rows = self.along % self.lanes == 0 and self.windows.stride[1] == 1  # no vector has parts of two rows
+        if self.has_whole_rows:
+            self.copies, self.pitch = 1, self.along + (self.kw - 1) * self.windows.dilation[1]
+        room = WHOLE_ROWS_BYTES if self.has_whole_rows and self.outputs >= 16 else LAID_OUT_BYTES
+        self.band = max((rows for rows in divisors(self.down) if self._laid_out(rows) <= room), default=1)
         self.rows = self.windows.rows(self.band)
         self.length = self.band * self.along  # of a band, in positions
-        vectors = -(-self.length // self.lanes)
-        most = self.registers.accumulators(self.registers.bytes)
-        # (With few outputs more vectors, so that enough sums are under way to hide how long each step takes.)
-        self.position_tiles = tiles(vectors, min(max(self.registers.shared, -(-8 // self.outputs)), vectors))
+        self.room = self.rows.total * self.pitch
+        total = -(-self.length // self.lanes)
+        self.position_tiles = tiles(total, min(vectors, total))
         self.output_tiles = tiles(self.outputs, max(1, most // self.position_tiles[0][1]))
-        self.scratch = self.channels * self.kw * self.rows.total * self.along + 2 * vectors * self.lanes
+        self.scratch = self.channels * self.copies * self.room + 2 * total * self.lanes
 
     def _laid_out(self, rows: int) -> int:
-        return self.channels * self.kw * self.windows.rows(rows).total * self.along * self.dtype.itemsize
+        return self.channels * self.copies * self.windows.rows(rows).total * self.pitch * self.dtype.itemsize
 
     def body(self) -> None:
         self.name_offsets(self.rows)
@@ -259,19 +269,30 @@ class _Conv(_Writer):
             array += 1
 
     def _tile(self, first: str, outputs: int, at: str, vectors: int) -> None:
-        kind, lanes, room = self.vector(self.lanes), self.lanes, self.rows.total * self.along
-        x, w = self.at("%scratch", (at, lanes)), self.at(self.w, (first, self.taps))
+        kind, lanes, w = self.vector(self.lanes), self.lanes, self.at(self.w, (first, self.taps))
+        runs = self._pixels(at, vectors)
         with self.carrying(str(self.channels), kind, ["zeroinitializer"] * (outputs * vectors)) as outer:
-            of_channel, filters = self.at(x, (outer.counter, self.kw * room)), self.at(w, (outer.counter, self.kh * self.kw))
-            with self.carrying(str(self.kh), kind, outer.values) as inner:
-                pixels, filter_row = self.at(of_channel, self.offset(inner.counter)), self.at(filters, (inner.counter, self.kw))
+            of_channel = [(self.at(x, (outer.counter, self.copies * self.room)), size) for x, size in runs]
+            filters = self.at(w, (outer.counter, self.kh * self.kw))
+
+            def add(sums: list[str], row: int | str, weights: str) -> None:
+                """What one row of the filters adds, whose pixels are ``row`` numbers further on."""
+                pixels = [self.at(x, row, v * lanes) for x, size in of_channel for v in range(size)]
                 for k in range(self.kw):
-                    met = [self.load(self.at(pixels, k * room + v * lanes), lanes) for v in range(vectors)]
+                    column = k * self.room if self.copies > 1 else k * self.windows.dilation[1]
+                    met = [self.load(self.at(place, column), lanes) for place in pixels]
                     for o in range(outputs):
-                        weight = self.one(self.at(filter_row, o * self.taps + k))
+                        weight = self.one(self.at(weights, o * self.taps + k))
                         for v in range(vectors):
-                            inner.values[o * vectors + v] = self.fma(met[v], weight, inner.values[o * vectors + v], lanes)
-            outer.values = inner.values
+                            sums[o * vectors + v] = self.fma(met[v], weight, sums[o * vectors + v], lanes)
+
+            if self.kh * self.kw <= UNROLLED:
+                for row, offset in enumerate(self.rows.offsets):
+                    add(outer.values, offset * self.pitch, self.at(filters, row * self.kw))
+            else:
+                with self.carrying(str(self.kh), kind, outer.values) as inner:
+                    add(inner.values, self.offset(inner.counter), self.at(filters, (inner.counter, self.kw)))
+                outer.values = inner.values
         masks = [self._mask(at, v, vectors) for v in range(vectors)]
         for o in range(outputs):
             place = (first, self.positions), o * self.positions, (at, lanes)
@@ -282,6 +303,19 @@ class _Conv(_Writer):
                     if what == "image":
                         loads[k] = self.load(self.at(array, *place, v * lanes), lanes, masks[v])
                 self.store(self._finished(total, loads), self.at(self.y, *place, v * lanes), lanes, masks[v])
+
+    def _pixels(self, at: str, vectors: int) -> list[tuple[str, int]]:
+        """Where a tile finds what its positions meet: runs of memory, each with its number of vectors."""
+        if not self.has_whole_rows:
+            return [(self.at("%scratch", (at, self.lanes)), vectors)]
+        of_row = self.along // self.lanes
+        size = math.gcd(of_row, *(size for _, size in self.position_tiles))  # no run has parts of two rows
+        runs = []
+        for v in range(0, vectors, size):
+            begin = self.new(f"add nsw i64 {at}, {v}")
+            row, column = self.new(f"sdiv i64 {begin}, {of_row}"), self.new(f"srem i64 {begin}, {of_row}")
+            runs.append((self.at("%scratch", (row, self.pitch), (column, self.lanes)), size))
+        return runs
 
     def _finished(self, total: str, loads: dict[int, str]) -> str:
         """The epilogue of a vector, whose operands are in ``loads``."""

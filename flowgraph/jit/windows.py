@@ -93,10 +93,11 @@ class WindowKernel(ArrayKernel):
         self.lanes = self.registers.bytes // dtype.itemsize
         (self.height, self.width), (self.kh, self.kw), (self.down, self.along) = windows.image, windows.window, windows.size
         self.pixels, self.positions = self.height * self.width, self.down * self.along
+        self.copies, self.pitch = self.kw, self.along  # of a plane that is laid out: how many, and the numbers of their rows
 
     def name_offsets(self, rows: Rows) -> None:
         """Makes `offset` know where each row of the windows finds its pixels."""
-        table = ", ".join(f"i64 {offset * self.along}" for offset in rows.offsets)
+        table = ", ".join(f"i64 {offset * self.pitch}" for offset in rows.offsets)
         self.declared["rows"] = f"@rows = private constant [{self.kh} x i64] [{table}]"
 
     def offset(self, row: str) -> str:
@@ -117,22 +118,25 @@ class WindowKernel(ArrayKernel):
             rest = rest[len(inner) :]
 
     def lay_out(self, image: str, target: str, planes: int, rows: Rows, first: str = "0") -> None:
-        """Copies some planes to (plane, column of the windows, row, column of the output), from output row ``first`` on."""
+        """Copies some planes to (plane, column of the windows, row, column of the output), from output row ``first`` on.
+
+        With one copy for all columns of the windows, the last axis is that of the padded image, as far as it is met.
+        """
         (top, _), (left, _) = self.windows.padding
-        stride, room = self.windows.stride, rows.total * self.along
+        stride, room = self.windows.stride, rows.total * self.pitch
         begins = self.new(f"mul nsw i64 {first}, {stride[0]}")
         with self.counting(str(planes)) as plane:
-            source, goal = self.at(image, (plane, self.pixels)), self.at(target, (plane, self.kw * room))
+            source, goal = self.at(image, (plane, self.pixels)), self.at(target, (plane, self.copies * room))
             for remainder, start in rows.starts.items():
                 with self.counting(str(rows.lengths[remainder])) as j:
                     place = self.new(f"add nsw i64 {self.new(f'mul nsw i64 {j}, {stride[0]}')}, {remainder - top}")
                     row = self.new(f"add nsw i64 {place}, {begins}")
                     # The last output row may leave some of the last rows unmet: below the image they do not count.
                     valid = self.new(f"icmp ult i64 {row}, {self.height}")
-                    pixels, laid = self.at(source, (row, self.width)), self.at(goal, (j, self.along), start * self.along)
-                    for k in range(self.kw):
+                    pixels, laid = self.at(source, (row, self.width)), self.at(goal, (j, self.pitch), start * self.pitch)
+                    for k in range(self.copies):
                         met = k * self.windows.dilation[1] - left
-                        for chunk in self.in_chunks(self.along, lambda first, met=met: self.is_within(first, met)):  # type: ignore[misc]
+                        for chunk in self.in_chunks(self.pitch, lambda first, met=met: self.is_within(first, met)):  # type: ignore[misc]
                             place, at = self.at(pixels, (chunk.moved, stride[1])), chunk.first * stride[1] + met
                             vector = self.load_steps(place, at, stride[1], chunk.count, self.width, valid=valid)
                             self.store_first(vector, self.at(laid, k * room + chunk.first, chunk.moved), chunk.count)
