@@ -5,6 +5,7 @@ import pytest
 
 import flowgraph as fg
 from flowgraph.jit import llvm
+from flowgraph.viz.plan_picture import PlanPicture
 
 pytestmark = pytest.mark.skipif(not llvm.is_available(), reason="llvmlite is not installed")
 products = pytest.importorskip("flowgraph.jit.products")
@@ -115,6 +116,62 @@ def test_a_plan_multiplies_with_it_where_it_is_quicker_and_says_so(threads):
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3)
         with fg.Session(graph, threads=1) as one:
             assert [a.tobytes() for a in one.run([y, *gradients], feeds)] == [a.tobytes() for a in made]
+
+
+def wide(rows, threads=2, jit=True):
+    """A product of ``rows`` rows by a wide matrix, and its gradients: what is fetched, a session for it, and the feeds."""
+    with fg.Graph() as graph:
+        x, w = fg.placeholder("x", ("n", 700), "float32"), fg.placeholder("w", (700, 1111), "float32")
+        product = fg.matmul(x, w, name="product")
+        fetches = [product, *fg.gradients(fg.sum(fg.tanh(product) ** 2), [x, w])]
+    draw = np.random.default_rng(rows)
+    feeds = {x: draw.standard_normal((rows, 700), "f4") / 30, w: draw.standard_normal((700, 1111), "f4")}
+    return fetches, fg.Session(graph, threads=threads, jit=jit), feeds
+
+
+@pytest.mark.parametrize("jit", [True, False])
+@pytest.mark.parametrize("rows", [1, 33, 128])
+def test_slices_of_columns_give_the_same_bits_on_any_number_of_threads(rows, jit):
+    bits = set()
+    for threads in (1, 2, 4):
+        fetches, session, feeds = wide(rows, threads, jit)
+        with session:
+            for _ in range(3):  # at first by the interpreter, then as a program
+                made = session.run(fetches, feeds)
+                bits.add(b"".join([array.tobytes() for array in made]))
+    assert len(bits) == 1
+    a, b = feeds.values()
+    np.testing.assert_allclose(made[0], a.astype("f8") @ b.astype("f8"), rtol=1e-4, atol=1e-4)
+
+
+def test_a_product_of_few_rows_is_cut_into_columns_and_one_of_many_into_rows():
+    fetches, session, feeds = wide(128)
+    with session:
+        plan = session.plan(fetches[0], {x: value.shape for x, value in feeds.items()})
+        assert [str(unit) for unit in plan.units] == ["product[..., 0:544]", "product[..., 544:1111]"]
+        assert "columns 544:1111 of s2" in str(plan)
+        x, w = feeds
+        many = session.plan(fetches[0], {x: (1024, 700), w: (700, 1111)})
+        assert str(many.units[0]).startswith("product[0:")
+    fetches, session, feeds = wide(128, jit=False)
+    with session:
+        function = session.function(list(feeds), fetches[0])
+        function(*feeds.values())
+        assert "matmul(v[0], v[1][..., 544:1111], out=v[2][..., 544:1111])" in function.source()
+
+
+def test_slices_of_columns_are_drawn_and_traced():
+    fetches, session, feeds = wide(128)
+    with session:
+        drawn = PlanPicture(session.plan(fetches, {x: value.shape for x, value in feeds.items()}))
+        details = {box.key: box.detail for box in drawn.boxes.values() if box.detail.startswith("columns")}
+        first = {key for key, detail in details.items() if detail in ("columns 0:544", "columns 544:1111")}
+        assert len(first) == 2
+        assert any({edge.start for edge in drawn.edges if edge.end == key} >= first for key in drawn.boxes)  # the loop waits for both
+        with session.trace() as trace:
+            session.run(fetches, feeds)
+        flops = trace.summary("node", ceilings=False)["product"].flops
+        assert flops == pytest.approx(2 * 128 * 700 * 1111)
 
 
 def test_narrow_products_stay_with_numpy():

@@ -33,6 +33,10 @@ class Area(NamedTuple):
     def rows(self, low: int, high: int) -> Area:
         return self._replace(offset=self.offset + low * self.strides[0], shape=(high - low, *self.shape[1:]))
 
+    def columns(self, low: int, high: int) -> Area:
+        """Part of the last axis."""
+        return self._replace(offset=self.offset + low * self.strides[-1], shape=(*self.shape[:-1], high - low))
+
     @property
     def is_contiguous(self) -> bool:
         wanted = in_c_order(self.shape, self.dtype.itemsize)
@@ -123,7 +127,7 @@ def sum_of_parts(parts: Area, target: Area) -> list[Instruction] | None:
 def product(code: Code, areas: Sequence[Area], target: Area) -> Instruction | None:
     """A product of two matrices; of vectors NumPy makes matrices in a way of its own."""
     x, y = areas
-    if len(x.shape) != 2 or len(y.shape) != 2 or not target.is_contiguous:
+    if len(x.shape) != 2 or len(y.shape) != 2 or target.strides[-1] != target.dtype.itemsize:
         return None
     (n, k), m = x.shape, y.shape[1]
     return Instruction.on((x, y, target), code, (1, n, k, m), (0, 0, 0, *x.strides, *y.strides, *target.strides))

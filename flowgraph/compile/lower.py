@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from itertools import pairwise
 from operator import itemgetter
 from typing import Any, cast
 
@@ -28,7 +29,7 @@ from .kinds import POOLED_BYTES, Kind, Kinds
 from .layout import Sizes, Strides, is_copied, permuted
 from .place import EVERYWHERE, Placement, check_request
 from .plain import PlainNodes
-from .plan import ENTRY, ROWS, WHOLE, Plan, Unit
+from .plan import COLUMNS, ENTRY, ROWS, WHOLE, Plan, Unit
 from .rows import LoopCut, cut_loop
 from .simplify import Simplified
 from .units import Units
@@ -39,6 +40,8 @@ SLICE_SECONDS = 0.5e-3
 PART_SECONDS = 1e-3
 CHAIN_SECONDS = 0.05e-3
 MAX_PARTS = 8
+# Parts of the last axis begin at multiples of this: rows of them at a line of the cache, where those of the whole do.
+GRAIN = 32
 
 # So many plain nodes that follow each other are worth to be lowered together.
 STRETCH = 128
@@ -587,14 +590,16 @@ class Lowering:
         if not node.op.takes_out or len(node.outputs) != 1 or kind.spec is None or not all(spec.is_known for spec in inputs):
             return None
         slicing = node.op.slicing(kind.spec, *inputs, **node.attrs)
-        if slicing is None:
-            return None
         allows = self._simplified.allows
-        for cut, slot in zip(slicing.inputs, slots, strict=True):
-            made = self.parts.get(slot, ())
-            if cut and made and made[-1][1] == slicing.length:
-                return (slicing, len(made)) if allows is None or allows("cut", node) else None
+        if slicing is not None:
+            for cut, slot in zip(slicing.inputs, slots, strict=True):
+                made = self.parts.get(slot, ())
+                if cut and made and made[-1][1] == slicing.length:
+                    return (slicing, len(made)) if allows is None or allows("cut", node) else None
         if kind.seconds < SLICE_SECONDS or (allows is not None and not allows("cut", node)):
+            return None
+        slicing = node.op.slicing_of_columns(kind.spec, *inputs, **node.attrs) or slicing
+        if slicing is None:
             return None
         count = 2
         while count < MAX_PARTS and kind.seconds / count > 1.5 * PART_SECONDS:
@@ -618,18 +623,20 @@ class Lowering:
         self.buffers[buffer] = Spec((count, *spec.shape), spec.dtype) if summed else spec
         told = set(node.op.shape_inputs)
         arrays = tuple([slot for i, slot in enumerate(slots) if i not in told])
-        cut = tuple([ROWS if c else WHOLE for i, c in enumerate(slicing.inputs) if i not in told])
+        along = ROWS if slicing.axis == 0 else COLUMNS
+        grain = GRAIN if along == COLUMNS and slicing.length >= 4 * count * GRAIN else 1
+        cut = tuple([along if c else WHOLE for i, c in enumerate(slicing.inputs) if i not in told])
         cut += tuple([ENTRY if made.is_total else ROWS for made in others])
         parts: list[tuple[int, int, int]] = []
-        rows = -(-slicing.length // count)
+        bounds = [(part * slicing.length // count + grain // 2) // grain * grain for part in range(count)] + [slicing.length]
+        most = max(high - low for low, high in pairwise(bounds))
         scratch = kind.scratch and kind.scratch_of(
-            node, [_rows(self.spec(x), rows) if c else self.spec(x) for x, c in zip(node.inputs, slicing.inputs, strict=True)]
+            node, [_part(self.spec(x), slicing.axis, most) if c else self.spec(x) for x, c in zip(node.inputs, slicing.inputs, strict=True)]
         )
-        for part in range(count):
-            low, high = part * slicing.length // count, (part + 1) * slicing.length // count
+        for part, (low, high) in enumerate(pairwise(bounds)):
             after = set(control)
-            for slot, sliced in zip(arrays, cut, strict=True):
-                after.update(self._rows_of(slot, low, high) if sliced else self.makers(slot))
+            for slot, how in zip(arrays, cut, strict=True):
+                after.update(self._rows_of(slot, low, high) if how in (ROWS, ENTRY) else self.makers(slot))
             unit = Unit(
                 node,
                 kind.kernel,
@@ -650,7 +657,8 @@ class Lowering:
         self.slices[buffer] = tuple([unit for _, _, unit in parts])
         if not summed:
             self.slot[node.outputs[0]] = buffer
-            self.parts[buffer] = parts
+            if along == ROWS:
+                self.parts[buffer] = parts
             return
         self.slot[node.outputs[0]] = self._add_parts_up(node, buffer, spec, count, kind.mode)
 
@@ -755,8 +763,11 @@ class InOrder:
         return out
 
 
-def _rows(spec: Any, count: int) -> Spec:
-    return Spec((count, *spec.shape[1:]), spec.dtype)
+def _part(spec: Any, axis: int, count: int) -> Spec:
+    """``count`` of the rows, or columns, of an array."""
+    shape = list(spec.shape)
+    shape[axis] = count
+    return Spec(tuple(shape), spec.dtype)
 
 
 def add_up(parts: Any, out: Any = None) -> Any:

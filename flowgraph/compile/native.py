@@ -22,7 +22,7 @@ from .cost import CALL_SECONDS
 from .fuse import FusedNode
 from .instructions import Area, Instruction, Shape, elementwise, fused_loop, in_c_order, joined, of_arrays, product, sum_of_parts
 from .lower import InOrder, add_up, as_given
-from .plan import ROWS, Plan, Unit
+from .plan import COLUMNS, ROWS, Plan, Unit
 from .section import FEWEST, FEWEST_LONG, LONGEST_SECONDS, MOST_HELD_BYTES, Layout, Section
 from .turns import told_of_turns, turns_of
 from .windows import sliced, takes_all
@@ -184,14 +184,17 @@ class Sections:
         area = self.area(unit.inputs[position])
         if area is None or not unit.cut or not unit.cut[position]:
             return area
-        low, high = unit.read if unit.cut[position] == ROWS else (unit.part, unit.part + 1)
-        return area.rows(low, high) if area.shape else None
+        if not area.shape:
+            return None
+        how = unit.cut[position]
+        return area.columns(*unit.read) if how == COLUMNS else area.rows(*(unit.read if how == ROWS else (unit.part, unit.part + 1)))
 
     def _target(self, unit: Unit, areas: Sequence[Area]) -> Area:
         if unit.mode == "reuse":
             return areas[unit.reuse]
         if unit.mode == "part":
-            return Area.whole(unit.buffer, self.specs[unit.buffer]).rows(*unit.rows)
+            whole = Area.whole(unit.buffer, self.specs[unit.buffer])
+            return whole.columns(*unit.rows) if unit.along == COLUMNS else whole.rows(*unit.rows)
         if unit.mode == "partial":
             entry = Area.whole(unit.buffer, self.specs[unit.buffer]).rows(unit.part, unit.part + 1)
             return entry._replace(shape=entry.shape[1:], strides=entry.strides[1:])

@@ -16,8 +16,8 @@ from ..graph.node import FUNCTIONS
 from ..graph.spec import format_spec
 from ..graph.text import format_bytes, format_seconds
 
-# How a slice sees an input: all of it, its own rows, or the entry that is its own.
-WHOLE, ROWS, ENTRY = 0, 1, 2
+# How a slice sees an input: all of it, its own rows, the entry that is its own, or its own columns (the last axis).
+WHOLE, ROWS, ENTRY, COLUMNS = 0, 1, 2, 3
 
 _NONE_TOLD: Mapping[int, Any] = {}
 
@@ -30,10 +30,10 @@ class Unit:
     inputs   slots that it reads
     output   slot that it fills; each unit has one of its own (for a slice it stays empty: the buffer holds the result)
     mode     "fresh": the kernel makes its result; "take": it writes into a buffer from the pool; "reuse": into the array of
-             input ``reuse``, which dies here; "part": into the rows ``rows`` of the buffer in slot ``buffer``; "partial": into the
-             entry ``part`` of it. The slices of a node, and the outputs that it hands out, are counted by ``part``
+             input ``reuse``, which dies here; "part": into the rows, or columns, ``rows`` of the buffer in slot ``buffer``;
+             "partial": into the entry ``part`` of it. The slices of a node, and the outputs that it hands out, are counted by ``part``
     spec     shape and dtype of what it makes, where known
-    cut      for a slice: which inputs are cut to ``rows`` too (ROWS), and of which one entry is meant (ENTRY)
+    cut      for a slice: which inputs are cut to ``rows`` too (ROWS, or COLUMNS), and of which one entry is meant (ENTRY)
     writes   those of the inputs that it writes, where it makes several results, or is a part of a loop
     bodies   for a node that holds sub-graphs: the plan of each; ``kernel`` then takes a function for each before the arrays
     told     for inputs of which only the shape is used, and known, by position: that is part of ``kernel``
@@ -70,11 +70,23 @@ class Unit:
         """Bytes of memory that running it adds."""
         return self.nbytes if self.mode == "fresh" or self.mode == "take" else 0
 
+    @property
+    def along(self) -> int:
+        """What a slice is cut into: ROWS or COLUMNS."""
+        return COLUMNS if COLUMNS in self.cut else ROWS
+
+    def seen(self, how: int) -> Any:
+        """NumPy's index of what a slice sees of an array."""
+        low, high = (self.part, self.part + 1) if how == ENTRY else self.read
+        return ... if how == WHOLE else (..., slice(low, high)) if how == COLUMNS else slice(low, high)
+
+    def seen_text(self, how: int) -> str:
+        """The same as Python's text."""
+        low, high = (self.part, self.part + 1) if how == ENTRY else self.read
+        return "" if how == WHOLE else f"[..., {low}:{high}]" if how == COLUMNS else f"[{low}:{high}]"
+
     def __str__(self) -> str:
-        what = self.node.name
-        if self.read != (0, 0):
-            what += f"[{self.read[0]}:{self.read[1]}]"
-        return what
+        return self.node.name + (self.seen_text(self.along) if self.read != (0, 0) else "")
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -252,7 +264,7 @@ class Plan:
             "reuse": f"in place of s{unit.inputs[unit.reuse]}" if unit.mode == "reuse" else "",
         }
         where = {
-            "part": f"rows {unit.rows[0]}:{unit.rows[1]} of s{unit.buffer}",
+            "part": f"{'columns' if unit.along == COLUMNS else 'rows'} {unit.rows[0]}:{unit.rows[1]} of s{unit.buffer}",
             "partial": f"part {unit.part} of s{unit.buffer}",
         }
         spec = "" if unit.spec is None else format_spec(unit.spec.shape, unit.spec.dtype)

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..graph.report import where
 from ..graph.spec import format_spec
-from .plan import ENTRY, ROWS, WHOLE, Plan, Unit
+from .plan import Plan, Unit
 from .section import Section
 from .turns import told_of_turns
 
@@ -209,11 +209,8 @@ class Writer:
         """The lines of one kernel: its call, then, if it ``drops``, what dies with it."""
         names = [self.name(slot) for slot in unit.inputs]
         if unit.mode in ("part", "partial"):
-            (low, high), buffer = unit.read, self.name(unit.buffer)
-            part = unit.part
-            views = {WHOLE: "", ROWS: f"[{low}:{high}]", ENTRY: f"[{part}:{part + 1}]"}
-            arguments = [name + views[cut] for name, cut in zip(names, unit.cut, strict=True)]
-            target = f"{buffer}[{part}, ...]" if unit.mode == "partial" else f"{buffer}[{low}:{high}]"
+            arguments = [name + unit.seen_text(how) for name, how in zip(names, unit.cut, strict=True)]
+            target = self.name(unit.buffer) + (f"[{unit.part}, ...]" if unit.mode == "partial" else unit.seen_text(unit.along))
             self.source.add(f"{pad}{self._kernel(unit)}({', '.join([*arguments, f'out={target}'])})", unit)
         else:
             self.source.add(f"{pad}{self.name(unit.output)} = {self._call(unit, names)}", unit)

@@ -39,16 +39,18 @@ class Work(NamedTuple):
 
 
 class Slicing(NamedTuple):
-    """How a kernel splits along the first axis: which inputs are cut with the output, and how the parts become one.
+    """How a kernel splits along an axis: which inputs are cut with the output, and how the parts become one.
 
-    inputs  for each input whether it is cut along its axis 0 (else every part reads the whole)
+    inputs  for each input whether it is cut along that axis (else every part reads the whole)
     length  the size of the axis that is cut
-    join    "concat": each part writes its rows of the output; "sum": parts are added up in their order
+    join    "concat": each part writes its rows, or columns, of the output; "sum": parts are added up in their order
+    axis    the first one, 0, or the last one, -1
     """
 
     inputs: tuple[bool, ...]
     length: int
     join: str = "concat"
+    axis: int = 0
 
 
 class Batch(NamedTuple):
@@ -119,6 +121,8 @@ class Op:
     slicing(self, out, *inputs, **attrs) -> Slicing | None
         How a big kernel may be cut, from shapes alone; None when it may not. It is also what says, of any node in the body of a loop,
         whether the loop may be cut.
+    slicing_of_columns(self, out, *inputs, **attrs) -> Slicing | None
+        The same along the last axis, where that is better; left out, it never is.
     scalar(self, s, *inputs, **attrs) -> a value
         For an elementwise op: the computation for one element, from which the compiler makes loops. ``s`` has functions of values with
         NumPy's names, and values have Python's operators; what ``s`` lacks cannot be fused. Where `along_row` is set, the op acts on
@@ -183,6 +187,9 @@ class Op:
         return 0
 
     def slicing(self, out: Any, *inputs: Any, **attrs: Any) -> Slicing | None:
+        return None
+
+    def slicing_of_columns(self, out: Any, *inputs: Any, **attrs: Any) -> Slicing | None:
         return None
 
     def body_inputs(self, *inputs: Any, **attrs: Any) -> Sequence[Sequence[Any]]:

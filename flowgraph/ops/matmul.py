@@ -140,6 +140,11 @@ class Matmul(Op):
             return None
         return Slicing((True, together), x.shape[0])
 
+    def slicing_of_columns(self, out: Any, x: Any, y: Any) -> Slicing | None:
+        # Each part copies what it reads, for its kernel to read that in order: so the larger matrix should be read once in all.
+        is_wide = len(x.shape) == len(y.shape) == 2 and y.shape[1] >= 2 * x.shape[0]
+        return Slicing((False, True), y.shape[1], axis=-1) if is_wide else None
+
     samples = (
         Over(
             [((2, 3), (3, 4)), ((3,), (3,)), ((2, 3), (3,)), ((3,), (3, 2)), ((0, 3), (3, 2)), ((2, 0), (0, 3)), ((5, 2, 3), (3, 2)),

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..compile import Plan
 from ..compile.lower import as_given
-from ..compile.plan import ROWS
+from ..compile.plan import ENTRY, WHOLE
 from ..compile.source import shared_slots
 
 _BYTES = 12
@@ -27,16 +27,16 @@ def digest(value: Any) -> bytes:
 
 
 def left_by(plan: Plan) -> list[list[tuple[int, Any]]]:
-    """For each task what others, or the caller, read of what it makes: slots, and which rows of each (``...`` for all)."""
+    """For each task what others, or the caller, read of what it makes: slots, and which part of each (``...`` for all)."""
     shared, result = shared_slots(plan), []
     for task in plan.tasks:
         left: dict[tuple[int, Any], tuple[int, Any]] = {}
         for unit in task.units:
-            rows = slice(*unit.rows) if unit.mode == "part" else slice(unit.part, unit.part + 1) if unit.mode == "partial" else ...
+            rows = unit.seen(unit.along if unit.mode == "part" else ENTRY if unit.mode == "partial" else WHOLE)
             if rows is not ...:
                 made: list[tuple[int, Any]] = [(unit.buffer, rows)]
                 for slot, cut in zip(unit.writes, unit.cut[len(unit.cut) - len(unit.writes) :], strict=True):
-                    made.append((slot, slice(*unit.rows) if cut == ROWS else slice(unit.part, unit.part + 1)))
+                    made.append((slot, unit.seen(cut)))
             elif unit.kernel is as_given or (unit.writes and unit.mode == "fresh" and unit.bodies):
                 made = []  # an array that is still to be filled; a part of a loop, whose rows run along another axis for each result
             else:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from ..compile import Plan, Unit
 from ..compile.fuse import FusedNode
-from ..compile.plan import ENTRY, ROWS, WHOLE
 from ..compile.source import Source, body_source, task_sources, team_source, written_where_told
 from ..compile.team import Team, team_of
 from ..compile.units import Stretch, chunks_of
@@ -316,11 +315,9 @@ def _reusing(kernel: Callable[..., Any], position: int) -> Callable[..., Any]:
 
 
 def slicing(kernel: Callable[..., Any], unit: Unit) -> Callable[..., Any]:
-    """The kernel on rows ``read`` of the cut inputs, writing into rows ``rows`` of the buffer, which comes last."""
-    (low, high), cut = unit.read, unit.cut
-    views: dict[int, Any] = {WHOLE: ..., ROWS: slice(low, high), ENTRY: slice(unit.part, unit.part + 1)}
-    entries = [views[c] for c in cut]
-    target = (unit.part, ...) if unit.mode == "partial" else slice(low, high)
+    """The kernel on what a slice sees of its inputs, writing into its part of the buffer, which comes last."""
+    entries = [unit.seen(how) for how in unit.cut]
+    target = (unit.part, ...) if unit.mode == "partial" else unit.seen(unit.along)
 
     def part(*inputs: Any) -> None:
         arrays = [x if entry is ... else x[entry] for x, entry in zip(inputs, entries, strict=False)]

@@ -256,9 +256,10 @@ class _Specs:
         if unit.mode not in ("part", "partial") and not unit.writes:
             return 1.0
         low, high = unit.read
-        cut = [] if unit.node.op.bodies else [tensor for tensor, how in zip(unit.node.inputs, unit.cut) if how == ROWS]
+        cut = [] if unit.node.op.bodies else [tensor for tensor, how in zip(unit.node.inputs, unit.cut) if how == unit.along]
         shapes = [self.specs.get(tensor, tensor).shape for tensor in (*cut, *unit.node.outputs[: unit.mode == "part"])]
-        length = max([high, *(shape[0] for shape in shapes if shape and isinstance(shape[0], int))])
+        axis = 0 if unit.along == ROWS else -1
+        length = max([high, *[size for size in (shape[axis] for shape in shapes if shape) if isinstance(size, int)]])
         return (high - low) / length if length else 1.0
 
     def _nbytes(self, tensor: Any) -> int:

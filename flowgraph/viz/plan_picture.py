@@ -9,7 +9,7 @@ from operator import itemgetter
 
 from ..compile import Plan
 from ..compile.copies import CopyNode
-from ..compile.plan import Task, Unit
+from ..compile.plan import COLUMNS, WHOLE, Task, Unit
 from ..graph import Node, Tensor
 from ..graph.spec import format_spec
 from ..graph.text import format_bytes, format_seconds
@@ -87,10 +87,13 @@ class PlanPicture(Picture):
         if isinstance(unit.kernel, itemgetter):  # it hands out one result of several
             tensors = []
         for position, slot in enumerate(unit.inputs):
-            rows = unit.read if slot in unit.writes or (position < len(unit.cut) and unit.cut[position]) else None
+            is_cut = position < len(unit.cut) and unit.cut[position] not in (WHOLE, COLUMNS)
+            rows = unit.read if slot in unit.writes or is_cut else None
             for start in self._filled(slot, rows):
                 self._edge(start, key, tensors[position] if position < len(tensors) else None)
-        if unit.mode in ("part", "partial"):
+        if unit.along == COLUMNS:
+            self._fillers.setdefault(unit.buffer, []).append((None, key))  # (a part of every row)
+        elif unit.mode in ("part", "partial"):
             self._fill(unit.buffer, unit.rows, key)
         else:
             self._fill(unit.output, None, key)
@@ -135,7 +138,7 @@ def _things(units: Sequence[Unit]) -> list[Unit | Node]:
 
 
 def _kernel(key: str, unit: Unit, home: Home) -> Box:
-    rows = f"rows {unit.read[0]}:{unit.read[1]}" if unit.read != (0, 0) else ""
+    rows = f"{'columns' if unit.along == COLUMNS else 'rows'} {unit.read[0]}:{unit.read[1]}" if unit.read != (0, 0) else ""
     if isinstance(unit.node, CopyNode):
         rows = ", ".join(filter(None, [f"to {unit.node.target}", rows]))
     how = {"reuse": "in place", "take": "into a kept buffer"}.get(unit.mode, "")
