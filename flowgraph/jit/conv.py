@@ -461,13 +461,14 @@ class _InputGrad(_Writer):
 class _WeightGrad(_Writer):
     """Tiles of some outputs by some channels at one row of the filter, summed over the positions of some images: a vector for each weight.
 
-    Its lanes are summed at last. So the number of lanes, and of the images, is the same on every processor.
+    Its lanes are summed at last. So the number of lanes, and of the images, is the same on every processor. Registers that have fewer take
+    some of them first and then the others.
     """
 
     def __init__(self, kernel: ConvWeightGrad, target: Target) -> None:
         super().__init__(kernel, target)
-        self.lanes = 64 // self.dtype.itemsize
-        most = self.registers.accumulators(64)
+        self.part, self.lanes = self.lanes, 64 // self.dtype.itemsize  # lanes of a register, and of a sum
+        most = self.registers.accumulators(self.registers.bytes)
         self.channel_tiles = tiles(self.channels, max(1, round(math.isqrt(most) / self.kw)))
         columns = self.channel_tiles[0][1] * self.kw
         self.output_tiles = tiles(self.outputs, max(1, most // columns))
@@ -510,20 +511,12 @@ class _WeightGrad(_Writer):
         self.tiled(self.output_tiles, tile)
 
     def _tile(self, c: str, channels: int, o: str, outputs: int, row: str) -> None:
-        kind, lanes, columns = self.vector(self.lanes), self.lanes, channels * self.kw
-        vectors, rest = divmod(self.band * self.along, lanes)
+        lanes, columns = self.lanes, channels * self.kw
         g, x = self.at(self.g, (o, self.positions)), self.at("%scratch", self.offset(row))
-        with self.carrying(self.count_of_images, kind, ["zeroinitializer"] * (outputs * columns)) as outer:
-            sent = self.at(g, (outer.counter, self.groups * self.outputs * self.positions))
-            pixels = self.at(x, (outer.counter, columns * self.room))
-            with self.carrying(str(vectors), kind, outer.values) as inner:
-                self._add(inner.values, self.at(sent, (inner.counter, lanes)), self.at(pixels, (inner.counter, lanes)), columns, None)
-            outer.values = inner.values
-            if rest:
-                mask = self.lanes_of([k < rest for k in range(lanes)])
-                self._add(outer.values, self.at(sent, vectors * lanes), self.at(pixels, vectors * lanes), columns, mask)
+        parts = [self._sums(g, x, outputs, columns, first) for first in range(0, lanes, self.part)]
+        sums = [self._joined(vectors) for vectors in zip(*parts, strict=True)]
         target = self.at(self.w, (o, self.taps), (c, self.kh * self.kw), (row, self.kw))
-        runs = [outer.values[k : k + self.kw] for k in range(0, len(outer.values), self.kw)]
+        runs = [sums[k : k + self.kw] for k in range(0, len(sums), self.kw)]
         fitting = lanes // self.kw
         for begin in range(0, len(runs), fitting):
             group = runs[begin : begin + fitting]
@@ -535,12 +528,46 @@ class _WeightGrad(_Writer):
                 added = self.shuffle(totals, "poison", lanes, [min(k * self.kw + j, lanes - 1) for j in range(size)])
                 self.store_first(self.arithmetic("fadd", self.load_steps(place, 0, 1, self.kw, self.kw), added, size), place, self.kw)
 
+    def _sums(self, g: str, x: str, outputs: int, columns: int, first: int) -> list[str]:
+        """Those of a tile, of the lanes that a register has from ``first`` on."""
+        kind, (vectors, rest) = self.vector(self.part), divmod(self.band * self.along, self.lanes)
+        with self.carrying(self.count_of_images, kind, ["zeroinitializer"] * (outputs * columns)) as outer:
+            sent = self.at(g, (outer.counter, self.groups * self.outputs * self.positions), first)
+            pixels = self.at(x, (outer.counter, columns * self.room), first)
+            if vectors <= 4:  # (a loop of so few rounds costs a tenth)
+                for v in range(vectors):
+                    self._add(outer.values, self.at(sent, v * self.lanes), self.at(pixels, v * self.lanes), columns, None)
+            else:
+                with self.carrying(str(vectors), kind, outer.values) as inner:
+                    place = (inner.counter, self.lanes)
+                    self._add(inner.values, self.at(sent, place), self.at(pixels, place), columns, None)
+                outer.values = inner.values
+            if rest > first:
+                mask = self.lanes_of([first + k < rest for k in range(self.part)])
+                self._add(outer.values, self.at(sent, vectors * self.lanes), self.at(pixels, vectors * self.lanes), columns, mask)
+        return outer.values
+
     def _add(self, sums: list[str], g: str, x: str, columns: int, mask: str | None) -> None:
-        pixels = [self.load(self.at(x, k * self.room), self.lanes, mask) for k in range(columns)]
-        for o in range(len(sums) // columns):
-            sent = self.load(self.at(g, o * self.positions), self.lanes, mask)
-            for k in range(columns):
-                sums[o * columns + k] = self.fma(sent, pixels[k], sums[o * columns + k], self.lanes)
+        outputs = len(sums) // columns
+        # The fewer ones are loaded first, so that they and one of the others are in registers beside the sums.
+        order = [(o, k) for o in range(outputs) for k in range(columns)] if columns <= outputs else []
+        order = order or [(o, k) for k in range(columns) for o in range(outputs)]
+        sent: dict[int, str] = {}
+        pixels: dict[int, str] = {}
+        for o, k in order:
+            if o not in sent:
+                sent[o] = self.load(self.at(g, o * self.positions), self.part, mask)
+            if k not in pixels:
+                pixels[k] = self.load(self.at(x, k * self.room), self.part, mask)
+            sums[o * columns + k] = self.fma(sent[o], pixels[k], sums[o * columns + k], self.part)
+
+    def _joined(self, vectors: Sequence[str]) -> str:
+        """The parts of a sum as one vector."""
+        parts, lanes = list(vectors), self.part
+        while len(parts) > 1:
+            parts = [self.shuffle(a, b, lanes, range(2 * lanes)) for a, b in zip(parts[::2], parts[1::2], strict=True)]
+            lanes *= 2
+        return parts[0]
 
     def _sums_of_lanes(self, vectors: list[str]) -> str:
         """The sum of each vector, as the lanes of one: two vectors become one that has the sums of the halves of both, and so on."""
