@@ -162,8 +162,10 @@ class ArrayKernel(CallableText):
         """A mask of the lanes whose number is below ``limit``, which may be below 0 or above all."""
         most = self.call("llvm.smin.i64", "i64", ("i64", limit), ("i64", str(lanes)))
         some = self.call("llvm.smax.i64", "i64", ("i64", most), ("i64", "0"))
-        bits = self.new(f"sub i64 {self.new(f'shl i64 1, {some}')}, 1")
-        return self.new(f"bitcast i{lanes} {self.new(f'trunc i64 {bits} to i{lanes}')} to <{lanes} x i1>")
+        bits = 8 * self.dtype.itemsize  # (those of the numbers that are masked, so that it is one comparison of vectors)
+        word = self.new(f"trunc i64 {some} to i{bits}") if bits < 64 else some
+        numbers = ", ".join([f"i{bits} {k}" for k in range(lanes)])
+        return self.new(f"icmp slt <{lanes} x i{bits}> <{numbers}>, {self.spread(word, lanes, f'i{bits}')}")
 
     def shuffle(self, a: str, b: str, lanes: int, order: Iterable[int]) -> str:
         """The lanes of ``a`` and, counted on, of ``b`` in another order."""

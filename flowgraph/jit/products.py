@@ -28,6 +28,8 @@ from .ufuncs import code_of, with_loops
 INNER = 256
 # Columns of a block of the right matrix: half a megabyte of 32-bit floats with `INNER`, which stays in a level-2 cache.
 COLUMNS = 512
+# So many summands are added in a round of the innermost loop.
+UNROLLED = 4
 # Of fewer rows or columns NumPy's loop makes products with vectors, or what is as quick.
 FEWEST = 4
 
@@ -154,15 +156,16 @@ class _Tile(_Part):
         self.line("br label %ready")
         self.label("ready")
         starts = [self.new(f"phi {kind} [ zeroinitializer, %entry ], [ {value}, %adding ]") for value in there]
-        along, down = (self.strip, 1) if self.is_turned else (1, self.apart)
-        with self.carrying("%inner", kind, starts) as loop:
-            panel, strip = self.at("%b", (loop.counter, self.width)), self.at("%a", (loop.counter, along))
-            met = [self.load(self.at(panel, v * lanes), lanes) for v in range(vectors)]
-            for i in range(height):
-                number = self.spread(self.new(f"load {self.number}, ptr {self.at(strip, i * down)}"), lanes, self.number)
-                for v in range(vectors):
-                    k = i * vectors + v
-                    loop.values[k] = self.fma(number, met[v], loop.values[k], lanes)
+        along = self.strip if self.is_turned else 1
+        rounds = self.number_of("udiv", "%inner", UNROLLED)
+        with self.carrying(rounds, kind, starts) as loop:
+            panel, strip = self.at("%b", (loop.counter, UNROLLED * self.width)), self.at("%a", (loop.counter, UNROLLED * along))
+            for k in range(UNROLLED):
+                self.add(self.at(panel, k * self.width), self.at(strip, k * along), loop.values)
+        done = self.number_of("mul", rounds, UNROLLED)
+        panel, strip = self.at("%b", (done, self.width)), self.at("%a", (done, along))
+        with self.carrying(self.number_of("sub", "%inner", done), kind, loop.values) as loop:
+            self.add(self.at(panel, (loop.counter, self.width)), self.at(strip, (loop.counter, along)), loop.values)
         rows = self.rows()
         whole = self.new(f"icmp sge i64 %left, {vectors * lanes}")
         self.line(f"br i1 {whole}, label %whole, label %edge")
@@ -174,6 +177,16 @@ class _Tile(_Part):
                 self.store(total, self.at(rows[i], v * lanes), lanes, masks[v] if name == "edge" else None)
             self.line("ret void")
         return self.function(f"internal void @{self.name_of(height, vectors, self.is_turned)}{_TILE}")
+
+    def add(self, panel: str, strip: str, totals: list[str]) -> None:
+        """One product for each number of the part."""
+        down = 1 if self.is_turned else self.apart
+        met = [self.load(self.at(panel, v * self.lanes), self.lanes) for v in range(self.vectors)]
+        for i in range(self.height):
+            number = self.spread(self.new(f"load {self.number}, ptr {self.at(strip, i * down)}"), self.lanes, self.number)
+            for v in range(self.vectors):
+                k = i * self.vectors + v
+                totals[k] = self.fma(number, met[v], totals[k], self.lanes)
 
     def masks(self) -> list[str]:
         """Of the numbers of each vector that are wanted."""
