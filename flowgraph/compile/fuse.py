@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -287,8 +287,9 @@ class Fuser:
                 continue
             if out in self.found.values or out in self.fed:
                 continue
+            region = self.regions.region(node)
             for tensor in self.regions.read(node, list(map(self.resolved, node.inputs))):
-                readers.setdefault(tensor, set()).add(self.regions.region(node))
+                readers.setdefault(tensor, set()).add(region)
         for item in fetched:
             for tensor in (item,) if isinstance(item, Tensor) else item.outputs:
                 readers.setdefault(self.resolved(tensor), set()).add(None)
@@ -713,22 +714,30 @@ class Order:
     def __init__(self, fuser: Fuser, fetched: Collection[Tensor | Node]) -> None:
         self.fuser, self.regions, self.fetched = fuser, fuser.regions, fetched
         self.present = set(self.regions.nodes)
+        # A member of a region -> the node of the plan that computes it.
+        self.loops = {member: loop for region, loop in fuser.made.items() for member in region.members if member not in fuser.views}
+        self.befores: dict[Node, list[Node]] = {}  # node of the plan -> those that must have run before it
 
     def nodes(self) -> list[Node]:
         result: list[Node] = []
         done: set[Node] = set()
-        wanted = self._wanted()
-        last = {self._placed(node): node for node in self.regions.nodes}
+        placed = self.loops.get
+        self._find_befores()
+        last = {placed(node, node): node for node in self.regions.nodes}
         for member in self.regions.nodes:
-            node = self._placed(member)
-            if last[node] is not member or node not in wanted or node in done:
+            node = placed(member, member)
+            if last[node] is not member or node not in self.befores or node in done:
                 continue
-            stack = [(node, self._befores(node))]
+            if done.issuperset(self.befores[node]):  # as nearly always
+                done.add(node)
+                result.append(node)
+                continue
+            stack = [(node, iter(self.befores[node]))]
             while stack:
                 current, befores = stack[-1]
                 before = next((before for before in befores if before not in done), None)
                 if before is not None:
-                    stack.append((before, self._befores(before)))
+                    stack.append((before, iter(self.befores[before])))
                     continue
                 stack.pop()
                 if current not in done:
@@ -736,36 +745,29 @@ class Order:
                     result.append(current)
         return result
 
-    def _placed(self, node: Node) -> Node:
-        """The node of the plan that computes what ``node`` does."""
-        region = self.regions.region(node)
-        return node if region is None or node in self.fuser.views else self.fuser.made[region]
+    def _find_befores(self) -> None:
+        """Fills `befores` with what the fetches lead to: a view that regions see through may have lost all readers."""
+        starts = [self.regions.maker(item) if isinstance(item, Tensor) else item for item in self.fetched]
+        stack = [self.loops.get(node, node) for node in starts if node in self.present]
+        while stack:
+            node = stack.pop()
+            if node not in self.befores:
+                self.befores[node] = befores = self._befores(node)
+                stack += befores
 
-    def _befores(self, node: Node) -> Iterator[Node]:
-        """The nodes of the plan that must have run before one of them."""
-        regions = self.regions
+    def _befores(self, node: Node) -> list[Node]:
+        regions, loops, present, told = self.regions, self.loops, self.present, node.op.shape_inputs
+        makers: list[Node] = []
         if not isinstance(node, FusedNode):
             out = node.outputs[0] if node.outputs else None
             if out in regions.found.same:
-                yield self._placed(regions.maker(regions.found.same[out]))
-                return
+                maker = regions.maker(regions.found.same[out])
+                return [loops.get(maker, maker)]
             if out in regions.found.values or out in regions.fed:
-                return
-            for before in node._context.control:
-                yield self._placed(before)
+                return []
+            makers += node._context.control
         for position, tensor in enumerate(node.inputs):
             maker = regions.maker(tensor)  # (a node that stands in for another is a node of the plan, too)
-            if maker in self.present and not (position in node.op.shape_inputs and is_known(regions.spec(tensor).shape)):
-                yield self._placed(maker)
-
-    def _wanted(self) -> set[Node]:
-        """What the fetches lead to: a view that regions see through may have lost all readers."""
-        starts = [self.regions.maker(item) if isinstance(item, Tensor) else item for item in self.fetched]
-        stack = [self._placed(node) for node in starts if node in self.present]
-        wanted: set[Node] = set()
-        while stack:
-            node = stack.pop()
-            if node not in wanted:
-                wanted.add(node)
-                stack += self._befores(node)
-        return wanted
+            if maker in present and not (told and position in told and is_known(regions.spec(tensor).shape)):
+                makers.append(maker)
+        return [loops.get(maker, maker) for maker in makers]

@@ -186,7 +186,7 @@ class Regions:
 
     def _mark(self, node: Node) -> int:
         """The regions that lie before a node, or its own."""
-        region = self.region(node)
+        region = find(self.region_of.get(node))
         return self.before.get(node, 0) if region is None else region.bits
 
     def _leads(self, region: Region, marks: int) -> bool:
