@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import flowgraph as fg
 from flowgraph.compile import compiler, fuse, lower, needed, regions, suspects
-from flowgraph.compile.columns import columns_of
+from flowgraph.compile.columns import columns_of, distinct
 from flowgraph.compile.shapes import specialise
 from flowgraph.compile.trees import Trees
 from flowgraph.graph.graph import COLLECTOR
@@ -116,21 +116,30 @@ def test_columns_grow_with_their_graph():
     with fg.Graph() as graph:
         x = fg.placeholder("x", (), "float64")
         y = x * x
-        assert columns_of(graph).readers_of(x.node.id) == [y.node.id, y.node.id]
+        assert columns_of(graph).makers.tolist() == [x.node.id, x.node.id]
         z = y + x
         with fg.control_dependencies([z]):
             fg.exp(y)
         columns = columns_of(graph)
         assert columns.count == len(graph) == 4
-        assert columns.readers_of(x.node.id) == [y.node.id, y.node.id, z.node.id]
+        assert columns.readers[columns.makers == x.node.id].tolist() == [y.node.id, y.node.id, z.node.id]
         assert columns.control == [(3, z.node.id)]
+
+
+@pytest.mark.parametrize("apart", [1, 10**6])
+@pytest.mark.parametrize("keys", [[], [7], [5, -3, 5, 0, -3, 9]])
+def test_different_keys_are_found_at_their_first_places_in_ascending_order(keys, apart):
+    numbers = np.array(keys, np.int64) * apart
+    places, which = distinct(numbers)
+    _, first, inverse = np.unique(numbers, return_index=True, return_inverse=True)
+    assert places.tolist() == first.tolist() and which.tolist() == inverse.tolist()
 
 
 def test_nodes_that_may_repeat_each_other_have_one_hash_and_others_have_not():
     with fg.Graph() as graph:
         x, y = (fg.placeholder(name, (), "float64") for name in "xy")
         tensors = [x + y, x + y, y + x, x * y, fg.exp(x), fg.exp(y)]
-        hashes = [int(columns_of(graph).hashes[tensor.node.id]) for tensor in tensors]
+        hashes = [int(columns_of(graph).hashes()[tensor.node.id]) for tensor in tensors]
     assert hashes[0] == hashes[1]
     assert len(set(hashes)) == len(hashes) - 1
 

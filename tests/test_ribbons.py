@@ -1,6 +1,8 @@
 """Ribbons: stretches of very large plans run as tapes that are made from columns, with the bits of their kernels."""
 
+import gc
 import random
+import tracemalloc
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -51,6 +53,27 @@ def counting(patch):
 def values_of(inputs, seed=0):
     draw = np.random.default_rng(seed)
     return {tensor: draw.standard_normal(tensor.shape).astype("f4") for tensor in inputs}
+
+
+def test_a_node_of_a_large_graph_takes_less_than_450_bytes_with_its_plan(monkeypatch):
+    def kept_bytes(size):
+        """What is kept of a graph, its plan and its first run."""
+        gc.collect()
+        before, _ = tracemalloc.get_traced_memory()
+        graph, inputs, y = random_graph(size)
+        with fg.Session(graph, passes=WITHOUT_LOOPS) as session:
+            session.run(y, values_of(inputs))
+            gc.collect()
+            return tracemalloc.get_traced_memory()[0] - before
+
+    with counting(monkeypatch) as followed:
+        tracemalloc.start()
+        try:
+            kept_bytes(1_000)  # (what is loaded and compiled once)
+            assert kept_bytes(15_000) < 450 * 15_000
+        finally:
+            tracemalloc.stop()
+    assert all(followed)
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -6,14 +6,13 @@ They are kept with the graph and extended as it grows. Passes ask them which nod
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
-from itertools import chain
+from collections.abc import Collection, Iterable, Sequence
 from operator import attrgetter
 from typing import Any
 
 import numpy as np
 
-from ..graph import Graph, Node
+from ..graph import Graph, Node, Tensor
 
 Numbers = np.ndarray[Any, np.dtype[Any]]
 
@@ -46,7 +45,6 @@ class Columns:
     specs    for each node the place in ``shapes`` of its first output's (shape, dtype), -1 where there is none
     is_bare  for each node whether it is nothing but an op on one or two nodes' first outputs, with one output: it has no attributes,
              waits for nothing and asks for no device
-    hashes   for each node a number: equal for nodes of one op that read the same nodes, and for hardly any others
     """
 
     def __init__(self, nodes: Sequence[Node], before: Columns | None = None) -> None:
@@ -61,51 +59,48 @@ class Columns:
         parts = [] if before is None else [before._parts]
         parts += [self._read(nodes[start : start + _AT_ONCE], start) for start in range(first, self.count, _AT_ONCE)]
         self._parts = tuple([np.concatenate(column) for column in zip(*parts, strict=True)])
-        self.counts, self.makers, self.readers, self.ops, self.specs, self.is_bare, self.hashes = self._parts
-        self.starts = np.cumsum(self.counts) - self.counts
-        self._by_maker: tuple[Numbers, Numbers] | None = None
+        self.counts, self.makers, self.readers, self.ops, self.specs, self.is_bare = self._parts
+        self.starts = np.cumsum(self.counts, dtype=np.int32) - self.counts
 
     def _read(self, nodes: Sequence[Node], first: int) -> tuple[Numbers, ...]:
         """The columns of some nodes, the first of which has the id ``first``."""
         inputs, outputs, contexts = (list(map(attrgetter(name), nodes)) for name in ("inputs", "outputs", "_context"))
         counts = np.fromiter(map(len, inputs), np.int32, len(nodes))
-        tensors = list(chain.from_iterable(inputs))
-        makers = np.fromiter(map(attrgetter("node.id"), tensors), np.int32, len(tensors))
+        makers = np.array([tensor.node.id for read in inputs for tensor in read], np.int32)
         rows = np.repeat(np.arange(len(nodes), dtype=np.int32), counts)
         ops = np.fromiter(map(self.table.__getitem__, map(attrgetter("op"), nodes)), np.int32, len(nodes))
-        shapes = self.shapes
-        specs = np.array([shapes[made[0].shape, made[0].dtype] if made else -1 for made in outputs], np.int32)
         is_bare = (counts == 1) | (counts == 2)
         has_one = np.fromiter(map(len, outputs), np.int32, len(nodes)) == 1
         is_bare &= has_one
         is_bare &= ~np.fromiter(map(bool, map(attrgetter("attrs"), nodes)), bool, len(nodes))
         self._has_several |= not has_one.all()
         if self._has_several:
-            is_bare[rows[np.fromiter(map(attrgetter("index"), tensors), np.int32, len(tensors)) > 0]] = False
+            is_bare[rows[[tensor.index > 0 for read in inputs for tensor in read]]] = False
         if any(context.control or context.device or context.colocated for context in set(contexts)):
             for row, context in enumerate(contexts):
                 if context.control or context.device or context.colocated:
                     self.control += [(first + row, node.id) for node in context.control]
                     is_bare[row] = False
-        return counts, makers, rows + np.int32(first), ops, specs, is_bare, _hashes(ops, counts, makers)
+        return counts, makers, rows + np.int32(first), ops, self._specs(outputs), is_bare
 
-    def readers_of(self, node_id: int) -> list[int]:
-        """The ids of the nodes that read an output of a node, ascending."""
-        readers, bounds = self._sorted_by_maker()
-        return readers[bounds[node_id] : bounds[node_id + 1]].tolist()  # type: ignore[no-any-return]
+    def _specs(self, outputs: Sequence[tuple[Tensor, ...]]) -> Numbers:
+        """The column `specs` of some nodes."""
+        result, shapes = [], self.shapes
+        shape, dtype, place = None, None, -1
+        for made in outputs:
+            if not made:
+                result.append(-1)
+                continue
+            first = made[0]
+            if first.dtype is not dtype or first.shape != shape:  # many that follow each other have one spec
+                shape, dtype = first.shape, first.dtype
+                place = shapes[shape, dtype]
+            result.append(place)
+        return np.array(result, np.int32)
 
-    def readers_count(self, node_id: int) -> int:
-        """How many edges leave a node."""
-        _, bounds = self._sorted_by_maker()
-        return int(bounds[node_id + 1] - bounds[node_id])
-
-    def _sorted_by_maker(self) -> tuple[Numbers, Numbers]:
-        """The readers by what they read, and where in them those of each node begin."""
-        if self._by_maker is None:
-            order = np.argsort(self.makers, kind="stable")
-            bounds = np.concatenate([[0], np.cumsum(np.bincount(self.makers, minlength=self.count))])
-            self._by_maker = self.readers[order], bounds
-        return self._by_maker
+    def hashes(self) -> Numbers:
+        """For each node a number: equal for nodes of one op that read the same nodes, and for hardly any others."""
+        return _hashes(self.ops, self.counts, self.makers)
 
 
 def wanted_nodes(
@@ -156,11 +151,24 @@ def columns_of(graph: Graph) -> Columns:
     return columns
 
 
+def ids_of(nodes: Collection[Node]) -> Numbers:
+    """Their ids, in their order."""
+    return np.fromiter(map(attrgetter("id"), nodes), np.int64, len(nodes))
+
+
 def distinct(keys: Numbers) -> tuple[Numbers, Numbers]:
     """The places of different ``keys``, one each, and for each key which of them is its equal.
 
     (`np.unique` does it too, but loads `np.ma` when it is first called, which takes 10 ms.)
     """
+    least = keys.min(initial=0)
+    most = int(keys.max(initial=0) - least)
+    if most < 4 * len(keys):
+        found = np.full(most + 1, -1)
+        found[keys[::-1] - least] = np.arange(len(keys))[::-1]  # (of several that are written to one place the last stays)
+        places = found[found >= 0]
+        found[keys[places] - least] = np.arange(len(places))
+        return places, found[keys - least]
     order = np.argsort(keys, kind="stable")
     is_new = np.diff(keys[order], prepend=keys[order[:1]] - 1) != 0
     numbers = np.empty(len(keys), np.int64)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import partial
+from itertools import compress
 from operator import attrgetter
 from types import MappingProxyType
 from typing import Any
@@ -19,7 +20,7 @@ from ..graph.spec import is_known
 from ..graph.text import format_bytes
 from ..jit.loops import Loop
 from .budget import check_limit, save_memory
-from .columns import LARGE, columns_of, wanted_nodes
+from .columns import LARGE, columns_of, ids_of, wanted_nodes
 from .fuse import fuse
 from .lower import Lowering
 from .memory import Memory
@@ -241,7 +242,7 @@ def still_needed(nodes: list[Node], fetched: Collection[Node], simplified: Simpl
         return nodes
     same, values = simplified.same, simplified.values
     given = {tensor.node for tensor in (*fed, *same, *values)}
-    if len(nodes) >= LARGE and not any(node.op.shape_inputs for node in nodes):
+    if len(nodes) >= LARGE and not any(op.shape_inputs for op in simplified.ops):
         found = _by_columns(nodes, fetched, given, simplified, fed)
         if found is not None:
             return found
@@ -281,8 +282,7 @@ def _by_columns(
     mask = wanted_nodes(columns_of(nodes[0].graph), size, [node.id for node in fetched], [n.id for n in stopped if n.id < size], edges)
     if mask is None:
         return None
-    wanted = mask.tobytes()
-    return [node for node in nodes if wanted[node.id]]
+    return list(compress(nodes, mask[ids_of(nodes)].tobytes()))
 
 
 def _is_told(node: Node, position: int, simplified: Simplified) -> bool:

@@ -47,7 +47,7 @@ class Ends:
             slots = [self._members.get(storage, (storage,)) for storage in dying.tolist()]
             freeing = np.repeat(freeing, [len(several) for several in slots])
             dying = np.array([slot for several in slots for slot in several], np.int64)
-        stretch.freed, stretch.freeing = dying, freeing
+        stretch.freed, stretch.freeing = dying.astype(np.int32), freeing.astype(np.int32)
 
 
 def bytes_alive(stretch: Stretch, made: Numbers) -> tuple[int, int]:

@@ -116,6 +116,7 @@ def _stages(
     yield Stage("prune", f"the request needs {len(alive)} of them", alive, same, changes=made)
     fetched = {fetch.node if isinstance(fetch, Tensor) else fetch for fetch in fetches}
     so_far = Simplified(found.specs, found.fed)
+    so_far.ops, so_far.ordered = found.ops, found.ordered
     so_far.values = {tensor: value for tensor, value in found.values.items() if tensor.node.op.name == "constant"}
     for name in SIMPLIFICATIONS:
         so_far.same |= {tensor: target for tensor, target in found.same.items() if found.reasons[tensor] == name}

@@ -336,7 +336,8 @@ class Fuser:
         """Loops of the trees that pay, by the last node of each. Those that compute the same share one."""
         made: dict[Node, FusedNode] = {}
         total = len(small.may_pay)
-        for candidates in (small.sample(), small.candidates()):
+        for look in (small.sample, small.candidates):
+            candidates = look()
             share = len(candidates.nodes) / total
             trees = Trees(candidates, self.regions)
             groups = list(trees.alike(WORTH_SECONDS, WORTH_TOGETHER))

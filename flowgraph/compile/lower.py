@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from itertools import pairwise
+from itertools import compress, pairwise
 from operator import itemgetter
 from typing import Any, cast
 
@@ -20,7 +20,7 @@ from ..graph import Node, Shape, Spec, SubGraph, Tensor
 from ..graph.op import Op, Slicing
 from ..graph.report import where
 from ..graph.spec import format_spec, is_known
-from .columns import LARGE, columns_of
+from .columns import LARGE, columns_of, ids_of
 from .copies import copy_node, copy_seconds, receive_node
 from .cost import CALL_SECONDS
 from .forecast import node_seconds
@@ -113,7 +113,7 @@ class Lowering:
         self._given = {tensor.node for tensor in (*feeds, *simplified.same, *simplified.values)}
         if self.placement is not None:
             self._lower_placed(nodes, self.placement)
-        elif len(nodes) < LARGE or any(node.__class__ is FusedNode for node in nodes):  # (the graph has no columns for these)
+        elif len(nodes) < LARGE or FusedNode in set(map(type, nodes)):  # (the graph has no columns for these)
             self._lower_each(nodes)
         else:
             self._lower_stretches(nodes)
@@ -131,14 +131,21 @@ class Lowering:
     def _lower_stretches(self, nodes: list[Node]) -> None:
         """The same for a large graph: where many plain nodes follow each other, their units are made together, as columns."""
         same = {out.node.id: target for out, target in self._simplified.same.items()}  # (each is its node's only output)
-        # These run nothing; what stands in for them is found where they are read.
-        kept = [at for at, node in enumerate(nodes) if node.id not in same] if same else range(len(nodes))
-        run = [nodes[at] for at in kept]
+        ids = ids_of(nodes)
+        is_gone = np.zeros(columns_of(nodes[0].graph).count, bool)
+        is_gone[list(same)] = True  # these run nothing; what stands in for them is found where they are read
+        is_kept = ~is_gone[ids]
+        kept = np.flatnonzero(is_kept)
+        run = list(compress(nodes, is_kept.tobytes()))
         if not run:
             return
         stands_in = {number: target.node.id for number, target in same.items() if not target.index}
-        plain = PlainNodes(run, self.kinds, self.spec, self.specs, stands_in, lambda kind: self.is_body or kind.seconds <= CHAIN_SECONDS)
-        is_given = np.zeros(columns_of(nodes[0].graph).count, bool)
+
+        def is_whole(kind: Kind) -> bool:
+            return self.is_body or kind.seconds <= CHAIN_SECONDS
+
+        plain = PlainNodes(run, ids[kept], self.kinds, self.spec, self.specs, stands_in, is_whole)
+        is_given = np.zeros(len(is_gone), bool)
         is_given[[node.id for node in self._given]] = True
         runs = plain.runs(is_given, STRETCH)
         if not runs:

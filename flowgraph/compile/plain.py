@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -17,17 +16,18 @@ _NONE = np.empty(0, np.int64)
 
 
 class PlainNodes:
-    """The plain ones (see `Kind`) among ``nodes``.
+    """The plain ones (see `Kind`) among ``nodes``, whose ids are ``ids``.
 
     spec      the spec of any tensor, and ``specs``: of those of which the plan knows more than the graph
     stands_in ids of nodes -> ids of those whose first outputs are read in the place of theirs
     is_whole  whether nodes of a kind run whole, if they are plain
-    ids       ids of all nodes, and ``is_plain``: for each node
+    is_plain  for each node
     """
 
     def __init__(
         self,
         nodes: list[Node],
+        ids: Numbers,
         kinds: Kinds,
         spec: Callable[[Tensor], Any],
         specs: Mapping[Tensor, Any],
@@ -36,7 +36,7 @@ class PlainNodes:
     ) -> None:
         columns = columns_of(nodes[0].graph)
         self._nodes = nodes
-        self.ids = np.fromiter(map(attrgetter("id"), nodes), np.int64, len(nodes))
+        self.ids = ids
         self.is_plain = columns.is_bare[self.ids]
         rows = np.flatnonzero(self.is_plain)
         bare = self.ids[rows]
@@ -63,7 +63,7 @@ class PlainNodes:
         self._table = KindTable(table, operands)
         self.is_plain[rows] = np.array([kind.is_plain and is_whole(kind) for kind in table], bool)[numbers]
         # For each node, where it is plain: the nodes that make its inputs, -1 for none, and its kind.
-        self._reads, self._kinds = np.full((2, len(nodes)), -1), np.full(len(nodes), -1)
+        self._reads, self._kinds = np.full((2, len(nodes)), -1, np.int32), np.full(len(nodes), -1, np.int32)
         self._reads[:, rows], self._kinds[rows] = (first, second), numbers
 
     def stretch(self, start: int, end: int, place: Numbers, output: int) -> Stretch:
@@ -73,7 +73,7 @@ class PlainNodes:
         """
         place[self.ids[start:end]] = np.arange(output, output + end - start)
         reads = self._reads[:, start:end]
-        slots = np.where(reads < 0, -1, place[reads])
+        slots = np.where(reads < 0, -1, place[reads]).astype(np.int32)
         assert (slots >= 0).sum() == (reads >= 0).sum()  # what they read was lowered before
         return Stretch(self._nodes[start:end], self._table, self._kinds[start:end], slots, output, _NONE, _NONE)
 

@@ -106,7 +106,8 @@ class Regions:
         self.steps = 0  # that regions have grown
         self.readers: dict[Tensor, Region] = {}  # the first region that reads a tensor of its own shape
         self.twins: dict[Node, Node] = {}  # a node that is not run -> the one that gives its outputs as well
-        for node in nodes:
+        is_plain = not any(op.bodies for op in found.ops) and set(map(type, nodes)) <= {Node}
+        for node in () if is_plain else nodes:
             if node.op.bodies:
                 twin = node.attrs.get("extends")
                 while twin is not None:
@@ -114,7 +115,7 @@ class Regions:
                     twin = twin.attrs.get("extends")
             elif node.outputs and node.outputs[0].node is not node:  # a loop made before
                 self.twins[node.outputs[0].node] = node
-        self.ordered = {before for context in set(map(attrgetter("_context"), nodes)) for before in context.control}
+        self.ordered = found.ordered
 
     def grow(self, apart: bytes | None = None) -> None:
         """Finds the regions.

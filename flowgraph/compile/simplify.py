@@ -41,6 +41,7 @@ class Simplified:
     same    tensor -> the tensor that has its value
     values  tensor -> its value, known before the run
     counts  pass -> number of nodes that it took out
+    ops     those of all nodes, and ``ordered``: the nodes for which others wait
     reasons tensor in ``same`` -> the pass that found it
     """
 
@@ -51,6 +52,8 @@ class Simplified:
         self.values: dict[Tensor, Any] = {}
         self.counts: Counter[str] = Counter()
         self.reasons: dict[Tensor, str] = {}
+        self.ops: set[Op] = set()
+        self.ordered: set[Node] = set()
         self._seen: dict[Any, Tensor] = {}
 
     def spec(self, tensor: Tensor) -> Any:
@@ -82,10 +85,11 @@ def simplify(
 ) -> Simplified:
     """Which of ``nodes`` need not be computed, and what has their value."""
     found = Simplified(specs, fed, allows)
+    found.ops = set(map(attrgetter("op"), nodes))
+    found.ordered = {before for context in set(map(attrgetter("_context"), nodes)) for before in context.control}
     if not passes:
         return found
-    ordered = {before for context in set(map(attrgetter("_context"), nodes)) for before in context.control}  # others wait for them
-    values, same = found.values, found.same
+    values, same, ordered = found.values, found.same, found.ordered
     reads_none_of = values.keys().isdisjoint
     algebra, fold, common = (name in passes for name in SIMPLIFICATIONS)
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from heapq import heappop, heappush
-from operator import attrgetter
 
 import numpy as np
 
 from ..graph import Node, Tensor
 from ..graph.op import Op
-from .columns import LARGE, Columns, Numbers, columns_of
+from .columns import LARGE, Columns, Numbers, columns_of, ids_of
 
 # Where more than this share of the nodes are suspects, going through all of them is as quick.
 MOST = 0.3
@@ -40,7 +39,11 @@ class Suspects(Everyone):
     """
 
     def __init__(self, nodes: Sequence[Node], columns: Columns, suspect: Numbers, needed: Numbers) -> None:
-        self.nodes, self._columns = nodes, columns
+        self.nodes = nodes
+        # The readers of all nodes by what they read, and where in them those of each node begin.
+        order = np.argsort(columns.makers, kind="stable")
+        self._readers = columns.readers[order]
+        self._bounds = np.concatenate([[0], np.cumsum(np.bincount(columns.makers, minlength=columns.count))])
         self._heap: list[int] = np.nonzero(suspect & needed)[0].tolist()  # ascending: that is a heap
         self._settled = bytearray((suspect | ~needed).tobytes())  # queued, looked at, or none of the plan's
         self._now = -1
@@ -52,17 +55,17 @@ class Suspects(Everyone):
             yield self.nodes[self._now]
 
     def changed(self, node: Node) -> None:
-        for reader in self._columns.readers_of(node.id):
+        for reader in self._readers_of(node.id):
             if not self._settled[reader]:
                 self._settled[reader] = 1
                 heappush(self._heap, reader)
 
     def partners(self, inputs: Sequence[Tensor]) -> Iterator[Node]:
-        maker = min([tensor.node.id for tensor in inputs], key=self._columns.readers_count)
+        maker = min([tensor.node.id for tensor in inputs], key=lambda maker: self._bounds[maker + 1] - self._bounds[maker])
         if maker in self._met:
             return
         self._met.add(maker)
-        for reader in self._columns.readers_of(maker):
+        for reader in self._readers_of(maker):
             if self._settled[reader]:
                 continue
             self._settled[reader] = 1
@@ -70,6 +73,10 @@ class Suspects(Everyone):
                 yield self.nodes[reader]
             else:  # it will come by
                 heappush(self._heap, reader)
+
+    def _readers_of(self, node_id: int) -> list[int]:
+        """The ids of the nodes that read an output of a node, ascending."""
+        return self._readers[self._bounds[node_id] : self._bounds[node_id + 1]].tolist()  # type: ignore[no-any-return]
 
 
 def suspects_among(nodes: Sequence[Node], is_suspect: Callable[[Op], bool], is_constant: Callable[[Op], bool]) -> Everyone:
@@ -82,11 +89,11 @@ def suspects_among(nodes: Sequence[Node], is_suspect: Callable[[Op], bool], is_c
         return Everyone(nodes)
     graph = nodes[0].graph
     columns = columns_of(graph)
-    ids = np.fromiter(map(attrgetter("id"), nodes), np.int64, len(nodes))
+    ids = ids_of(nodes)
     needed = np.zeros(columns.count, bool)
     needed[ids] = True
     suspect = np.array([is_suspect(op) for op in list(columns.table)])[columns.ops]
-    hashes = columns.hashes[ids]
+    hashes = columns.hashes()[ids]
     order = np.argsort(hashes)
     equal = hashes[order[1:]] == hashes[order[:-1]]
     suspect[ids[order[1:][equal]]] = suspect[ids[order[:-1][equal]]] = True

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from operator import attrgetter, itemgetter
+from operator import itemgetter
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -17,7 +17,7 @@ import numpy as np
 from ..graph import Node, Spec, Tensor
 from ..graph.op import Op
 from ..graph.spec import is_known
-from .columns import Columns, Numbers, columns_of, distinct
+from .columns import Columns, Numbers, columns_of, distinct, ids_of
 from .cost import CALL_SECONDS, estimated_seconds
 from .kinds import frozen
 from .regions import PARTS, REPEATS, STREAMS, VIEWS, Regions
@@ -122,7 +122,7 @@ def _are_run(regions: Regions, count: int) -> Numbers:
     """For each id whether the plan runs the node."""
     found, nodes = regions.found, regions.nodes
     is_run = np.zeros(count, bool)
-    is_run[np.fromiter(map(attrgetter("id"), nodes), np.int64, len(nodes))] = True
+    is_run[ids_of(nodes)] = True
     given = [tensor.node for tensor in (*found.same, *found.values)] + [t.node for t in regions.fed if len(t.node.outputs) == 1]
     is_run[[node.id for node in given if node.id < count]] = False
     return is_run

@@ -45,7 +45,11 @@ class Strip:
     @cached_property
     def _tapes(self) -> tuple[Ribbon, list[Callable[..., Any]]] | None:
         ribbon = None if self._memory is None else ribbon_of(self._stretch)
-        return None if ribbon is None else (ribbon, [tape.call(refuse, with_lock=False) for tape in ribbon.tapes])
+        if ribbon is None:
+            return None
+        calls = [tape.call(refuse, with_lock=False) for tape in ribbon.tapes]
+        ribbon.tapes.clear()  # (they take twice the memory of what was made of them)
+        return ribbon, calls
 
     def follow(self, values: list[Any], run: Run) -> bool:
         """Runs it all as tapes over ``values``; whether it could. raises what stopped the run."""
