@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import flowgraph as fg
 from flowgraph.compile import compiler, fuse, lower, needed, regions, suspects
-from flowgraph.compile.columns import columns_of, distinct
+from flowgraph.compile.columns import columns_of, distinct, order_of
 from flowgraph.compile.shapes import specialise
 from flowgraph.compile.trees import Trees
 from flowgraph.graph.graph import COLLECTOR
@@ -124,6 +124,12 @@ def test_columns_grow_with_their_graph():
         assert columns.count == len(graph) == 4
         assert columns.readers[columns.makers == x.node.id].tolist() == [y.node.id, y.node.id, z.node.id]
         assert columns.control == [(3, z.node.id)]
+
+
+@pytest.mark.parametrize("dtype", ["int32", "int64"])
+def test_keys_are_put_in_order_and_equal_ones_stay_as_they_stood(dtype):
+    keys = np.array([3, 0, 2**31 - 1, 3, 0, 7], dtype)
+    assert order_of(keys).tolist() == [1, 4, 0, 3, 5, 2]
 
 
 @pytest.mark.parametrize("apart", [1, 10**6])

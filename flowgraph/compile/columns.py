@@ -156,6 +156,14 @@ def ids_of(nodes: Collection[Node]) -> Numbers:
     return np.fromiter(map(attrgetter("id"), nodes), np.int64, len(nodes))
 
 
+def order_of(keys: Numbers) -> Numbers:
+    """The places of ``keys``, whole numbers from 0 to 2**31, in the order of the keys; of equal ones the first goes first.
+
+    (`np.argsort` does it too, in three times the time.)
+    """
+    return np.sort((keys.astype(np.int64) << 32) | np.arange(len(keys))) & 0xFFFFFFFF
+
+
 def distinct(keys: Numbers) -> tuple[Numbers, Numbers]:
     """The places of different ``keys``, one each, and for each key which of them is its equal.
 

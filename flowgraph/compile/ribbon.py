@@ -14,7 +14,7 @@ import numpy as np
 from ..graph.spec import is_known
 from ..jit.tape import MOST_ARRAYS, PLACE_BITS, PackedTape, Tape
 from ..jit.ufuncs import Code, code_of
-from .columns import Numbers, distinct
+from .columns import Numbers, distinct, order_of
 from .cost import CALL_SECONDS
 from .instructions import Area, Shape, elementwise
 from .kinds import Kind
@@ -110,7 +110,7 @@ def _offsets(sizes: Numbers, dying: Numbers, behind: Numbers) -> tuple[Numbers, 
     sizes  for each unit, 0 for what does not lie there
     dying  units whose results die, and ``behind``: each behind which unit
     """
-    order = np.argsort(behind, kind="stable")
+    order = order_of(behind)
     ending, at_end = dying[order].tolist(), [*behind[order].tolist(), -1]
     free: dict[int, list[int]] = {size: [] for size in sizes[distinct(sizes)[0]].tolist()}  # bytes -> where there is room for so many
     result: list[int] = []

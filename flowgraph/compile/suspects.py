@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from heapq import heappop, heappush
 
 import numpy as np
 
 from ..graph import Node, Tensor
 from ..graph.op import Op
-from .columns import LARGE, Columns, Numbers, columns_of, ids_of
+from .columns import LARGE, Columns, Numbers, columns_of, ids_of, order_of
 
 # Where more than this share of the nodes are suspects, going through all of them is as quick.
 MOST = 0.3
@@ -39,11 +40,7 @@ class Suspects(Everyone):
     """
 
     def __init__(self, nodes: Sequence[Node], columns: Columns, suspect: Numbers, needed: Numbers) -> None:
-        self.nodes = nodes
-        # The readers of all nodes by what they read, and where in them those of each node begin.
-        order = np.argsort(columns.makers, kind="stable")
-        self._readers = columns.readers[order]
-        self._bounds = np.concatenate([[0], np.cumsum(np.bincount(columns.makers, minlength=columns.count))])
+        self.nodes, self._columns = nodes, columns
         self._heap: list[int] = np.nonzero(suspect & needed)[0].tolist()  # ascending: that is a heap
         self._settled = bytearray((suspect | ~needed).tobytes())  # queued, looked at, or none of the plan's
         self._now = -1
@@ -61,7 +58,8 @@ class Suspects(Everyone):
                 heappush(self._heap, reader)
 
     def partners(self, inputs: Sequence[Tensor]) -> Iterator[Node]:
-        maker = min([tensor.node.id for tensor in inputs], key=lambda maker: self._bounds[maker + 1] - self._bounds[maker])
+        _, bounds = self._by_maker
+        maker = min([tensor.node.id for tensor in inputs], key=lambda maker: bounds[maker + 1] - bounds[maker])
         if maker in self._met:
             return
         self._met.add(maker)
@@ -76,7 +74,15 @@ class Suspects(Everyone):
 
     def _readers_of(self, node_id: int) -> list[int]:
         """The ids of the nodes that read an output of a node, ascending."""
-        return self._readers[self._bounds[node_id] : self._bounds[node_id + 1]].tolist()  # type: ignore[no-any-return]
+        readers, bounds = self._by_maker
+        return readers[bounds[node_id] : bounds[node_id + 1]].tolist()  # type: ignore[no-any-return]
+
+    @cached_property
+    def _by_maker(self) -> tuple[Numbers, Numbers]:
+        """The readers by what they read, and where in them those of each node begin."""
+        makers = self._columns.makers
+        bounds = np.concatenate([[0], np.cumsum(np.bincount(makers, minlength=self._columns.count))])
+        return self._columns.readers[order_of(makers)], bounds
 
 
 def suspects_among(nodes: Sequence[Node], is_suspect: Callable[[Op], bool], is_constant: Callable[[Op], bool]) -> Everyone:
