@@ -13,21 +13,23 @@ from .units import Stretch
 class Ends:
     """Finds the last unit that touches each storage, going through the stretches of a plan from its end.
 
-    roots    slot -> storage
+    slots    how many there are
     members  storage -> its slots, where it has several
     settled  for each storage whether its end is known; shared with who goes through the other units
     """
 
-    def __init__(self, roots: Sequence[int], members: Mapping[int, Sequence[int]], settled: bytearray) -> None:
+    def __init__(self, slots: int, members: Mapping[int, Sequence[int]], settled: bytearray) -> None:
         self._members = members
+        self._slots = slots
         self._roots: Numbers | None = None
-        self._slots = roots
         self._is_settled = np.frombuffer(settled, bool)
 
     def settle(self, stretch: Stretch) -> None:
         """Says what each unit of ``stretch`` frees, given that all behind it was settled before."""
         if self._roots is None:
-            self._roots = np.array(self._slots)
+            self._roots = np.arange(self._slots)
+            for storage, several in self._members.items():
+                self._roots[list(several)] = storage
             self._last = np.empty((2, len(self._roots)), np.int64)  # of each storage that the stretch touches: its last unit
         units = np.arange(len(stretch))
         made = self._roots[stretch.first : stretch.first + len(stretch)]

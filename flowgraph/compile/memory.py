@@ -165,14 +165,14 @@ class Memory:
     def release(self, tasks: Sequence[Task], task_of: Sequence[int]) -> None:
         """Says where each storage is freed, and predicts the peak."""
         plan, units, roots = self.plan, self.plan.units, self.roots()
-        owned = self._owned(roots)
+        owned = self._owned()
         members = self._members(roots)
         settled = bytearray(plan.slots)  # storages whose end is known, or not for the run to decide
         for storage in self.kept | self.outside:
             settled[storage] = 1
         if len(tasks) > 1:
             self._share(roots, task_of, members, owned, settled)
-        ends = Ends(roots, members, settled)
+        ends = Ends(plan.slots, members, settled)
         for chunk in reversed(chunks_of(units)):
             if isinstance(chunk, Stretch):
                 ends.settle(chunk)
@@ -194,10 +194,9 @@ class Memory:
 
     def lent(self, fetches: Sequence[int]) -> dict[int, str]:
         """Those of ``fetches`` that are large arrays of a pool, whole: to the device whose pool that is."""
-        roots = self.roots()
-        owned = self._owned(roots)
-        whole = [slot for slot in fetches if slot >= 0 and roots[slot] in owned and self._is_whole(slot, roots[slot])]
-        return {slot: self.lowering.home(slot) for slot in whole if self._nbytes(roots[slot]) >= LENT_BYTES}
+        owned = self._owned()
+        whole = [slot for slot in fetches if slot >= 0 and self.root(slot) in owned and self._is_whole(slot, self.root(slot))]
+        return {slot: self.lowering.home(slot) for slot in whole if self._nbytes(self.root(slot)) >= LENT_BYTES}
 
     def _is_whole(self, slot: int, storage: int) -> bool:
         """Whether a slot holds the array of its storage itself, and no view of it, which a kernel could not take for a new array."""
@@ -211,11 +210,11 @@ class Memory:
         maker = self.lowering.maker[storage] if self.lowering.maker[storage] >= 0 else self.lowering.taken.get(storage, -1)
         return self.plan.units[maker].bytes_made if maker >= 0 else 0
 
-    def _owned(self, roots: Sequence[int]) -> set[int]:
+    def _owned(self) -> set[int]:
         """The storages whose arrays are the pool's."""
         units, buffers = self.plan.units, self.lowering.buffers
         taken = [units[index].output for index in self.lowering.given if units[index].mode == "take"]
-        return {storage for storage in taken if roots[storage] == storage} | {
+        return {storage for storage in taken if self.root(storage) == storage} | {
             slot for slot, spec in buffers.items() if spec.nbytes >= POOLED_BYTES
         }
 
