@@ -217,6 +217,8 @@ class _Conv(_Writer):
         self.has_whole_rows = self.along % self.lanes == 0 and self.windows.stride[1] == 1  # no vector has parts of two rows
         if self.has_whole_rows:
             self.copies, self.pitch = 1, self.along + (self.kw - 1) * self.windows.dilation[1]
+            row = self.along // self.lanes  # (tiles that are parts of rows, or some rows, find all their pixels from one address)
+            vectors = max((n for n in range(vectors // 2 + 1, vectors + 1) if row % n == 0 or n % row == 0), default=vectors)
         room = WHOLE_ROWS_BYTES if self.has_whole_rows and self.outputs >= 16 else LAID_OUT_BYTES
         self.band = max((rows for rows in divisors(self.down) if self._laid_out(rows) <= room), default=1)
         self.rows = self.windows.rows(self.band)
@@ -513,8 +515,12 @@ class _WeightGrad(_Writer):
     def _tile(self, c: str, channels: int, o: str, outputs: int, row: str) -> None:
         lanes, columns = self.lanes, channels * self.kw
         g, x = self.at(self.g, (o, self.positions)), self.at("%scratch", self.offset(row))
-        parts = [self._sums(g, x, outputs, columns, first) for first in range(0, lanes, self.part)]
-        sums = [self._joined(vectors) for vectors in zip(*parts, strict=True)]
+        part = self.part
+        # So that enough sums are under way to hide how long each step takes:
+        while part < lanes and part * outputs * columns < 8 * self.part:
+            part *= 2
+        parts = [self._sums(g, x, outputs, columns, range(first, first + part)) for first in range(0, lanes, part)]
+        sums = [self._joined(vectors, part) for vectors in zip(*parts, strict=True)]
         target = self.at(self.w, (o, self.taps), (c, self.kh * self.kw), (row, self.kw))
         runs = [sums[k : k + self.kw] for k in range(0, len(sums), self.kw)]
         fitting = lanes // self.kw
@@ -528,26 +534,27 @@ class _WeightGrad(_Writer):
                 added = self.shuffle(totals, "poison", lanes, [min(k * self.kw + j, lanes - 1) for j in range(size)])
                 self.store_first(self.arithmetic("fadd", self.load_steps(place, 0, 1, self.kw, self.kw), added, size), place, self.kw)
 
-    def _sums(self, g: str, x: str, outputs: int, columns: int, first: int) -> list[str]:
-        """Those of a tile, of the lanes that a register has from ``first`` on."""
-        kind, (vectors, rest) = self.vector(self.part), divmod(self.band * self.along, self.lanes)
+    def _sums(self, g: str, x: str, outputs: int, columns: int, part: range) -> list[str]:
+        """Those of a tile, of some of the lanes."""
+        first, lanes = part.start, len(part)
+        kind, (vectors, rest) = self.vector(lanes), divmod(self.band * self.along, self.lanes)
         with self.carrying(self.count_of_images, kind, ["zeroinitializer"] * (outputs * columns)) as outer:
             sent = self.at(g, (outer.counter, self.groups * self.outputs * self.positions), first)
             pixels = self.at(x, (outer.counter, columns * self.room), first)
             if vectors <= 4:  # (a loop of so few rounds costs a tenth)
                 for v in range(vectors):
-                    self._add(outer.values, self.at(sent, v * self.lanes), self.at(pixels, v * self.lanes), columns, None)
+                    self._add(outer.values, self.at(sent, v * self.lanes), self.at(pixels, v * self.lanes), columns, lanes)
             else:
                 with self.carrying(str(vectors), kind, outer.values) as inner:
                     place = (inner.counter, self.lanes)
-                    self._add(inner.values, self.at(sent, place), self.at(pixels, place), columns, None)
+                    self._add(inner.values, self.at(sent, place), self.at(pixels, place), columns, lanes)
                 outer.values = inner.values
             if rest > first:
-                mask = self.lanes_of([first + k < rest for k in range(self.part)])
-                self._add(outer.values, self.at(sent, vectors * self.lanes), self.at(pixels, vectors * self.lanes), columns, mask)
+                mask, end = self.lanes_of([k < rest for k in part]), vectors * self.lanes
+                self._add(outer.values, self.at(sent, end), self.at(pixels, end), columns, lanes, mask)
         return outer.values
 
-    def _add(self, sums: list[str], g: str, x: str, columns: int, mask: str | None) -> None:
+    def _add(self, sums: list[str], g: str, x: str, columns: int, lanes: int, mask: str | None = None) -> None:
         outputs = len(sums) // columns
         # The fewer ones are loaded first, so that they and one of the others are in registers beside the sums.
         order = [(o, k) for o in range(outputs) for k in range(columns)] if columns <= outputs else []
@@ -556,14 +563,14 @@ class _WeightGrad(_Writer):
         pixels: dict[int, str] = {}
         for o, k in order:
             if o not in sent:
-                sent[o] = self.load(self.at(g, o * self.positions), self.part, mask)
+                sent[o] = self.load(self.at(g, o * self.positions), lanes, mask)
             if k not in pixels:
-                pixels[k] = self.load(self.at(x, k * self.room), self.part, mask)
-            sums[o * columns + k] = self.fma(sent[o], pixels[k], sums[o * columns + k], self.part)
+                pixels[k] = self.load(self.at(x, k * self.room), lanes, mask)
+            sums[o * columns + k] = self.fma(sent[o], pixels[k], sums[o * columns + k], lanes)
 
-    def _joined(self, vectors: Sequence[str]) -> str:
-        """The parts of a sum as one vector."""
-        parts, lanes = list(vectors), self.part
+    def _joined(self, vectors: Sequence[str], lanes: int) -> str:
+        """The parts of a sum, of so many lanes each, as one vector."""
+        parts = list(vectors)
         while len(parts) > 1:
             parts = [self.shuffle(a, b, lanes, range(2 * lanes)) for a, b in zip(parts[::2], parts[1::2], strict=True)]
             lanes *= 2
@@ -590,7 +597,7 @@ class _WeightGradAlongOutputs(_Writer):
 
     Of some images, or some rows of one, the cotangent is transposed, so that what one position has of the outputs is a run of memory, and
     the pixels that it meets are copied with their border. Each position then sends its pixels, times its outputs. What that makes is added
-    to scratch memory laid out as (channel, row, column, output).
+    to scratch memory laid out as (tile of outputs, channel, row, column, output).
     """
 
     def __init__(self, kernel: ConvWeightGrad, target: Target) -> None:
@@ -624,7 +631,7 @@ class _WeightGradAlongOutputs(_Writer):
                 x = self.images_of(1, first, group, self.channels * self.pixels)
                 self._copy(x, self.new(f"mul nsw i64 {band}, {self.band * self.step}"))
                 self.tiled(self.output_tiles, lambda o, n: self.tiled(self.channel_tiles, lambda c, m: self._rows(o, n, c, m)))
-            self._finish(self.filters_of(2, group))
+            self.tiled(self.output_tiles, partial(self._finish, self.filters_of(2, group)))
 
     def _turn(self, g: str, first: str, vectors: int) -> None:
         """Puts what a tile of outputs reads of the cotangent into the order (image, position, output)."""
@@ -672,10 +679,10 @@ class _WeightGradAlongOutputs(_Writer):
         """The tiles of some outputs and channels."""
         g = self.at(self.turned, (o, self.images * self.length * self.lanes))
         x = self.at("%scratch", (c, self.met * self.pitch))
-        sums = self.at(self.sums, (o, self.lanes), (c, self.kh * self.kw * self.vectors * self.lanes))
+        sums = self.at(self.sums, (o, self.taps * self.lanes), (c, self.kh * self.kw * vectors * self.lanes))
         with self.counting(str(self.kh)) as row:
             pixels = self.at(x, (row, self.windows.dilation[0] * self.pitch))
-            self._tile(g, vectors, pixels, channels, self.at(sums, (row, self.kw * self.vectors * self.lanes)))
+            self._tile(g, vectors, pixels, channels, self.at(sums, (row, self.kw * vectors * self.lanes)))
 
     def _tile(self, g: str, vectors: int, x: str, channels: int, sums: str) -> None:
         kind, lanes = self.vector(self.lanes), self.lanes
@@ -698,18 +705,19 @@ class _WeightGradAlongOutputs(_Writer):
             images.values = rows.values
         for n, (c, k) in enumerate(columns):
             for v in range(vectors):
-                place = self.at(sums, ((c * self.kh * self.kw + k) * self.vectors + v) * lanes)
+                place = self.at(sums, ((c * self.kh * self.kw + k) * vectors + v) * lanes)
                 total = self.arithmetic("fadd", self.load(place, lanes), images.values[n * vectors + v], lanes)
                 self.store(total, place, lanes)
 
-    def _finish(self, filters: str) -> None:
-        """Writes the sums in the order of the filters."""
-        with self.counting(str(self.vectors)) as v:
-            output = self.new(f"mul nsw i64 {v}, {self.lanes}")
-            source, target = self.at(self.sums, output), self.at(filters, (output, self.taps))
+    def _finish(self, filters: str, first: str, vectors: int) -> None:
+        """Writes the sums of a tile of outputs in the order of the filters."""
+        sums = self.at(self.sums, (first, self.taps * self.lanes))
+        with self.counting(str(vectors)) as v:
+            output = self.new(f"mul nsw i64 {self.new(f'add nsw i64 {first}, {v}')}, {self.lanes}")
+            source, target = self.at(sums, (v, self.lanes)), self.at(filters, (output, self.taps))
             for chunk in self.in_chunks(self.taps, lambda first: True):
-                at = self.at(source, (chunk.moved, self.vectors * self.lanes), chunk.first * self.vectors * self.lanes)
-                rows = [self.load(self.at(at, k * self.vectors * self.lanes), self.lanes) for k in range(chunk.count)]
+                at = self.at(source, (chunk.moved, vectors * self.lanes), chunk.first * vectors * self.lanes)
+                rows = [self.load(self.at(at, k * vectors * self.lanes), self.lanes) for k in range(chunk.count)]
                 rows += ["zeroinitializer"] * (self.lanes - len(rows))
                 for k, row in enumerate(self.transposed(rows, self.lanes)):
                     mask = self.lanes_of([j < chunk.count for j in range(self.lanes)], self._is_output(output, k))
