@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -122,8 +122,7 @@ class WindowKernel(ArrayKernel):
 
         With one copy for all columns of the windows, the last axis is that of the padded image, as far as it is met.
         """
-        (top, _), (left, _) = self.windows.padding
-        stride, room = self.windows.stride, rows.total * self.pitch
+        (top, _), stride, room = self.windows.padding[0], self.windows.stride, rows.total * self.pitch
         begins = self.new(f"mul nsw i64 {first}, {stride[0]}")
         with self.counting(str(planes)) as plane:
             source, goal = self.at(image, (plane, self.pixels)), self.at(target, (plane, self.copies * room))
@@ -131,15 +130,28 @@ class WindowKernel(ArrayKernel):
                 with self.counting(str(rows.lengths[remainder])) as j:
                     place = self.new(f"add nsw i64 {self.new(f'mul nsw i64 {j}, {stride[0]}')}, {remainder - top}")
                     row = self.new(f"add nsw i64 {place}, {begins}")
+                    pixels, laid = self.at(source, (row, self.width)), self.at(goal, (j, self.pitch), start * self.pitch)
+                    last = (self.down - 1 - rows.count + rows.lengths[remainder]) * stride[0] + remainder - top
+                    if remainder >= top and last < self.height:
+                        self._lay_row_out(pixels, laid, room)
+                        continue
                     # The last output row may leave some of the last rows unmet: below the image they do not count.
                     valid = self.new(f"icmp ult i64 {row}, {self.height}")
-                    pixels, laid = self.at(source, (row, self.width)), self.at(goal, (j, self.pitch), start * self.pitch)
-                    for k in range(self.copies):
-                        met = k * self.windows.dilation[1] - left
-                        for chunk in self.in_chunks(self.pitch, lambda first, met=met: self.is_within(first, met)):  # type: ignore[misc]
-                            place, at = self.at(pixels, (chunk.moved, stride[1])), chunk.first * stride[1] + met
-                            vector = self.load_steps(place, at, stride[1], chunk.count, self.width, valid=valid)
-                            self.store_first(vector, self.at(laid, k * room + chunk.first, chunk.moved), chunk.count)
+                    with self.only_if(valid):
+                        self._lay_row_out(pixels, laid, room)
+                    with self.only_if(self.new(f"xor i1 {valid}, true")):
+                        for k in range(self.copies):
+                            for chunk in self.in_chunks(self.pitch, lambda first: True):
+                                self.store_first("zeroinitializer", self.at(laid, k * room + chunk.first, chunk.moved), chunk.count)
+
+    def _lay_row_out(self, pixels: str, target: str, room: int) -> None:
+        step, (left, _) = self.windows.stride[1], self.windows.padding[1]
+        for k in range(self.copies):
+            met = k * self.windows.dilation[1] - left
+            for chunk in self.in_chunks(self.pitch, partial(self.is_within, met=met)):
+                place, at = self.at(pixels, (chunk.moved, step)), chunk.first * step + met
+                vector = self.load_steps(place, at, step, chunk.count, self.width)
+                self.store_first(vector, self.at(target, k * room + chunk.first, chunk.moved), chunk.count)
 
     def is_within(self, first: int, met: int) -> bool:
         """Whether all that a vector of output columns meets lies within the image, where column c meets ``c * step + met``."""
