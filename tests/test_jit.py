@@ -6,11 +6,12 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy import special
+
+from flowgraph.records import replace
 
 pytest.importorskip("llvmlite")
 

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "flowgraph"
 # From the bottom to the top; a module may import what is in its own part or further down. Parts that stand side by side
 # do not import each other, except that all may use those in SHARED.
 LAYERS: list[set[str]] = [
-    {"errors", "lazily", "shell"},
+    {"errors", "lazily", "records", "shell"},
     {"graph"},
     {"devices", "jit"},
     {"ops"},

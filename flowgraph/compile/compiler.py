@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 from functools import partial
 from itertools import compress
@@ -19,6 +18,7 @@ from ..graph import Node, Shape, SubGraph, Tensor
 from ..graph.spec import is_known
 from ..graph.text import format_bytes
 from ..jit.loops import Loop
+from ..records import Record
 from .budget import check_limit, save_memory
 from .columns import LARGE, columns_of, ids_of, wanted_nodes
 from .fuse import fuse
@@ -111,8 +111,7 @@ def compile_plan(
     return plan
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(Record):
     """What a plan was compiled from: enough to compile it again, with something changed. The fields are the arguments of `compile_plan`."""
 
     fetches: tuple[Tensor | Node, ...]
@@ -129,7 +128,7 @@ class Request:
 
     def compile(self, *, witness: Callable[[str, Any], None] | None = None, **changed: Any) -> Plan:
         """The plan once more, with the fields in ``changed`` in place of its own."""
-        fields = {each: getattr(self, each) for each in self.__dataclass_fields__} | changed
+        fields = {each: getattr(self, each) for each in self._fields} | changed
         return compile_plan(fields.pop("fetches"), fields.pop("feeds"), fields.pop("device"), witness=witness, **fields)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy as np
 from ..devices import Calibration, Device
 from ..graph import Node, Shape, Tensor
 from ..graph.spec import format_spec
+from ..records import Record, field
 from .compiler import compile_plan, still_needed
 from .fuse import FusedNode
 from .plan import Plan
@@ -20,8 +20,7 @@ from .simplify import SIMPLIFICATIONS, Simplified
 MOST_LINES = 200
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
+class Stage(Record, slots=True):
     """The graph as one pass leaves it.
 
     name       of the pass; ``text``: what it did, in a line

@@ -7,7 +7,6 @@ many threads a device has in truth does not count, so that a placement, and with
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from ..devices import Calibration
@@ -15,6 +14,7 @@ from ..devices.speed import kind_of
 from ..graph import Node, Spec, SubGraph, Tensor
 from ..graph.op import Work
 from ..graph.spec import is_known
+from ..records import Record, field
 from .fuse import FusedNode
 from .needed import needed_nodes
 from .shapes import specialise
@@ -28,8 +28,7 @@ class Option(NamedTuple):
     itself: float
 
 
-@dataclass(slots=True, eq=False)
-class Step:
+class Step(Record, frozen=False, eq=False, slots=True):
     """A node to be placed.
 
     outputs  what it makes; ``reads``: what it reads that is not everywhere
@@ -53,8 +52,7 @@ class Step:
     options: Mapping[str, Option] = field(default_factory=dict)
 
 
-@dataclass(slots=True, eq=False)
-class Forecast:
+class Forecast(Record, frozen=False, eq=False, slots=True):
     """The outcome: where each step runs, what each could choose from, and the time of all."""
 
     seconds: float

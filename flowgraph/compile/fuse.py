@@ -6,7 +6,6 @@ import math
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -19,6 +18,7 @@ from ..jit.functions import Scalars
 from ..jit.gpu import GpuKernel
 from ..jit.loops import Loop, Operand, Result, Window
 from ..jit.values import Unfusable, Value, in_order
+from ..records import Record
 from .cost import BYTES_PER_SECOND, CALL_SECONDS, estimated_seconds
 from .epilogue import Joined, joined, pooled
 from .recomputed import recomputed
@@ -230,8 +230,7 @@ class FusedNode(Node):
         return self.outputs[0].node.name
 
 
-@dataclass(frozen=True)
-class Source:
+class Source(Record):
     """What a region reads.
 
     axes       for each axis of the tensor the axis of the domain that it runs along; None where its size is 1, or a product runs along it
@@ -252,8 +251,7 @@ class Source:
         return bool(self.axes) and self.axes[0] == 0 and self.window is None
 
 
-@dataclass(frozen=True)
-class Made:
+class Made(Record):
     """What a region gives: a tensor, and the axes of the domain that it sums over (none for what has an entry for each element or row)."""
 
     tensor: Tensor

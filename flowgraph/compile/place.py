@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from ..devices import Calibration, Device
@@ -24,6 +23,7 @@ from ..graph import Node, SubGraph, Tensor
 from ..graph.report import blamed_line, where
 from ..graph.spec import is_known
 from ..graph.text import format_bytes, format_seconds
+from ..records import Record, field
 from .copies import CopyNode
 from .forecast import Forecast, Forecaster, Option, Rule, Step, nbytes_of, node_seconds
 from .fuse import FusedNode
@@ -38,8 +38,7 @@ SAVING, WORTH_SECONDS = 0.1, 200e-6
 MANY = 50_000
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(Record, slots=True):
     """Why a node runs where it does, in words that follow "placed", with what the devices offered where there was a choice."""
 
     device: str

@@ -7,7 +7,6 @@ thread runs in order. Tasks depend on tasks. Every order that respects the depen
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from ..graph import Node, Tensor
@@ -15,6 +14,7 @@ from ..graph.arguments import counted
 from ..graph.node import FUNCTIONS
 from ..graph.spec import format_spec
 from ..graph.text import format_bytes, format_seconds
+from ..records import Record, field
 
 # How a slice sees an input: all of it, its own rows, the entry that is its own, or its own columns (the last axis).
 WHOLE, ROWS, ENTRY, COLUMNS = 0, 1, 2, 3
@@ -22,8 +22,7 @@ WHOLE, ROWS, ENTRY, COLUMNS = 0, 1, 2, 3
 _NONE_TOLD: Mapping[int, Any] = {}
 
 
-@dataclass(slots=True, eq=False, repr=False)
-class Unit:
+class Unit(Record, frozen=False, eq=False, slots=True):
     """One call of a kernel.
 
     kernel   function of the arrays in ``inputs`` (and of ``out=`` for the modes that write into a buffer)
@@ -89,8 +88,7 @@ class Unit:
         return self.node.name + (self.seen_text(self.along) if self.read != (0, 0) else "")
 
 
-@dataclass(slots=True, eq=False, repr=False)
-class Task:
+class Task(Record, frozen=False, eq=False, slots=True):
     """Units that one thread runs in order.
 
     after      tasks that must have finished
@@ -112,8 +110,7 @@ class Task:
     kept_bytes: int = 0
 
 
-@dataclass(slots=True, eq=False, repr=False)
-class Storage:
+class Storage(Record, frozen=False, eq=False, slots=True):
     """Memory that several slots may share (views, work in place).
 
     slots     all that must be emptied to let go of it
@@ -129,8 +126,7 @@ class Storage:
     recycles: int = -1
 
 
-@dataclass(slots=True, eq=False, repr=False)
-class Plan:
+class Plan(Record, frozen=False, eq=False, slots=True):
     """A request, ready to run any number of times, by any number of threads at once.
 
     slots        number of slots

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..graph import Node, Tensor
@@ -18,6 +17,7 @@ from ..graph.spec import is_known
 from ..jit.functions import Scalars
 from ..jit.loops import Window
 from ..jit.values import Value
+from ..records import Record, field, replace
 from .windows import PLACING, never_fills, placed, through, whole
 
 if TYPE_CHECKING:
@@ -39,8 +39,7 @@ class Part(NamedTuple):
     number: int = 0
 
 
-@dataclass
-class Recomputed:
+class Recomputed(Record, frozen=False):
     """How an element of a slice comes from what the loop reads: (array, where it is read)."""
 
     reads: list[tuple[Tensor, Window]] = field(default_factory=list)

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
 
@@ -24,6 +23,7 @@ from ..graph.spec import is_known
 from ..jit.functions import Scalars
 from ..jit.loops import Window
 from ..jit.values import BOOL, SUPPORTED, Unfusable, Value
+from ..records import Record, field
 from .recomputed import Recomputed
 from .simplify import Simplified
 from .windows import LARGEST, PLACING, placed
@@ -45,8 +45,7 @@ LARGEST_TOTAL = 8192
 LONG_SUM = 2**16
 
 
-@dataclass(eq=False)
-class Region:
+class Region(Record, frozen=False, eq=False):
     """Nodes that may become one loop.
 
     shape   the domain

@@ -6,7 +6,6 @@ What may be in one, and the bits, are those of a section (see `native`). What is
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ import numpy as np
 from ..graph.spec import is_known
 from ..jit.tape import MOST_ARRAYS, PLACE_BITS, PackedTape, Tape
 from ..jit.ufuncs import Code, code_of
+from ..records import Record
 from .columns import Numbers, distinct, order_of
 from .cost import CALL_SECONDS
 from .instructions import Area, Shape, elementwise
@@ -28,8 +28,7 @@ _KERNEL_SECONDS = 50e-9
 MOST_MADE = 0.1
 
 
-@dataclass(eq=False)
-class Ribbon:
+class Ribbon(Record, frozen=False, eq=False):
     """What a run of a stretch takes.
 
     reads   slots whose arrays the tapes get; ``makes``: (slot, spec) of those that they get to fill; behind these they get the arena

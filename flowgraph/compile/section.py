@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy as np
 from ..graph import Spec
 from ..graph.arguments import counted
 from ..jit.tape import MOST_ARRAYS, MOST_OPERANDS, SECONDS_WITH_LOCK, Tape, place
+from ..records import Record, field
 from .cost import CALL_SECONDS
 from .instructions import Instruction, Shape
 from .kinds import POOLED_BYTES
@@ -34,8 +34,7 @@ _ALIGNMENT = 64
 STACK_BYTES = 16384
 
 
-@dataclass(eq=False)
-class Section:
+class Section(Record, frozen=False, eq=False):
     """Units that run as one tape.
 
     reads    slots whose arrays it gets; ``makes``: (slot, spec, mode) of those that it is given to fill

@@ -8,13 +8,13 @@ from __future__ import annotations
 import keyword
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from ..graph.report import where
 from ..graph.spec import format_spec
+from ..records import Record, field
 from .plan import Plan, Unit
 from .section import Section
 from .turns import told_of_turns
@@ -23,8 +23,7 @@ from .turns import told_of_turns
 LONGEST_DIRECT = 0.02
 
 
-@dataclass(slots=True, eq=False, repr=False)
-class Source:
+class Source(Record, frozen=False, eq=False, slots=True):
     """The text of some functions.
 
     lines     one by one

@@ -7,10 +7,10 @@ from Python before. All that several tasks touch is there from the start.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from ..jit.tape import Tape, is_possible, team_call
+from ..records import field
 from .native import Sections
 from .plan import Plan, Unit
 from .section import Layout, Section
@@ -22,8 +22,7 @@ LONGEST_SECONDS = 0.1
 MOST_TASKS = 512
 
 
-@dataclass(eq=False)
-class Team(Section):
+class Team(Section, frozen=False, eq=False):
     """A section of all units, with a tape for each task.
 
     early   units that are run before

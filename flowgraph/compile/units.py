@@ -6,12 +6,12 @@ A graph of a million nodes has a first result before a million objects would be 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, overload
 
 import numpy as np
 
 from ..graph import Node
+from ..records import Record
 from .columns import Numbers
 from .kinds import Kind
 from .plan import Unit
@@ -28,8 +28,7 @@ class KindTable:
         self.seconds = np.array([kind.seconds for kind in kinds], np.float64)
 
 
-@dataclass(slots=True, eq=False)
-class Stretch:
+class Stretch(Record, frozen=False, eq=False, slots=True):
     """Units of plain nodes that follow each other: each runs one kernel, which makes one new array.
 
     table    kinds, and ``kinds``: for each unit the number of its kind

@@ -8,12 +8,12 @@ loads from one array, and neither the rim nor the slices are made.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from ..graph import Node
 from ..graph.spec import is_known
 from ..jit.loops import Window
+from ..records import replace
 
 # Ops that put one of their inputs, by its position, where an index says.
 PLACING = {"scatter": 0, "add_at": 1}

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 
+from ..records import Record, replace
 from .arrays import divisors, power_of_two, tiles
 from .llvm import Target
 from .loops import Operand
@@ -47,8 +47,7 @@ BLOCK_POSITIONS = 128
 TILE_BYTES = 48 << 10
 
 
-@dataclass(frozen=True)
-class Convolution:
+class Convolution(Record):
     """The shapes of a convolution.
 
     image    (channels, height, width)
@@ -98,8 +97,7 @@ class Convolution:
         )
 
 
-@dataclass(frozen=True)
-class Epilogue:
+class Epilogue(Record):
     """What is made of each number of the output before it is stored.
 
     value     the result, of loads that are numbered as the operands are
@@ -111,8 +109,7 @@ class Epilogue:
     operands: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Conv:
+class Conv(Record):
     """The kernel (x, w, out) of the convolution; with an epilogue, (x, w, those of its operands that are no sums, out)."""
 
     conv: Convolution
@@ -129,8 +126,7 @@ class Conv:
         return _Conv(self, target).text()
 
 
-@dataclass(frozen=True)
-class ConvPool:
+class ConvPool(Record):
     """The kernel of a convolution whose output is pooled by ``pool``, a `MaxPool` or `AvgPool` of it: (x, w, those of an epilogue, out)."""
 
     conv: Conv
@@ -146,8 +142,7 @@ class ConvPool:
         return _ConvPool(self, target).text()
 
 
-@dataclass(frozen=True)
-class ConvInputGrad:
+class ConvInputGrad(Record):
     """The kernel (g, w, out) of the gradient by the images."""
 
     conv: Convolution
@@ -160,8 +155,7 @@ class ConvInputGrad:
         return _InputGrad(self, target).text()
 
 
-@dataclass(frozen=True)
-class ConvWeightGrad:
+class ConvWeightGrad(Record):
     """The kernel (g, x, out) of the gradient by the filters."""
 
     conv: Convolution

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from ..records import Record
 from .loops import Loop, Operand, Result, Window
 from .values import BOOL, FLOAT64, Value, in_order
 
@@ -47,8 +47,7 @@ template <class T> __device__ inline T fg_min(T a, T b) { return (a != a) ? a : 
 """
 
 
-@dataclass(frozen=True)
-class Launch:
+class Launch(Record):
     """One kernel: its name, the numbers of blocks and threads, and whether it is the one that ends the sums."""
 
     name: str
@@ -57,8 +56,7 @@ class Launch:
     ends: bool = False
 
 
-@dataclass(frozen=True)
-class CudaLoop:
+class CudaLoop(Record):
     """The kernels of a loop.
 
     text      of the module

@@ -10,11 +10,11 @@ makes a block, and takes a 32-bit number from each half of a word, the lower one
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from ..records import Record
 from .arrays import ArrayKernel
 from .llvm import Target
 from .loops import Operand
@@ -27,8 +27,7 @@ _WEYL = 0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B  # what the keys grow by from rou
 _WORD = np.dtype("uint64")
 
 
-@dataclass(frozen=True)
-class Uniform:
+class Uniform(Record):
     """A kernel that fills an array with draws from [0, 1).
 
     dtype   of the draws: float32 or float64

@@ -12,10 +12,10 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import MissingExtraError
+from ..records import Record
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,8 +39,7 @@ def require() -> None:
         raise MissingExtraError("compiled kernels need llvmlite", help='pip install "flowgraph[jit]", or leave jit=True out')
 
 
-@dataclass(frozen=True)
-class Registers:
+class Registers(Record):
     """Those of a processor for vectors: how many, of how many bytes."""
 
     count: int
@@ -56,8 +55,7 @@ class Registers:
         return min(4, self.count - self.accumulators(self.bytes) - 2)
 
 
-@dataclass(frozen=True)
-class Target:
+class Target(Record):
     """What a text is written for.
 
     header     bytes of an object of Python before its own fields

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
 
+from ..records import Record
 from .arguments import ALIGNED, CONTIGUOUS
 from .llvm import Target
 from .row_products import VECTOR_BYTES, RowProducts
@@ -31,8 +31,7 @@ SCRATCH = 16384
 ELEMENTS_WITH_LOCK = 8192
 
 
-@dataclass(frozen=True)
-class Window:
+class Window(Record):
     """Where an element of the loop reads an array with as many dimensions: so far behind its own place, or a number where there is none.
 
     sizes      of the array
@@ -52,8 +51,7 @@ class Window:
         return self.low[axis] <= self.shifts[axis] and size + self.shifts[axis] <= self.high[axis]
 
 
-@dataclass(frozen=True)
-class Operand:
+class Operand(Record):
     """An array that is read.
 
     varies   for each dimension of the loop, whether the array has it; where it has not, its one entry serves all
@@ -69,8 +67,7 @@ class Operand:
     across: int = 0
 
 
-@dataclass(frozen=True, eq=False)
-class Result:
+class Result(Record, eq=False):
     """An array that is written.
 
     value    what goes there
@@ -90,8 +87,7 @@ class Result:
         return any(self.summed)
 
 
-@dataclass(frozen=True, eq=False)
-class Loop:
+class Loop(Record, eq=False):
     """What a kernel does. Loops that compute the same are equal.
 
     dims      sizes; the first may be less in a call

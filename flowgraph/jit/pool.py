@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from ..records import Record
 from .arrays import chunks, power_of_two
 from .llvm import Target
 from .loops import Operand
@@ -23,8 +23,7 @@ from .windows import Chunk, WindowKernel, Windows
 MOST_PIXELS = 25
 
 
-@dataclass(frozen=True)
-class Pooling:
+class Pooling(Record):
     """The shapes of a pooling: ``planes`` images for each entry of the first dimension."""
 
     dtype: np.dtype[Any]
@@ -37,8 +36,7 @@ class Pooling:
         return self.dtype.char in "fd" and math.prod(self.windows.window) <= MOST_PIXELS and self.windows.is_supported
 
 
-@dataclass(frozen=True)
-class MaxPool:
+class MaxPool(Record):
     """The kernel (x, out)."""
 
     pooling: Pooling
@@ -54,8 +52,7 @@ class MaxPool:
         return self.writer(target).text()
 
 
-@dataclass(frozen=True)
-class MaxPoolGrad:
+class MaxPoolGrad(Record):
     """The kernel (g, x, y, out): ``g`` goes to the first maximum of each window of ``x``; ``y`` is what `MaxPool` made of that."""
 
     pooling: Pooling
@@ -70,8 +67,7 @@ class MaxPoolGrad:
         return kind(self, target).text()
 
 
-@dataclass(frozen=True)
-class AvgPool:
+class AvgPool(Record):
     """The kernel (x, out). ``counts_border`` says whether the border counts towards a mean, as zeros."""
 
     pooling: Pooling
@@ -88,8 +84,7 @@ class AvgPool:
         return self.writer(target).text()
 
 
-@dataclass(frozen=True)
-class AvgPoolGrad:
+class AvgPoolGrad(Record):
     """The kernel (g, out): ``g`` spread evenly over each window."""
 
     pooling: Pooling

@@ -12,12 +12,12 @@ this one does not do well, by shapes and strides alone (see `_Product.body`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import numpy as np
 
+from ..records import Record
 from .arrays import ArrayKernel, power_of_two
 from .kernels import compiler
 from .llvm import Target
@@ -37,8 +37,7 @@ _TILE = "(i64 %inner, ptr %a, ptr %b, ptr %c, i64 %row, i1 %adds, i64 %rows, i64
 _VECTORS = 2
 
 
-@dataclass(frozen=True)
-class Products:
+class Products(Record):
     """What says of an op that its kernel is to multiply matrices (m, k) and (k, n) with `matmul` of this module, in NumPy's stead."""
 
     dtype: np.dtype[Any]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from ..records import Record
 from .values import BOOL, Value
 
 _NAMES = {"f": "float", "d": "double", "?": "i1"}
@@ -58,8 +58,7 @@ def suffix(dtype: np.dtype[Any]) -> str:
     return f"f{8 * dtype.itemsize}" if dtype.kind == "f" else f"i{8 * dtype.itemsize}"
 
 
-@dataclass
-class Carried:
+class Carried(Record, frozen=False):
     """What a loop hands on from round to round: in its body the names of the values so far, to be replaced; behind it, of the last ones."""
 
     counter: str

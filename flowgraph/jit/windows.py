@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 
+from ..records import Record
 from .arrays import ArrayKernel, chunks, power_of_two
 from .llvm import Target
 
@@ -27,8 +27,7 @@ MOST_STEP = 4
 LONGEST_ROW = 512
 
 
-@dataclass(frozen=True)
-class Windows:
+class Windows(Record):
     """The shapes of windows: of images, windows, their steps, the border ((top, bottom), (left, right)) and the gaps between pixels."""
 
     image: Sequence[int]
@@ -75,8 +74,7 @@ class Rows:
         self.offsets = [self.starts[r] + q for q, r in places]  # for each row of the windows: where its first row is
 
 
-@dataclass(frozen=True)
-class Chunk:
+class Chunk(Record):
     """``count`` numbers of a row from ``first`` on; in a loop, from ``moved`` (a name) further on."""
 
     first: int

@@ -17,7 +17,6 @@ matmul 2.0
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any
 
@@ -29,12 +28,12 @@ from ..compile.fuse import FusedNode
 from ..compile.lower import add_up, as_given
 from ..compile.plan import sources_of
 from ..graph import Node, Tensor
+from ..records import Record, field
 from .memory import Buffers
 from .program import explained, holding, read, slicing
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(Record, slots=True):
     """One call of a sub-graph.
 
     node  that holds it; ``body``: which of its sub-graphs; ``number``: how often that was called before, in this run of the node
@@ -48,8 +47,7 @@ class Turn:
         return f"{self.node.name}, {self.node.op.bodies[self.body]} {self.number}"
 
 
-@dataclass(slots=True, eq=False)
-class Step:
+class Step(Record, frozen=False, eq=False, slots=True):
     """What runs between two looks: units of one node that follow each other.
 
     node    of the graph, or one that the plan made of several (a `FusedNode`), or a copy to another device

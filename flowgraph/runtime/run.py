@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
+from ..records import Record
 from .crew import Crew
 from .gate import Gate
 from .generated import is_in_order
@@ -21,8 +21,7 @@ from .schedule import RunState
 TRIED = 32
 
 
-@dataclass(frozen=True, slots=True)
-class RunReport:
+class RunReport(Record, slots=True):
     """What a finished run says of itself.
 
     tasks       number of tasks of its plan

@@ -11,7 +11,6 @@ import re
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
 from functools import partial
 from time import perf_counter, thread_time
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 from ..compile import Plan
 from ..compile.source import Source, body_source, task_sources
 from ..graph.location import Location
+from ..records import Record
 from .crew import Crew
 from .generated import Generated, NotInOrder
 from .program import GENERATED_UNITS, Body, Program, explained
@@ -60,8 +60,7 @@ class TaskNote:
         self.start = perf_counter()
 
 
-@dataclass(slots=True)
-class Total:
+class Total(Record, frozen=False, slots=True):
     """What the turns took that are not noted one by one: how many, the seconds of each call, and of how many kernels it is."""
 
     turns: int
