@@ -23,7 +23,7 @@ demo: .venv/.ready-demo ## train LeNet on the real MNIST, then classify pictures
 # pytest comes last, so that its summary is the last line.
 test: lint types docs ## everything that must hold: style, types, documents, tests
 	@echo "==> pytest"
-	@$(bin)/python -m pytest
+	@$(bin)/python -m pytest -n auto --maxprocesses 8 --dist loadfile
 
 test-slow: .venv/.ready-test ## the tests that take minutes
 	@$(bin)/python -m pytest -m slow --timeout=1800

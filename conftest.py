@@ -3,6 +3,7 @@
 It lies beside ``flowgraph/`` and not in ``tests/``, because pytest looks for it in the folders above a docstring.
 """
 
+import gc
 import os
 import shutil
 import tempfile
@@ -15,13 +16,26 @@ import pytest
 os.environ.setdefault("MPLBACKEND", "agg")  # a test opens no window
 
 
-@pytest.fixture(autouse=True, scope="session")
-def kernels() -> Iterator[None]:
-    """Keep compiled kernels in a folder of their own, for the tests to share, and not in the user's."""
-    folder = tempfile.mkdtemp(prefix="flowgraph-kernels-")
-    os.environ["FLOWGRAPH_CACHE"] = folder
-    yield
-    shutil.rmtree(folder, ignore_errors=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep compiled kernels in a folder of their own, for all tests and all processes that run them, and not in the user's."""
+    if not is_worker(config):
+        os.environ["FLOWGRAPH_CACHE"] = tempfile.mkdtemp(prefix="flowgraph-kernels-")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if not is_worker(config):
+        shutil.rmtree(os.environ.pop("FLOWGRAPH_CACHE"), ignore_errors=True)
+
+
+def pytest_collection_finish() -> None:
+    """Spare each collection of garbage what 30,000 tests consist of: those that collect often took minutes."""
+    gc.collect()
+    gc.freeze()
+
+
+def is_worker(config: pytest.Config) -> bool:
+    """Whether this is one of the processes of ``pytest -n``, which have the environment of the first one."""
+    return hasattr(config, "workerinput")
 
 
 @pytest.fixture(autouse=True)

@@ -63,7 +63,7 @@ def test_a_loop_names_its_members_and_what_it_saves():
         ((100, 100), lambda x: fg.linalg.qr(x)[0], "it has several results"),
         ((100, 100), lambda x: fg.exp(fg.take(x, fg.nonzero(x[:, 0])[0], axis=0)), "a size is known only in the run"),
     ],
-    ids=str,
+    ids=["other kind", "few", "alone", "several results", "open size"],
 )
 def test_what_is_in_no_loop_says_why(shape, build, why):
     x = placeholder(*shape)

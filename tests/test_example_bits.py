@@ -10,11 +10,11 @@ import pytest
 TESTS = Path(__file__).resolve().parent
 EXAMPLES = [
     ("logistic_regression.py", "--epochs", "1", "--limit", "6400"),
-    ("lstm_rows.py", "--epochs", "1", "--limit", "6400"),
     *[
         pytest.param(each, marks=pytest.mark.slow)
         for each in [
             ("linear_regression.py",),
+            ("lstm_rows.py", "--epochs", "1", "--limit", "6400"),
             ("mlp_mnist.py", "--epochs", "1", "--limit", "12800"),
             ("lenet_mnist.py", "--epochs", "1", "--limit", "6400", "--peak", "0.03"),
             ("polynomial_regression.py",),

@@ -553,7 +553,9 @@ def test_a_result_is_not_written_over_what_is_read_transposed_as_well(threads):
 
 
 @pytest.mark.parametrize(
-    ("step", "told"), [(fg.tanh, "turns behind the first in machine code"), (fg.argsort, "each turn called from Python")], ids=str
+    ("step", "told"),
+    [(fg.tanh, "turns behind the first in machine code"), (fg.argsort, "each turn called from Python")],
+    ids=["tanh", "argsort"],
 )
 def test_a_plan_and_its_program_tell_of_a_loop_whether_its_turns_run_in_machine_code(step, told):
     with fg.Graph() as graph:
