@@ -224,14 +224,15 @@ class Scalars(Arithmetic):
         return self.where(u < 0.0, self.constant(np.nan, u.dtype), result)
 
     def tanh(self, x: Value) -> Value:
-        # As e / (e + 1) with e = expm1(2 a) / 2, whose error counts the less the nearer the result comes to 1.
-        form, size = self.format(x), abs(x)
-        a = self._at_most(size, form.tanh)
+        # As e / (e + 1) with e = expm1(-2 |x|) / 2, which is between -1/2 and 0, so that both have one rounding and lose nothing.
+        form = self.format(x)
+        a = self._at_least(-abs(x), -form.tanh)
         whole, power = self._nearest(a, 2 / math.log(2), 1)
         r = self.fma(whole, -math.log(2) / 2, a)
         doubled = [c * 2.0**k for k, c in zip(range(len(form.expm1), 0, -1), form.expm1, strict=True)]
-        e = self.fma(power, self.fma(r * r, self.polynomial(r, doubled), r), self.fma(power, 0.5, -0.5))
-        return self._with_sign(e / (e + 1.0), x, size)
+        rest = self.fma(r * r, self.polynomial(r, doubled), r)
+        e, above = [self.fma(power, rest, self.fma(power, 0.5, half)) for half in (-0.5, 0.5)]
+        return self.copysign(e / above, x)
 
     def _with_sign(self, y: Value, x: Value, size: Value) -> Value:
         """y >= 0 with the sign of x, whose absolute value is ``size``."""
