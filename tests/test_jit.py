@@ -4,8 +4,10 @@ import importlib
 import itertools
 import os
 import re
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -291,6 +293,7 @@ def test_a_cache_that_cannot_be_written_costs_time_only(tmp_path):
 
 PROGRAM = """
 import sys
+from pathlib import Path
 import numpy as np
 import flowgraph as fg
 with fg.Graph() as graph:
@@ -372,6 +375,7 @@ def test_a_program_that_ends_with_kernels_alive_ends_well():
 
 NETWORK = """
 import sys
+from pathlib import Path
 import numpy as np
 import flowgraph as fg
 from flowgraph.jit.llvm import Compiler
@@ -417,6 +421,17 @@ def test_what_cannot_be_compiled_is_served_by_its_twin_and_a_warning_tells_of_ea
     assert len(set(said)) == len(said)
     for what in ("a loop", "conv", "what calls kernels from machine code"):
         assert any(line.startswith(f"{what} could not be compiled") for line in said), what
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process that loads half a library")
+def test_where_llvmlites_library_was_cut_off_numpys_kernels_serve(tmp_path):
+    package = Path(importlib.import_module("llvmlite").__file__ or "").parent
+    shutil.copytree(package, tmp_path / "llvmlite", ignore=shutil.ignore_patterns("*.so", "__pycache__", "tests"))
+    with open(package / "binding" / "libllvmlite.so", "rb") as whole:
+        (tmp_path / "llvmlite" / "binding" / "libllvmlite.so").write_bytes(whole.read(2**20))
+    said = warned({"FLOWGRAPH_CACHE": "", "before": [str(tmp_path)]})
+    assert said
+    assert all(line.endswith("libllvmlite.so has been cut off: install llvmlite anew)") for line in said)
 
 
 def test_where_llvmlite_is_there_and_cannot_be_loaded_numpys_kernels_serve(tmp_path):

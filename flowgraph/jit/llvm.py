@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import os
 import stat
+import struct
 import sys
 import threading
 import time
@@ -37,6 +38,21 @@ def require() -> None:
     """raises MissingExtraError when llvmlite is not installed."""
     if not is_available():
         raise MissingExtraError("compiled kernels need llvmlite", help='pip install "flowgraph[jit]", or leave jit=True out')
+
+
+def check_whole(library: str) -> None:
+    """Looks whether a library of Linux is as long as it says: to load one that was cut off ends the process.
+
+    raises OSError where it is not
+    """
+    if not os.path.exists(library):
+        return  # another system's has another name
+    with open(library, "rb") as file:
+        head = file.read(64)
+    if len(head) == 64 and head[:6] == b"\x7fELF\x02\x01":  # of 64 bits, the lowest byte first
+        (sections,), (size, count) = struct.unpack_from("<Q", head, 40), struct.unpack_from("<HH", head, 58)
+        if os.path.getsize(library) < sections + size * count:
+            raise OSError(f"{library} has been cut off: install llvmlite anew")
 
 
 class Registers(Record):
@@ -82,6 +98,9 @@ class Compiler:
 
     def __init__(self, cache: Path | None, symbols: Mapping[str, int]) -> None:
         try:
+            import llvmlite
+
+            check_whole(os.path.join(os.path.dirname(llvmlite.__file__), "binding", "libllvmlite.so"))
             import llvmlite.binding as llvm
 
             self._llvm: Any = llvm
