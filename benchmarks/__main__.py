@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
 from benchmarks import report
-from benchmarks.environment import describe, drift
+from benchmarks.environment import available, describe, drift
 from benchmarks.rivals import RIVALS
 from benchmarks.rounds import Options, Row, measure
 from benchmarks.workload import Workload
@@ -62,12 +61,11 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "benchmarks/RESULTS.md and results.json; a run with --workload, --rival or --quick only prints, unless "
         "--output is given. A rival that is not installed is left out.",
     )
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     parser.add_argument("--workload", action="append", choices=list(WORKLOADS), help="only this one (may be repeated)")
     parser.add_argument("--rival", action="append", choices=list(RIVALS), help="only this one (may be repeated)")
     parser.add_argument("--rounds", type=int, help="turns of each rival (25)")
     parser.add_argument("--limit-seconds", type=float, help="a rival that takes longer for one answer is stopped (60)")
-    parser.add_argument("--threads", type=int, default=cpus, help="threads of each rival (all CPUs: %(default)s)")
+    parser.add_argument("--threads", type=int, default=available(), help="threads of each rival (all CPUs: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="15 short rounds, no graph above 1e4 nodes")
     parser.add_argument("--output", type=Path, help="folder to write the table to")
     parser.add_argument("--verbose", action="store_true", help="show what the rivals print")

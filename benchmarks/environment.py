@@ -16,14 +16,24 @@ import numpy as np
 from benchmarks.rivals import RIVALS
 
 
-def describe(threads: int, arguments: list[str]) -> dict[str, str]:
+def cpus() -> list[int]:
+    """The processors that this process may use; none where the system does not tell."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+
+
+def available() -> int:
+    """How many threads can run at once."""
+    return len(cpus()) or os.cpu_count() or 1
+
+
+def describe(threads: int, arguments: list[str], program: str = "benchmarks") -> dict[str, str]:
     """Heading -> text, in the order in which a reader wants them."""
     versions = {package: version for rival in RIVALS.values() for package, version in rival.versions.items()}
     config: Any = np.show_config(mode="dicts")
     blas = config["Build Dependencies"]["blas"]
     busy = f"{os.getloadavg()[0]:.1f} processes were running on average in the minute before" if hasattr(os, "getloadavg") else ""
     return {
-        "command": f"`{shlex.join(['python', '-m', 'benchmarks', *arguments])}`",
+        "command": f"`{shlex.join(['python', '-m', program, *arguments])}`",
         "date": datetime.now().strftime("%Y-%m-%d"),
         "processor": f"{processor()}, {os.cpu_count()} CPUs",
         "threads": f"n = {threads}",

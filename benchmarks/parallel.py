@@ -5,22 +5,19 @@ A workload has a process for each number of threads, and they take turns; see ``
 
 from __future__ import annotations
 
-import argparse
-import os
 import statistics
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
-from benchmarks.environment import describe, drift
+from benchmarks import page
+from benchmarks.environment import cpus, describe, drift
 from benchmarks.report import ratio, seconds, table
 from benchmarks.rivals import RIVALS, Rival, blas_threads
 from benchmarks.rounds import Options, Process, Row, take_turns
 from benchmarks.spread import Spread, ratios
-from benchmarks.worker import cpus
 from benchmarks.workload import Array, Workload
 from benchmarks.workloads import LIMITS, WORKLOADS
 
@@ -156,17 +153,10 @@ def markdown(limits: list[Gain], gains: list[Gain], environment: dict[str, str])
 
 def main(arguments: list[str]) -> int:
     """0 if all was measured and all bits are the same."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.parallel", description="Measure what flowgraph gains by more threads.")
-    available = len(cpus()) or os.cpu_count() or 1
-    parser.add_argument("--workload", action="append", choices=list(WORKLOADS), help="only this one (may be repeated)")
-    parser.add_argument("--threads", type=int, default=available, help="the most; 1, 2, 4 and so on come before (all CPUs: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=15, help="turns of each number of threads (%(default)s)")
-    parser.add_argument("--turn-seconds", type=float, default=0.06, help="how long a turn measures (%(default)s)")
-    parser.add_argument("--output", type=Path, help="where to write the page (benchmarks/PARALLEL.md for all workloads)")
-    asked = parser.parse_args(arguments)
+    description = "Measure what flowgraph gains by more threads."
+    asked = page.parser("parallel", description, "the most; 1, 2, 4 and so on come before", 15, 0.06).parse_args(arguments)
     options = Options(asked.threads, asked.rounds, asked.turn_seconds)
-    environment = describe(asked.threads, arguments)
-    environment["command"] = environment["command"].replace("-m benchmarks", "-m benchmarks.parallel")
+    environment = describe(asked.threads, arguments, "benchmarks.parallel")
     timed = sorted({asked.threads, *(1 << k for k in range(asked.threads.bit_length()))})
     loops: list[float] = []
     limits = [measure(limit, LIMIT, timed, [], options, loops) for limit in LIMITS.values()]
@@ -175,12 +165,7 @@ def main(arguments: list[str]) -> int:
         gains.append(measure(WORKLOADS[name], RIVALS["flowgraph"], timed, list(COMPARED), options, loops))
         print("\n".join(" | ".join(line) for line in lines(gains[-1])), file=sys.stderr, flush=True)
     environment["host"] = drift(loops)
-    text = markdown(limits, gains, environment)
-    output = asked.output or (None if asked.workload else Path(__file__).parent / "PARALLEL.md")
-    if output is None:
-        print(text)
-    else:
-        output.write_text(text)
+    page.publish(markdown(limits, gains, environment), "parallel", asked)
     return int(any(gain.reason or gain.differs for gain in gains))
 
 

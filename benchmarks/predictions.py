@@ -6,15 +6,13 @@ others are predicted. The measured times are those of the traced runs, from the 
 
 from __future__ import annotations
 
-import argparse
-import os
 import statistics
 import sys
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import flowgraph as fg
+from benchmarks import page
 from benchmarks.environment import describe
 from benchmarks.workload import Prepared, Setup
 from benchmarks.workloads import WORKLOADS
@@ -129,28 +127,15 @@ def _told(row: Row) -> str:
 
 def main(arguments: list[str]) -> int:
     """0 if each prediction for what was recorded is within 10 %, else 1."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.predictions", description="Hold predictions against measurements.")
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    parser.add_argument("--workload", action="append", choices=list(WORKLOADS), help="only this one (may be repeated)")
-    parser.add_argument("--threads", type=int, default=cpus, help="beside one thread (%(default)s)")
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each number of threads (%(default)s)")
-    parser.add_argument("--turn-seconds", type=float, default=0.2, help="how long each turn is (%(default)s)")
-    parser.add_argument("--output", type=Path, help="where to write the table (benchmarks/PREDICTIONS.md for all workloads)")
-    asked = parser.parse_args(arguments)
+    description = "Hold predictions against measurements."
+    asked = page.parser("predictions", description, "beside one thread", 5, 0.2).parse_args(arguments)
     names = asked.workload or [name for name, workload in WORKLOADS.items() if name not in LONG and "flowgraph" in workload.implementations]
     rows: list[Row] = []
     for name in names:
         rows += measure(name, sorted({1, asked.threads}), asked.rounds, asked.turn_seconds)
         for row in [row for row in rows if row.workload == name]:
             print(_told(row), file=sys.stderr, flush=True)
-    environment = describe(asked.threads, arguments)
-    environment["command"] = environment["command"].replace("-m benchmarks", "-m benchmarks.predictions")
-    text = written(rows, environment)
-    output = asked.output or (None if asked.workload else Path(__file__).parent / "PREDICTIONS.md")
-    if output is None:
-        print(text)
-    else:
-        output.write_text(text)
+    page.publish(written(rows, describe(asked.threads, arguments, "benchmarks.predictions")), "predictions", asked)
     return int(any(abs(row.error) > 0.1 for row in rows if row.recorded == row.threads))
 
 

@@ -20,6 +20,7 @@ from itertools import repeat
 from multiprocessing.connection import Connection
 from typing import Any
 
+from benchmarks.environment import cpus
 from benchmarks.rivals import RIVALS
 from benchmarks.workload import Array, Prepared, Setup, Workload
 from benchmarks.workloads import LIMITS, WORKLOADS
@@ -97,11 +98,6 @@ class Worker:
         while not samples or time.perf_counter() < deadline:
             samples.append(_batch(step, calls) / calls)
         return statistics.median(samples)
-
-
-def cpus() -> list[int]:
-    """The processors that this process may use; none where the system does not tell."""
-    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
 
 def pin(allowed: list[int]) -> None:

@@ -7,10 +7,10 @@ import pytest
 
 from benchmarks import __main__ as bench
 from benchmarks import parallel, report, rounds
+from benchmarks.environment import cpus
 from benchmarks.rivals import RIVALS
 from benchmarks.rounds import Options, Row
 from benchmarks.spread import ratios
-from benchmarks.worker import cpus
 from benchmarks.workload import Behind, Setup, Workload, deviation
 from benchmarks.workloads import LIMITS, WORKLOADS
 
