@@ -293,7 +293,6 @@ def test_a_cache_that_cannot_be_written_costs_time_only(tmp_path):
 
 PROGRAM = """
 import sys
-from pathlib import Path
 import numpy as np
 import flowgraph as fg
 with fg.Graph() as graph:
@@ -375,7 +374,6 @@ def test_a_program_that_ends_with_kernels_alive_ends_well():
 
 NETWORK = """
 import sys
-from pathlib import Path
 import numpy as np
 import flowgraph as fg
 from flowgraph.jit.llvm import Compiler

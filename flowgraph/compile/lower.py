@@ -553,7 +553,7 @@ class Lowering:
         made = []
         for part, (low, high, maker) in enumerate(parts):
             unit = Unit(node, here.copied, (slot,), self.new_slot(), here.name, "part", spec, copy_seconds(spec) / len(parts))
-            unit.buffer, unit.rows, unit.read, unit.part, unit.cut = copy, (low, high), (low, high), part, (ROWS,)
+            unit.buffer, unit.read, unit.part, unit.cut = copy, (low, high), part, (ROWS,)
             made.append((low, high, self._add(unit, {maker})))
         self.slices[copy], self.parts[copy] = tuple([unit for _, _, unit in made]), made
         return copy
@@ -653,7 +653,6 @@ class Lowering:
                 mode="partial" if summed else "part",
                 spec=spec,
                 buffer=buffer,
-                rows=(low, high),
                 part=part,
                 read=(low, high),
                 cut=cut,

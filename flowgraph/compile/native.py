@@ -22,7 +22,7 @@ from .cost import CALL_SECONDS
 from .fuse import FusedNode
 from .instructions import Area, Instruction, Shape, elementwise, fused_loop, in_c_order, joined, of_arrays, product, sum_of_parts
 from .lower import InOrder, add_up, as_given
-from .plan import COLUMNS, ROWS, Plan, Unit
+from .plan import COLUMNS, ENTRY, WHOLE, Plan, Unit
 from .section import FEWEST, FEWEST_LONG, LONGEST_SECONDS, MOST_HELD_BYTES, Layout, Section
 from .turns import told_of_turns, turns_of
 from .windows import sliced, takes_all
@@ -182,21 +182,18 @@ class Sections:
     def _read(self, unit: Unit, position: int) -> Area | None:
         """Where what a unit reads lies."""
         area = self.area(unit.inputs[position])
-        if area is None or not unit.cut or not unit.cut[position]:
+        how = unit.cut[position] if unit.cut else WHOLE
+        if area is None or how == WHOLE:
             return area
-        if not area.shape:
-            return None
-        how = unit.cut[position]
-        return area.columns(*unit.read) if how == COLUMNS else area.rows(*(unit.read if how == ROWS else (unit.part, unit.part + 1)))
+        return _seen(area, unit, how) if area.shape else None
 
     def _target(self, unit: Unit, areas: Sequence[Area]) -> Area:
         if unit.mode == "reuse":
             return areas[unit.reuse]
         if unit.mode == "part":
-            whole = Area.whole(unit.buffer, self.specs[unit.buffer])
-            return whole.columns(*unit.rows) if unit.along == COLUMNS else whole.rows(*unit.rows)
+            return _seen(Area.whole(unit.buffer, self.specs[unit.buffer]), unit, unit.along)
         if unit.mode == "partial":
-            entry = Area.whole(unit.buffer, self.specs[unit.buffer]).rows(unit.part, unit.part + 1)
+            entry = _seen(Area.whole(unit.buffer, self.specs[unit.buffer]), unit, ENTRY)
             return entry._replace(shape=entry.shape[1:], strides=entry.strides[1:])
         return Area.whole(unit.output, unit.spec)
 
@@ -273,6 +270,11 @@ def may_be_called(kernel: Any, dtypes: Sequence[np.dtype[Any]]) -> bool:
     if not isinstance(kernel, np.ufunc) or not all(dtype.char in _FREE_OF_ERRORS for dtype in dtypes):
         return False
     return kernel not in _CAN_FAIL or dtypes[0].kind == "f"
+
+
+def _seen(area: Area, unit: Unit, how: int) -> Area:
+    """What a slice sees of an area, rows or an entry or columns."""
+    return (area.columns if how == COLUMNS else area.rows)(*unit.span(how))
 
 
 def _permuted(source: Area, node: Node, shape: tuple[int, ...]) -> Area:

@@ -29,10 +29,10 @@ class Unit(Record, frozen=False, eq=False, slots=True):
     inputs   slots that it reads
     output   slot that it fills; each unit has one of its own (for a slice it stays empty: the buffer holds the result)
     mode     "fresh": the kernel makes its result; "take": it writes into a buffer from the pool; "reuse": into the array of
-             input ``reuse``, which dies here; "part": into the rows, or columns, ``rows`` of the buffer in slot ``buffer``;
+             input ``reuse``, which dies here; "part": into the rows, or columns, ``read`` of the buffer in slot ``buffer``;
              "partial": into the entry ``part`` of it. The slices of a node, and the outputs that it hands out, are counted by ``part``
     spec     shape and dtype of what it makes, where known
-    cut      for a slice: which inputs are cut to ``rows`` too (ROWS, or COLUMNS), and of which one entry is meant (ENTRY)
+    cut      for a slice: which inputs are cut to ``read``, too (ROWS, or COLUMNS), and of which one entry is meant (ENTRY)
     writes   those of the inputs that it writes, where it makes several results, or is a part of a loop
     bodies   for a node that holds sub-graphs: the plan of each; ``kernel`` then takes a function for each before the arrays
     told     for inputs of which only the shape is used, and known, by position: that is part of ``kernel``
@@ -55,7 +55,6 @@ class Unit(Record, frozen=False, eq=False, slots=True):
     scratch: int = 0
     reuse: int = 0
     buffer: int = -1
-    rows: tuple[int, int] = (0, 0)
     part: int = 0
     read: tuple[int, int] = (0, 0)
     cut: tuple[int, ...] = ()
@@ -74,14 +73,23 @@ class Unit(Record, frozen=False, eq=False, slots=True):
         """What a slice is cut into: ROWS or COLUMNS."""
         return COLUMNS if COLUMNS in self.cut else ROWS
 
+    @property
+    def extent(self) -> str:
+        """What a slice is of the whole, in words."""
+        return f"{'columns' if self.along == COLUMNS else 'rows'} {self.read[0]}:{self.read[1]}"
+
+    def span(self, how: int) -> tuple[int, int]:
+        """The first of the entries, rows or columns that a slice sees of an array, and the one behind the last."""
+        return (self.part, self.part + 1) if how == ENTRY else self.read
+
     def seen(self, how: int) -> Any:
         """NumPy's index of what a slice sees of an array."""
-        low, high = (self.part, self.part + 1) if how == ENTRY else self.read
-        return ... if how == WHOLE else (..., slice(low, high)) if how == COLUMNS else slice(low, high)
+        part = slice(*self.span(how))
+        return ... if how == WHOLE else (..., part) if how == COLUMNS else part
 
     def seen_text(self, how: int) -> str:
         """The same as Python's text."""
-        low, high = (self.part, self.part + 1) if how == ENTRY else self.read
+        low, high = self.span(how)
         return "" if how == WHOLE else f"[..., {low}:{high}]" if how == COLUMNS else f"[{low}:{high}]"
 
     def __str__(self) -> str:
@@ -260,7 +268,7 @@ class Plan(Record, frozen=False, eq=False, slots=True):
             "reuse": f"in place of s{unit.inputs[unit.reuse]}" if unit.mode == "reuse" else "",
         }
         where = {
-            "part": f"{'columns' if unit.along == COLUMNS else 'rows'} {unit.rows[0]}:{unit.rows[1]} of s{unit.buffer}",
+            "part": f"{unit.extent} of s{unit.buffer}",
             "partial": f"part {unit.part} of s{unit.buffer}",
         }
         spec = "" if unit.spec is None else format_spec(unit.spec.shape, unit.spec.dtype)

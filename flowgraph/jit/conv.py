@@ -564,8 +564,10 @@ class _WeightGrad(_Writer):
     def _add(self, sums: list[str], g: str, x: str, columns: int, lanes: int, mask: str | None = None) -> None:
         outputs = len(sums) // columns
         # The fewer ones are loaded first, so that they and one of the others are in registers beside the sums.
-        order = [(o, k) for o in range(outputs) for k in range(columns)] if columns <= outputs else []
-        order = order or [(o, k) for k in range(columns) for o in range(outputs)]
+        if columns <= outputs:
+            order = [(o, k) for o in range(outputs) for k in range(columns)]
+        else:
+            order = [(o, k) for k in range(columns) for o in range(outputs)]
         sent: dict[int, str] = {}
         pixels: dict[int, str] = {}
         for o, k in order:

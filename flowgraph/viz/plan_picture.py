@@ -94,7 +94,7 @@ class PlanPicture(Picture):
         if unit.along == COLUMNS:
             self._fillers.setdefault(unit.buffer, []).append((None, key))  # (a part of every row)
         elif unit.mode in ("part", "partial"):
-            self._fill(unit.buffer, unit.rows, key)
+            self._fill(unit.buffer, unit.read, key)
         else:
             self._fill(unit.output, None, key)
         for slot in unit.writes:
@@ -138,7 +138,7 @@ def _things(units: Sequence[Unit]) -> list[Unit | Node]:
 
 
 def _kernel(key: str, unit: Unit, home: Home) -> Box:
-    rows = f"{'columns' if unit.along == COLUMNS else 'rows'} {unit.read[0]}:{unit.read[1]}" if unit.read != (0, 0) else ""
+    rows = unit.extent if unit.read != (0, 0) else ""
     if isinstance(unit.node, CopyNode):
         rows = ", ".join(filter(None, [f"to {unit.node.target}", rows]))
     how = {"reuse": "in place", "take": "into a kept buffer"}.get(unit.mode, "")
