@@ -7,7 +7,7 @@ export PYTHON
 
 extras-demo  := plot,dot,cli,jit
 extras-test  := dev
-extras-docs  := docs,plot,dot,cli
+extras-docs  := docs,plot,dot,cli,sklearn
 extras-bench := bench,jit
 
 .DEFAULT_GOAL := help
