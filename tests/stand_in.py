@@ -159,6 +159,7 @@ class Gpu:
         self.numbers = itertools.count()
         self.host = Clock()
         self.pinned, self.races = {}, []  # address -> the copies from and to it
+        self.failed = ""  # why every further call fails
         self.pending = []  # (stamp, function) of copies to the host that it has not waited for
         self.lock = threading.RLock()
         self.pool = Pool(self)
@@ -177,8 +178,13 @@ class Gpu:
     def allocator(self):
         return getattr(self.here, "pool", None) or self.pool
 
+    def check(self):
+        if self.failed:
+            raise RuntimeError(self.failed)
+
     def waited(self, clock):
         """The host has waited for all that ``clock`` knows."""
+        self.check()
         self.host.merge(clock)
         due = [entry for entry in self.pending if self.host.covers(entry[0])]
         self.pending = [entry for entry in self.pending if not self.host.covers(entry[0])]
@@ -187,6 +193,7 @@ class Gpu:
 
     def step(self, reads, writes, what):
         """Notes one thing that the current stream does; its place on the clock."""
+        self.check()
         stream = self.stream
         stream.clock.merge(self.host)  # what is asked for now comes behind all that the host has waited for
         stamp = stream.tick()

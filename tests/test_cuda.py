@@ -593,6 +593,23 @@ def test_a_device_that_fails_is_an_error_that_says_so(session, monkeypatch):
     session.device.wait()
 
 
+def test_a_kernel_that_fails_late_is_not_blamed_on_the_one_that_notices(session, cupy, monkeypatch):
+    x = fg.placeholder("x", (4, 4))
+    broken = fg.exp(x)
+    y = fg.linalg.inv(broken)
+    inverse = cupy.linalg.inv
+
+    def fails_late(*args):
+        cupy.gpu.failed = "cudaErrorIllegalAddress: an illegal memory access was encountered"
+        return inverse(*args)
+
+    monkeypatch.setattr(cupy.linalg, "inv", fails_late, raising=False)
+    with pytest.raises(fg.ExecutionError, match="cuda:0 has failed: cudaErrorIllegalAddress") as caught:
+        session.run(y, {x: np.eye(4, dtype=np.float32)})
+    assert "start it anew" in str(caught.value) and "before   exp, made at test_cuda.py" in str(caught.value)
+    cupy.gpu.failed = ""
+
+
 def test_a_plan_on_one_gpu_is_one_task_and_its_times_are_those_of_a_gpu(session):
     x = fg.placeholder("x", (2048, 2048))
     y = x

@@ -36,6 +36,15 @@ TF32 = 7
 LOOKED_AT = 8
 
 
+def lost(name: str, error: BaseException) -> ExecutionError:
+    """What is raised where the device of that name has failed with ``error``, in whichever kernel that was asked for before."""
+    what = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return ExecutionError(
+        f"{name} has failed: {what}",
+        help="the device is lost to this process: start it anew. compute-sanitizer finds the kernel that did it",
+    )
+
+
 class Sent:
     """A value on its way to the host, in pinned memory: there once `wait` returns."""
 
@@ -50,11 +59,7 @@ class Sent:
             try:
                 self._event.synchronize()
             except Exception as error:  # CUDARuntimeError: nothing more can be asked of the device in this process
-                what = str(error).splitlines()[0] if str(error) else type(error).__name__
-                raise ExecutionError(
-                    f"{self._name} has failed: {what}",
-                    help="the device is lost to this process: start it anew. compute-sanitizer finds the kernel that did it",
-                ) from error
+                raise lost(self._name, error) from error
             self._event = None
         return self._array
 
@@ -143,6 +148,14 @@ class Cuda(Device):
         while cause is not None and not isinstance(cause, self.cupy.cuda.memory.OutOfMemoryError):
             cause = cause.__cause__
         return cause is not None
+
+    def failure(self) -> ExecutionError | None:
+        """What has become of the device where it can no longer be used; None where it can. Waits for what was asked for."""
+        try:
+            self.compute.synchronize()
+        except Exception as error:  # CUDARuntimeError, the same in every call from now on
+            return lost(self.name, error)
+        return None
 
     def trim(self) -> None:
         """Gives back all memory that is idle, once all that was asked for is over."""

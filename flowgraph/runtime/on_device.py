@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 # Fewer kernels than this are as quick to ask for one by one.
 WORTH_CAPTURING = 3
-# Tensors that an error lists where a device has no memory left.
+# Tensors that an error lists where a device has no memory left, and kernels where it has failed.
 LISTED = 8
 
 
@@ -87,7 +87,7 @@ class DeviceTask:
                 values[output] = kernel(*arrays)
             except Exception as error:
                 if not self.device.is_out_of_memory(error):
-                    raise explained(error, self.units[index], values.__getitem__) from error
+                    raise self._lost(index) or explained(error, self.units[index], values.__getitem__) from error
                 error = error.with_traceback(None)  # (its frames hold what the kernel has made so far)
                 self.device.trim()
                 try:
@@ -101,6 +101,14 @@ class DeviceTask:
             if frees:
                 for slot in freed:
                     values[slot] = None
+
+    def _lost(self, index: int) -> ExecutionError | None:
+        """What has become of the device where it failed in a kernel that was asked for before the one of that number; else None."""
+        failed: ExecutionError | None = self.device.failure()
+        if failed is not None and index:
+            asked = [unit.node for unit in self.units[max(index - LISTED, 0) : index]]
+            failed.rows.append(("before", "\n".join(f"{node.name}, made at {where(node.location)}" for node in reversed(asked))))
+        return failed
 
     def _out_of_memory(self, error: Exception, values: list[Any]) -> ExecutionError:
         """What is alive on the device, the largest first."""
