@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from tests.cuda_on_host import HostModule
+from tests.stand_in_blas import Blas
 
 LIKE = {}  # name -> its description in CuPy
 for line in (Path(__file__).parent / "data" / "cupy_names.txt").read_text().splitlines()[1:]:
@@ -72,22 +73,26 @@ class Holder:
     def __init__(self, gpu, memory, stream, pool):
         self.gpu, self.memory, self.stream, self.pool = gpu, memory, stream, pool
 
-    def __int__(self):
-        return id(self.memory)
-
     def __del__(self):
         self.pool.give(self.stream, self.memory)
 
 
-class Lent:
-    """Memory that an owner lends: what `UnownedMemory` and `MemoryPointer` make of a holder."""
+class Address(int):
+    """Where an array lies, and the array."""
 
-    def __init__(self, holder, nbytes, owner, device_id):
+    def __new__(cls, array):
+        self = super().__new__(cls, array.host.__array_interface__["data"][0])
+        self.array = array
+        return self
+
+
+class Lent:
+    """Memory that an owner lends: what `UnownedMemory` and `MemoryPointer` make of the address of an array."""
+
+    def __init__(self, address, nbytes, owner, device_id):
+        holder = address.array.holder
         self.gpu, self.memory, self.owner = holder.gpu, holder.memory, owner
         assert nbytes <= holder.memory.size and device_id == holder.memory.device
-
-    def __int__(self):
-        return id(self.memory)
 
 
 class Pool:
@@ -163,6 +168,7 @@ class Gpu:
         self.pending = []  # (stamp, function) of copies to the host that it has not waited for
         self.lock = threading.RLock()
         self.pool = Pool(self)
+        self.blas = Blas(self)
         self.device_zero = types.SimpleNamespace(id=0)
         self.null = Stream(self, name="null")
 
@@ -203,6 +209,15 @@ class Gpu:
             array.holder.memory.access(stream.clock, stamp, write=True)
         self.log.append((what, stream.name))
         return stamp
+
+    def kernel(self, reads, writes, what, again):
+        """A kernel that writes into arrays: it runs, or becomes part of a graph."""
+        self.step(reads, writes, what)
+        graph = self.stream.graph
+        if graph is None:
+            again()
+        else:
+            graph.steps.append(lambda: (self.step(reads, writes, what), again()))
 
 
 class Stream:
@@ -344,7 +359,7 @@ class ndarray:
 
     @property
     def data(self):
-        return types.SimpleNamespace(array=self, ptr=self.holder, copy_from_device_async=self._from_peer)
+        return types.SimpleNamespace(array=self, ptr=Address(self), copy_from_device_async=self._from_peer)
 
     def _from_peer(self, source, nbytes, stream):
         with stream:
@@ -553,6 +568,8 @@ class _Names(types.ModuleType):
             if gpu.stream.graph is not None and name in FROM_HOST and any(isinstance(x, np.ndarray) for x in args):
                 gpu.stream.graph.broken = True
                 raise RuntimeError(f"{name} reads memory of the host within a capture")
+            if gpu.stream.graph is not None and (name in CUSOLVER or (name in CUBLAS and _is_of_cublas(args))):
+                raise NotImplementedError("calling a library's API during stream capture is currently unsupported")
             if name in SYNCHRONOUS and gpu.stream.graph is not None:
                 gpu.stream.graph.broken = True
                 raise RuntimeError(f"cudaErrorStreamCaptureUnsupported: {name} waits for the device")
@@ -577,8 +594,18 @@ class _Names(types.ModuleType):
 
 
 FROM_HOST = {"asarray", "array", "ascontiguousarray", "asanyarray", "asfortranarray", "take", "broadcast_to", "full", "full_like"}
-SYNCHRONOUS = {"nonzero", "flatnonzero", "argwhere", "unique", "repeat", "bincount", "linalg.cholesky", "linalg.inv", "linalg.solve"}
+SYNCHRONOUS = {"nonzero", "flatnonzero", "argwhere", "unique", "repeat", "bincount"}
+# CuPy refuses to ask these libraries for anything on a stream that is captured.
+CUBLAS = {"matmul", "dot", "tensordot", "einsum"}
+CUSOLVER = {f"linalg.{name}" for name in "cholesky inv solve eigh eigvalsh eig eigvals svd qr det slogdet".split()}
 COPIES = {"asarray", "ascontiguousarray"}
+
+
+def _is_of_cublas(args):
+    """Whether CuPy leaves a product of these to cuBLAS: not that of integers, of nothing, or of one row and one column."""
+    hosts = [array.host for array in _arrays(args)]
+    is_one = all(host.ndim <= 2 for host in hosts) and np.matmul(*hosts).size == 1
+    return np.result_type(*hosts).kind not in "biu" and all(host.size for host in hosts) and not is_one
 
 
 class _Device:
@@ -663,13 +690,8 @@ class _Module:
                 # (Which of them are written, the text says: those that are no pointers to constants.)
                 written = [x for x, kind in zip(arguments, self.module.kinds[name], strict=True) if isinstance(x, ndarray) and kind]
                 reads = [x for x in arrays if all(x is not other for other in written)]
-                self.gpu.step(reads, written, name)
                 again = functools.partial(function, grid, block, [x.host if isinstance(x, ndarray) else x for x in arguments])
-                graph = self.gpu.stream.graph
-                if graph is None:
-                    again()
-                else:
-                    graph.steps.append(lambda: (self.gpu.step(reads, written, name), again()))
+                self.gpu.kernel(reads, written, name, again)
 
         return call
 

@@ -25,6 +25,7 @@ import numpy as np
 from ..errors import ArgumentError, ExecutionError
 from ..graph.arguments import counted
 from .arrivals import Arrivals
+from .cublas import Namespace, Products
 from .cudnn import NAMES, Convolutions, load
 from .device import Device
 from .lacking import CHECKED, lacking
@@ -84,7 +85,9 @@ class Cuda(Device):
     is_host = False
 
     def __init__(self, index: int, cupy: Any) -> None:
-        self.name, self.index, self.xp, self.cupy = f"cuda:{index}", index, cupy, cupy
+        self.name, self.index, self.cupy = f"cuda:{index}", index, cupy
+        self.products = Products(cupy, self)
+        self.xp = Namespace(cupy, self.products.matmul)
         with cupy.cuda.Device(index):
             self.compute = cupy.cuda.Stream(non_blocking=True)
             self.copying = cupy.cuda.Stream(non_blocking=True)
