@@ -117,7 +117,7 @@ class HostModule:
         meets = "__syncthreads" in body.partition('\nextern "C"')[0]
 
         def call(grid, block, arguments):
-            values = [ctypes.c_void_p(x.ctypes.data) if isinstance(x, np.ndarray) else ctypes.c_longlong(int(x)) for x in arguments]
+            values = [ctypes.c_void_p(x.ctypes.data) if isinstance(x, np.ndarray) else ctypes.c_longlong(int(x or 0)) for x in arguments]
             pointers = (ctypes.c_void_p * len(values))(*[ctypes.addressof(value) for value in values])
             function(grid[0], block[0], block[1] if len(block) > 1 else 1, int(meets), pointers)
 

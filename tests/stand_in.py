@@ -12,10 +12,12 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import functools
 import itertools
 import threading
 import types
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -163,7 +165,7 @@ class Gpu:
         self.here = threading.local()
         self.numbers = itertools.count()
         self.host = Clock()
-        self.pinned, self.races = {}, []  # address -> the copies from and to it
+        self.pinned, self.races = {}, []  # address -> the memory there
         self.failed = ""  # why every further call fails
         self.pending = []  # (stamp, function) of copies to the host that it has not waited for
         self.lock = threading.RLock()
@@ -196,6 +198,17 @@ class Gpu:
         self.pending = [entry for entry in self.pending if not self.host.covers(entry[0])]
         for _, arrive in due:
             arrive()
+
+    def copies_from(self, address, stamp, data):
+        """Notes a copy of ``data`` from pinned memory, which had to be as it was until the copies before are over."""
+        memory = self.pinned.get(address)
+        if memory is not None:
+            for earlier, was in memory.sent:
+                if not self.host.covers(earlier) and (memory[: was.size] != was).any():
+                    self.races.append("pinned memory was written while a copy was under way")
+            memory.sent = [(earlier, was) for earlier, was in memory.sent if not self.host.covers(earlier)]
+            memory.sent.append((stamp, data.copy()))
+            memory.stamps.append(stamp)
 
     def step(self, reads, writes, what):
         """Notes one thing that the current stream does; its place on the clock."""
@@ -359,12 +372,24 @@ class ndarray:
 
     @property
     def data(self):
-        return types.SimpleNamespace(array=self, ptr=Address(self), copy_from_device_async=self._from_peer)
+        return types.SimpleNamespace(
+            array=self, ptr=Address(self), copy_from_device_async=self._from_peer, copy_from_host_async=self._from_address
+        )
 
     def _from_peer(self, source, nbytes, stream):
+        assert nbytes == self.host.nbytes and source.array.host.dtype == self.host.dtype
         with stream:
-            self.gpu.step([source.array], [self], "from peer")
+            is_near = source.array.holder.memory.device == self.holder.memory.device
+            self.gpu.step([source.array], [self], "on device" if is_near else "from peer")
             self.host[...] = source.array.host
+
+    def _from_address(self, address, nbytes, stream):
+        assert stream.graph is None and nbytes == self.host.nbytes and self.host.flags.c_contiguous
+        data = np.frombuffer(ctypes.string_at(address, nbytes), np.uint8)
+        with stream:
+            stamp = self.gpu.step([], [self], "to device")
+            self.host.reshape(-1).view(np.uint8)[...] = data
+        self.gpu.copies_from(address, stamp, data)
 
     def __array__(self, *args, **kwargs):
         raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()` to construct a NumPy array explicitly.")
@@ -407,7 +432,8 @@ class ndarray:
             stamp = self.gpu.step([self], [], "to host")
         made = np.empty(self.host.shape, self.host.dtype) if out is None else out
         made[...] = np.frombuffer(b"\xab" * made.itemsize, made.dtype)[0]
-        self.gpu.pinned.get(made.__array_interface__["data"][0], []).append(stamp)
+        if (memory := self.gpu.pinned.get(made.__array_interface__["data"][0])) is not None:
+            memory.stamps.append(stamp)
         value = self.host.copy()
         self.gpu.pending.append((stamp, lambda: made.__setitem__(..., value)))
         if blocking:
@@ -421,8 +447,8 @@ class ndarray:
             if self.gpu.stream.graph is not None:
                 raise RuntimeError("cudaErrorStreamCaptureUnsupported: a copy from the host within a capture")
             stamp = self.gpu.step([], [self], "to device")
-            self.gpu.pinned.get(host.__array_interface__["data"][0], []).append(stamp)
             self.host[...] = host
+        self.gpu.copies_from(host.__array_interface__["data"][0], stamp, host.reshape(-1).view(np.uint8))
 
     def _value(self):
         return self.get(order="A")[()]
@@ -659,8 +685,9 @@ def _pinned(gpu):
     def allocate(nbytes):
         gpu.log.append(("pinned", nbytes))
         memory = np.empty(nbytes, np.uint8).view(Pinned)
-        memory.gpu, memory.stamps = gpu, []
-        gpu.pinned[memory.__array_interface__["data"][0]] = memory.stamps
+        memory.gpu, memory.stamps, memory.sent = gpu, [], []
+        memory.ptr = memory.__array_interface__["data"][0]
+        gpu.pinned[memory.ptr] = weakref.proxy(memory)
         return memory
 
     return allocate

@@ -232,16 +232,16 @@ def test_an_array_on_a_gpu_that_does_not_fit_is_refused(session, cupy):
 
 
 def test_a_copy_to_the_device_does_not_wait_for_kernels_and_kernels_wait_for_it(session, cupy):
-    x = fg.placeholder("x", (64, 64))
+    x = fg.placeholder("x", (160, 160))
     step = session.function([x], fg.sum(fg.tanh(x) @ x), device_arrays=True)
     device, log, ends = session.device, cupy.gpu.log, []
-    for seed in range(4):
-        step(rows(64, 64, seed=seed))
+    for seed in range(6):
+        step(rows(160, 160, seed=seed))
         ends.append(device.compute.clock[device.compute.number])
     copies = [i for i, (what, *rest) in enumerate(log) if what == "to device" and rest[0] == device.copying.name]
-    assert len(copies) == 4
+    assert len(copies) == 6
     # Memory of an earlier step is used again only once its kernels are over, and what arrives waits for no kernel of the step before.
-    assert 0 < device.copying.clock[device.compute.number] <= ends[1]
+    assert 0 < device.copying.clock[device.compute.number] <= ends[3]
 
 
 def test_the_host_waits_once_for_what_is_fetched_and_for_nothing_else(session, cupy):
@@ -262,11 +262,11 @@ def test_the_host_waits_once_for_what_is_fetched_and_for_nothing_else(session, c
 def test_without_events_the_stand_in_sees_a_race(broken, cupy, monkeypatch):
     monkeypatch.setattr(*broken, lambda self, other=None: self)
     with fg.Graph() as graph:
-        x = fg.placeholder("x", (64, 64))
+        x = fg.placeholder("x", (160, 160))
         y = fg.tanh(x @ x)
     with fg.Session(graph, device="cuda:0", jit=False) as session, pytest.raises((fg.ExecutionError, Race)):
         for _ in range(3):
-            session.run(y, {x: rows(64, 64)})
+            session.run(y, {x: rows(160, 160)})
     cupy.gpu.races.clear()
 
 

@@ -7,6 +7,7 @@ own: when the array dies, an event behind the last kernel that could read it is 
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import Any
 
@@ -32,7 +33,7 @@ class Arrivals:
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
         """An array that the copying stream may write from now on."""
-        size = -(-int(np.prod(shape, dtype=np.int64)) * dtype.itemsize // 512) * 512
+        size = -(-math.prod(shape) * dtype.itemsize // 512) * 512
         if not size:
             return self._cupy.empty(shape, dtype)
         self.settle()
@@ -49,7 +50,7 @@ class Arrivals:
         """Notes behind which kernels the memory that has come back is free."""
         if not self._returned or self._compute.is_capturing():
             return
-        event = self._compute.record()
+        event = self._compute.record(self._cupy.cuda.Event(disable_timing=True))
         while self._returned:
             memory = self._returned.popleft()
             self._idle.setdefault(memory.nbytes, []).append((event, memory))

@@ -6,17 +6,18 @@ What runs on a GPU is only asked for here; it happens later. The rules that keep
   kernels everything happens in the order in which it was asked for, and memory that CuPy's pool takes back is used again behind its last
   use.
 - Copies from and to the host have a stream of their own, ``copying``, so that they overlap with kernels. They meet through events, and
-  no thread waits for one but for a value that the host needs (`Sent.wait`).
+  no thread waits for one but for a value that the host needs (`Sent.wait`), and where it is too far ahead (`Intake`). What is small goes
+  between two kernels instead, on ``compute``, which takes less time than events would.
 - What a copy touches outside that order is kept until the copy is over: the array that is sent, and the pinned memory on the host. Memory
   for what arrives is not the pool's: it is used again behind an event of the kernels that read it (`arrivals`).
 """
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -28,6 +29,7 @@ from .arrivals import Arrivals
 from .cublas import Namespace, Products
 from .cudnn import NAMES, Convolutions, load
 from .device import Device
+from .intake import BETWEEN
 from .lacking import CHECKED, lacking
 from .listing import why_not
 
@@ -49,20 +51,21 @@ def lost(name: str, error: BaseException) -> ExecutionError:
 class Sent:
     """A value on its way to the host, in pinned memory: there once `wait` returns."""
 
-    __slots__ = ("_array", "_event", "_name")
+    __slots__ = ("_array", "_device", "_event")
 
-    def __init__(self, array: Any, event: Any, name: str) -> None:
-        self._array, self._event, self._name = array, event, name
+    def __init__(self, array: Any, event: Any, device: Cuda) -> None:
+        self._array, self._event, self._device = array, event, device
 
     def wait(self) -> Any:
         """The value, as an array of the host. raises ExecutionError where the device has failed meanwhile."""
         if self._event is not None:
-            try:
-                self._event.synchronize()
-            except Exception as error:  # CUDARuntimeError: nothing more can be asked of the device in this process
-                raise lost(self._name, error) from error
+            self._device.until(self._event)
             self._event = None
         return self._array
+
+    def __del__(self) -> None:
+        if self._event is not None:  # nobody has waited: the copy may be under way
+            self._device.in_flight.append((self._event, self._array))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -76,7 +79,7 @@ class Sent:
 class Cuda(Device):
     """A GPU.
 
-    `_lock` is held by the thread that asks for kernels; it guards `in_flight` and `arrivals`. `_ahead` is a queue that needs none.
+    `_lock` is held by the thread that asks for kernels; it guards all but `in_flight` and `_ahead`, queues that need none.
     """
 
     keeps_buffers = False  # CuPy's pool does
@@ -88,15 +91,19 @@ class Cuda(Device):
         self.name, self.index, self.cupy = f"cuda:{index}", index, cupy
         self.products = Products(cupy, self)
         self.xp = Namespace(cupy, self.products.matmul)
-        with cupy.cuda.Device(index):
+        self._here = cupy.cuda.Device(index)
+        with self._here:
+            self._met = self.event()
             self.compute = cupy.cuda.Stream(non_blocking=True)
             self.copying = cupy.cuda.Stream(non_blocking=True)
         self.in_flight: deque[tuple[Any, Any]] = deque()  # (event, what it must outlive)
         self.arrivals = Arrivals(cupy, self.compute, self.copying)
         self._ahead: deque[Any] = deque()  # events of the user's streams that kernels to come wait for
         self.convolutions: Convolutions | None = None
+        self._sending: Any = None  # the event behind the last copy to the host on ``copying``, until kernels wait for it
+        self._is_shared = False  # whether the user has had arrays of this device, which he may use on streams of his own
         self._lock = threading.RLock()
-        self._depth = 0
+        self._active = _Active(self)
 
     def use_cudnn(self, asked: bool | None) -> None:
         """Leaves convolutions to cuDNN: None where it is installed. raises MissingExtraError where it is asked for and not there."""
@@ -113,22 +120,8 @@ class Cuda(Device):
         kernel = super().bind(op, attrs, inputs)
         return _checked(kernel) if op.name in CHECKED else kernel
 
-    @contextmanager
-    def active(self) -> Iterator[None]:
-        with self._lock, self.cupy.cuda.Device(self.index), self.compute:
-            if not self._depth:
-                while self._ahead:
-                    self.compute.wait_event(self._ahead.popleft())
-            self._depth += 1
-            before = self._products_in(TF32) if self.tf32 and self._depth == 1 else None
-            try:
-                yield
-            finally:
-                self._depth -= 1
-                if before is not None:
-                    self._products_in(before)
-                if not self._depth:
-                    self.arrivals.settle()
+    def active(self) -> _Active:
+        return self._active
 
     def chosen(self) -> Any:
         return self.cupy.cuda.Device(self.index)
@@ -138,6 +131,27 @@ class Cuda(Device):
             self.copying.synchronize()
             self.compute.synchronize()
             self.in_flight.clear()
+
+    def event(self) -> Any:
+        """A new event, which knows no time: such are quicker to record and to wait for."""
+        return self.cupy.cuda.Event(disable_timing=True)
+
+    def until(self, event: Any) -> None:
+        """The host waits for ``event``. raises ExecutionError where the device has failed meanwhile."""
+        try:
+            event.synchronize()
+        except Exception as error:  # CUDARuntimeError: nothing more can be asked of the device in this process
+            raise lost(self.name, error) from error
+
+    def after_sends(self) -> None:
+        """Kernels asked for from now on may write over what has been sent."""
+        if self._sending is not None:
+            self.after(self._sending)
+
+    def after(self, copied: Any) -> None:
+        """Kernels asked for from now on come behind that event of ``copying``, and so behind all copies before it."""
+        self.compute.wait_event(copied)
+        self._sending = None
 
     def _products_in(self, kind: int) -> int:
         """Sets what cuBLAS computes products of float32 in, for the process; gives what it was."""
@@ -208,11 +222,16 @@ class Cuda(Device):
         # From pinned memory the device copies by itself; from any other the driver would copy to its own first, and hold the thread up.
         pinned = self._pinned(host.shape, host.dtype)
         pinned[...] = host
+        if host.nbytes <= BETWEEN:
+            made = self.cupy.empty(host.shape, host.dtype)
+            made.set(pinned, stream=self.compute)
+            self._outlive(self.compute.record(self.event()), pinned)
+            return made
         made = self.arrivals.empty(host.shape, host.dtype)
         made.set(pinned, stream=self.copying)
-        over = self.copying.record()
+        over = self.copying.record(self.event())
         self._outlive(over, pinned)
-        self.compute.wait_event(over)
+        self.after(over)
         return made
 
     def copier(self, source: Device) -> Callable[..., Any]:
@@ -225,7 +244,7 @@ class Cuda(Device):
             with self.cupy.cuda.Device(source.index):
                 self.copying.wait_event(source.compute.record())
             made.data.copy_from_device_async(x.data, x.nbytes, self.copying)
-            over = self.copying.record()
+            over = self.copying.record(self.event())
             self._outlive(over, x)
             self.compute.wait_event(over)
             if out is None:
@@ -239,23 +258,26 @@ class Cuda(Device):
             flat = x if x.flags.c_contiguous else self.cupy.ascontiguousarray(x)
             host = self._pinned(x.shape, x.dtype)
             if not x.size:
-                return Sent(host, None, self.name)
-            self.copying.wait_event(self.compute.record())
+                return Sent(host, None, self)
+            if x.nbytes <= BETWEEN:
+                flat.get(stream=self.compute, out=host, blocking=False)
+                return Sent(host, self.compute.record(self.event()), self)
+            self.copying.wait_event(self.compute.record(self.event()))
             flat.get(stream=self.copying, out=host, blocking=False)
-            over = self.copying.record()
-            self._outlive(over, (flat, host))
-            return Sent(host, over, self.name)
+            self._sending = self.copying.record(self.event())
+            self._outlive(self._sending, (flat, host))
+            return Sent(host, self._sending, self)
 
     def to_host(self, x: Any) -> np.ndarray[Any, Any]:
         """A copy of ``x`` on the host; waits for it."""
         return np.array(self.sent(x).wait())
 
     def _pinned(self, shape: tuple[int, ...], dtype: Any) -> Any:
-        nbytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-        if not nbytes:
+        size = math.prod(shape)
+        if not size:
             return np.empty(shape, dtype)
-        memory = self.cupy.cuda.alloc_pinned_memory(nbytes)
-        return np.frombuffer(memory, dtype, nbytes // dtype.itemsize).reshape(shape)
+        memory = self.cupy.cuda.alloc_pinned_memory(size * dtype.itemsize)
+        return np.frombuffer(memory, dtype, size).reshape(shape)
 
     def _outlive(self, event: Any, kept: Any) -> None:
         """Keeps something until ``event`` is over."""
@@ -269,16 +291,66 @@ class Cuda(Device):
 
     def adopted(self, x: Any) -> Any:
         """The user's array of this device: kernels wait for what his current stream is asked to do until now."""
-        with self.cupy.cuda.Device(self.index):
-            self._ahead.append(self.cupy.cuda.get_current_stream().record())
+        with self._here:
+            self._ahead.append(self.cupy.cuda.get_current_stream().record(self.event()))
+        self._is_shared = True
         return x
 
     def handed_over(self, x: Any) -> Any:
         """An array for the user, whose current stream waits for the kernels asked for until now."""
-        with self._lock, self.cupy.cuda.Device(self.index):
-            event = self.compute.record()
-            self.cupy.cuda.get_current_stream().wait_event(event)
+        with self._lock, self._here:
+            self._is_shared = True
+            self.cupy.cuda.get_current_stream().wait_event(self.compute.record(self._met))
         return x
+
+    def follow(self) -> None:
+        """Kernels asked for from now on come behind what the user's current stream is asked to do until now.
+
+        He may have let go of arrays that his kernels still read, or have memory again that ours did.
+        """
+        if self._is_shared:
+            self.compute.wait_event(self.cupy.cuda.get_current_stream().record(self._met))
+
+
+class _Active:
+    """While it is entered, this thread holds the device, which is the current one of CuPy, and asks for kernels on ``compute``."""
+
+    def __init__(self, device: Cuda) -> None:
+        self._device, self._depth = device, 0
+        self._before: int | None = None
+
+    def __enter__(self) -> None:
+        device = self._device
+        device._lock.acquire()
+        self._depth += 1
+        if self._depth > 1:
+            return
+        try:
+            device._here.__enter__()
+            device.follow()
+            device.compute.__enter__()
+            while device._ahead:
+                device.compute.wait_event(device._ahead.popleft())
+            self._before = device._products_in(TF32) if device.tf32 else None
+        except BaseException:  # the device has failed
+            self._depth -= 1
+            device._lock.release()
+            raise
+
+    def __exit__(self, *error: object) -> None:
+        device = self._device
+        try:
+            if self._depth == 1:
+                if self._before is not None:
+                    device._products_in(self._before)
+                try:
+                    device.arrivals.settle()
+                finally:
+                    device.compute.__exit__(*error)
+                    device._here.__exit__(*error)
+        finally:
+            self._depth -= 1
+            device._lock.release()
 
 
 def _checked(kernel: Callable[..., Any]) -> Callable[..., Any]:

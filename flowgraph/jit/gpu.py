@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 from . import lazy
@@ -19,6 +20,7 @@ class GpuKernel:
     def __init__(self, loop: Loop, xp: Any) -> None:
         self._loop, self._xp, self.empty = loop, xp, xp.empty
         self.cuda = lazy.cuda.cuda_loop(loop)
+        self._is_strided = any(operand.strided for operand in loop.operands)
         self._functions: list[Any] = []
         self._lock = threading.Lock()
 
@@ -27,15 +29,28 @@ class GpuKernel:
         with self._lock:
             if not self._functions:
                 module = self._xp.RawModule(code=self.cuda.text, options=lazy.cuda.OPTIONS)
-                self._functions = [module.get_function(launch.name) for launch in self.cuda.launches]
+                launches = self.cuda.launches
+                self._functions = [(module.get_function(launch.name), (launch.grid,), launch.block) for launch in launches]
 
     def __call__(self, *arrays: Any) -> Any:
         if not self._functions:
             self.build()
-        xp, operands = self._xp, self._loop.operands
-        given: list[Any] = []
-        strides: list[int] = []
-        for array, operand in zip(arrays, operands, strict=False):
+        count, kind = len(self._loop.operands), arrays[-1].__class__
+        given: Sequence[Any] = arrays[:count]
+        for x in given:
+            if self._is_strided or x.__class__ is not kind or not x.flags.c_contiguous:
+                given = self._fitting(given)
+                break
+        results = arrays[count:]
+        parts = self._xp.empty(self.cuda.parts, "float64") if self.cuda.parts else None
+        for function, grid, block in self._functions:
+            function(grid, block, (*given, *results, parts))
+        return results[-1]
+
+    def _fitting(self, arrays: Sequence[Any]) -> list[Any]:
+        """The operands as the kernels take them, and the distances of the rows of those that are strided."""
+        xp, given, strides = self._xp, list[Any](), list[int]()
+        for array, operand in zip(arrays, self._loop.operands, strict=True):
             x = xp.asarray(array)
             if operand.strided and x.strides[1] == x.itemsize and x.strides[0] % x.itemsize == 0:
                 strides.append(x.strides[0] // x.itemsize)
@@ -44,8 +59,4 @@ class GpuKernel:
                 if operand.strided:
                     strides.append(x.shape[1])
             given.append(x)
-        results = arrays[len(operands) :]
-        parts = xp.empty(max(self.cuda.parts, 1), "float64")
-        for function, launch in zip(self._functions, self.cuda.launches, strict=True):
-            function((launch.grid,), launch.block, (*given, *strides, *results, parts))
-        return results[-1]
+        return [*given, *strides]

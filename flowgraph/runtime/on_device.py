@@ -1,5 +1,7 @@
 """A task of a GPU: its kernels are asked for one by one, or, from the second run on, as a graph that was captured from them.
 
+What comes from the host as a feed is taken in at once, into fixed memory (`Intake`), from the second run on.
+
 A captured graph works on fixed memory. So it is made only for a plan with a single task on GPUs, and of the middle of that task: what
 copies from the host, or draws there, comes before it; what sends to the host, behind it. Variables keep their arrays: the graph ends with
 the new values written into them. So it serves only runs that are alone, and that cannot fail any more once it is launched.
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..compile.copies import CopyNode
 from ..compile.plan import Plan, Unit
+from ..devices.intake import Intake, chosen
 from ..devices.lacking import WAITING
 from ..errors import ExecutionError
 from ..graph.report import where
@@ -53,6 +56,11 @@ class DeviceTask:
             each for piece in program.tasks[task] for each in (piece.instructions() if isinstance(piece, Strip) else piece)
         ]
         self.before, self.middle, self.behind, self.why = _parted(program.plan, self.units, device)
+        self.fed = _fed(program.plan, self.units, device)  # copies of feeds from the host, by number, that are made by the intake
+        self.before = [index for index in self.before if index not in self.fed]
+        self.others = [index for index in range(len(self.units)) if index not in self.fed]
+        self.handed = [slot for slot in program.plan.fetches if slot in program.plan.away] + [slot for _, slot in program.plan.updates]
+        self.intake: Intake | None = None
         self.note = f"capture: not on {device.name}: {self.why}" if self.why else ""
         self.runs = 0
         self.captured: Captured | None = None
@@ -60,21 +68,45 @@ class DeviceTask:
     def execute(self, values: list[Any], run: Run) -> None:
         """Asks for all kernels of the task. raises what stopped the run; the error of a kernel, with its node."""
         self.runs += 1
-        if self.why or self.runs < 2 or not run.may_replay:
+        if self.runs < 2:
             self.ask(range(len(self.units)), values, run)
+            return
+        self._take(values)
+        if self.why or not run.may_replay:
+            self.ask(self.others, values, run)
+            self._keep(self.handed, values)
             return
         self.ask(self.before, values, run, frees=False)
         if self.captured is None or not self.captured.fits(values):
             self.captured = None
             self.captured = self._capture(values)
         if self.captured is None:
-            self.ask([*self.middle, *self.behind], values, run, frees=False)
-        else:
-            self.captured.launch(values)
-            self.ask(self.behind, values, run, frees=False)
-        for unit in self.units:
-            for slot in unit.frees:
-                values[slot] = None
+            self.ask([*self.middle, *self.behind], values, run)
+            self._keep(self.handed, values)
+            return
+        self.captured.launch(values)
+        self.ask(self.behind, values, run, frees=False)
+        self._keep(self.captured.loose, values)
+        for slot in self.captured.frees:
+            values[slot] = None
+
+    def _take(self, values: list[Any]) -> None:
+        """Brings feeds from the host to the device."""
+        if not self.fed:
+            return
+        copies = [self.units[index] for index in self.fed]
+        if self.intake is None:
+            self.intake = Intake(self.device, [(unit.spec.shape, unit.spec.dtype) for unit in copies])
+        self.intake.take([values[unit.inputs[0]] for unit in copies])
+        for unit, array in zip(copies, self.intake.arrays, strict=True):
+            values[unit.output] = array
+
+    def _keep(self, slots: Sequence[int], values: list[Any]) -> None:
+        """Copies those values that lie in the memory of the intake, which the next run writes over."""
+        if self.intake is not None:
+            for slot in slots:
+                if self.device.has(values[slot]) and self.intake.holds(values[slot]):
+                    values[slot] = values[slot].copy()
 
     def ask(self, order: Iterable[int], values: list[Any], run: Run, frees: bool = True) -> None:
         """Asks for kernels one by one. Where memory is short, what is idle is given back, and the kernel is tried once more."""
@@ -161,12 +193,14 @@ class Captured:
         of_variable = {node: slot for slot, node in variables.items()}
         self.fixed = {slot: values[slot] for slot in read if slot in variables or slot in plan.on or not device.has(values[slot])}
         updates = {slot: of_variable[node] for node, slot in plan.updates if slot in made and of_variable.get(node) in self.fixed}
-        self.inputs = {slot: cupy.empty_like(values[slot]) for slot in read if slot not in self.fixed}
+        taken = {task.units[i].output: values[task.units[i].output] for i in task.fed}  # these are always in the same memory
+        self.inputs = {slot: cupy.empty_like(values[slot]) for slot in read if slot not in self.fixed and slot not in taken}
         wanted = {slot for i in task.behind for slot in task.units[i].inputs}
         wanted |= {slot for slot in (*plan.fetches, *[slot for _, slot in plan.updates]) if slot >= 0}
         wanted &= made
         # Copies end before the graph writes to what they read, and the other way round.
-        frame: dict[int, Any] = {**self.fixed, **self.inputs}
+        given = {**self.fixed, **self.inputs, **taken}
+        frame: dict[int, Any] = dict(given)
         last = {slot: i for i in task.middle for slot in (*task.units[i].inputs, task.units[i].output)}
         self.results: dict[int, Any] = {}
         self._pool = cupy.cuda.MemoryPool()  # what the graph makes between lies here, and belongs to it alone
@@ -178,7 +212,7 @@ class Captured:
                     slots = inputs or task.units[i].inputs
                     frame[output] = kernel(*[frame[slot] for slot in slots])
                     for slot in dict.fromkeys((*slots, output)):
-                        if last.get(slot) == i and slot not in wanted and slot not in self.fixed and slot not in self.inputs:
+                        if last.get(slot) == i and slot not in wanted and slot not in given:
                             del frame[slot]
                 news = {slot: frame[slot] if frame[slot].base is None else frame[slot].copy() for slot in updates}
                 for slot, variable in updates.items():
@@ -188,8 +222,11 @@ class Captured:
             finally:
                 self._graph = device.compute.end_capture()  # (which raises for a capture that has failed)
         self._held = news
-        self._sent = {slot for slot in wanted if slot not in updates}
         self._away = {slot for slot in plan.fetches if slot in plan.away} | {slot for _, slot in plan.updates if slot not in updates}
+        self.loose = [slot for slot in task.handed if slot not in self.results]
+        values_of = {*self.results, *[slot for i in (*task.before, *task.fed, *task.behind) for slot in task.units[i].inputs]}
+        values_of |= {task.units[i].output for i in (*task.before, *task.fed)}
+        self.frees = [slot for unit in task.units for slot in unit.frees if slot in values_of]
 
     def fits(self, values: list[Any]) -> bool:
         """Whether variables and constants are still in the arrays that the graph knows."""
@@ -198,13 +235,26 @@ class Captured:
     def launch(self, values: list[Any]) -> None:
         """Copies the inputs, launches the graph, and notes where the results are."""
         device = self.device
+        device.after_sends()  # results of the last launch may still be on their way to the host
         for slot, array in self.inputs.items():
-            array[...] = values[slot]
-        device.compute.wait_event(device.copying.record())  # results of the last launch may still be on their way to the host
+            value = values[slot]
+            if value.flags.c_contiguous and array.flags.c_contiguous:
+                array.data.copy_from_device_async(value.data, value.nbytes, device.compute)
+            else:
+                array[...] = value
         self._graph.launch(device.compute)
         for slot, array in self.results.items():
             # (What the caller keeps would be written over by the next launch.)
             values[slot] = array.copy() if slot in self._away else array
+
+
+def _fed(plan: Plan, units: Sequence[Unit], device: Any) -> list[int]:
+    """The copies of feeds from the host, by number, that are small enough for an intake; none where other tasks may read what it holds."""
+    if sum(not task_is_host(task.device) for task in plan.tasks) > 1:
+        return []
+    feeds = {slot for _, slot in plan.feeds}
+    copies = [i for i, unit in enumerate(units) if unit.kernel == device.copied and unit.spec is not None and unit.inputs[0] in feeds]
+    return [copies[place] for place in chosen([units[i].spec.nbytes for i in copies])]
 
 
 def _parted(plan: Plan, units: Sequence[Unit], device: Any) -> tuple[list[int], list[int], list[int], str]:

@@ -1,0 +1,142 @@
+"""What a step asks of a GPU: how many copies, events, waits, allocations and launches; and that none of the waits that are left is idle."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+import flowgraph as fg
+from flowgraph.devices import intake
+from flowgraph.devices.cuda import Cuda
+from tests.stand_in import Race
+from tests.test_cuda import rows, standing_in
+
+
+@pytest.fixture
+def cupy():
+    with standing_in() as module:
+        yield module
+
+
+@pytest.fixture
+def session(cupy):
+    with fg.Graph() as graph, fg.Session(graph, device="cuda:0", threads=1, jit=False) as session:
+        yield session
+
+
+def asked(cupy, step, *arrays, runs=12):
+    """How often each thing was asked for in the last of some calls."""
+    for _ in range(runs - 1):
+        step(*arrays)
+    cupy.gpu.log.clear()
+    step(*arrays)
+    return Counter(what for what, *_ in cupy.gpu.log)
+
+
+def several_feeds(shape):
+    x, y, z = (fg.placeholder(name, shape) for name in "xyz")
+    labels = fg.placeholder("labels", (shape[0],), "int64")
+    w = fg.variable(np.zeros(shape[1], np.float32), name="w")
+    loss = fg.mean(fg.tanh(x + y) * fg.exp(z + w)) + fg.mean(fg.astype(labels, "float32"))
+    with fg.control_dependencies([loss]):
+        return [x, y, z, labels], [loss, fg.assign(w, fg.tanh(w + 0.5))]
+
+
+def test_small_feeds_of_a_replayed_step_are_one_copy_and_need_no_wait(session, cupy):
+    inputs, fetches = several_feeds((8, 16))
+    values = [rows(8, 16), rows(8, 16, seed=1), rows(8, 16, seed=2), np.arange(8)]
+    step = session.function(inputs, fetches)
+    counts = asked(cupy, step, *values)
+    assert counts["to device"] == counts["launch"] == counts["to host"] == 1
+    assert counts["record"] == 2 and counts["wait"] == 0  # behind what was fed and behind what was fetched
+    assert counts["wait on host"] == 1 and counts["pinned"] == 1
+    assert counts["allocate"] == counts["on device"] == 0
+
+
+def test_large_feeds_of_a_replayed_step_are_one_copy_beside_the_kernels(session, cupy):
+    inputs, fetches = several_feeds((100, 160))
+    values = [rows(100, 160), rows(100, 160, seed=1), rows(100, 160, seed=2), np.arange(100)]
+    counts = asked(cupy, session.function(inputs, fetches), *values)
+    assert counts["to device"] == counts["launch"] == counts["on device"] == 1
+    assert counts["record"] == 3 and counts["wait"] == 2 and counts["allocate"] == 0
+
+
+def test_a_step_of_one_kernel_brings_its_feeds_by_one_copy_too(session, cupy):
+    x, y = fg.placeholder("x", ()), fg.placeholder("y", ())
+    counts = asked(cupy, session.function([x, y], x * y, device_arrays=True), np.float32(2), np.float32(3))
+    assert counts["to device"] == 1 and counts["pinned"] == 0 and counts["allocate"] == 1
+
+
+@pytest.mark.parametrize("shape", [(8, 16), (100, 160)])
+def test_what_is_fed_is_what_is_read_however_far_the_host_is_ahead(shape, session, cupy):
+    x, y = fg.placeholder("x", shape), fg.placeholder("y", shape)
+    step = session.function([x, y], fg.sum(fg.tanh(x) * fg.exp(y), axis=1), device_arrays=True)
+    given = np.empty(shape, np.float32)  # written over once the call is over
+    results, expected = [], []
+    for seed in range(3 * intake.ROUNDS):
+        given[...] = rows(*shape, seed=seed)
+        results.append(step(given, given))
+        expected.append((np.tanh(given) * np.exp(given)).sum(axis=1))
+    for ours, theirs in zip(results, expected, strict=True):
+        np.testing.assert_allclose(ours.get(), theirs, 1e-5, 1e-5)
+
+
+def test_what_was_fed_is_the_callers_own_where_it_is_fetched_or_kept(session, cupy):
+    x = fg.placeholder("x", (4, 4))
+    w = fg.variable(np.zeros(16, np.float32), name="w")
+    flat = fg.reshape(x, (16,))
+    for fetches in ([flat, fg.assign(w, flat)], [flat, fg.assign(w, flat), fg.sum(fg.tanh(fg.exp(fg.sin(x))))]):
+        kept = []
+        for seed in range(5):
+            kept.append(session.run(fetches, {x: rows(4, 4, seed=seed)}, device_arrays=True)[0])
+            np.testing.assert_array_equal(session.variables["w"], rows(4, 4, seed=seed).ravel())
+        for seed, result in enumerate(kept):
+            np.testing.assert_array_equal(result.get(), rows(4, 4, seed=seed).ravel())
+
+
+# --- waits that are needed
+
+
+def test_a_result_on_its_way_to_the_host_is_not_written_over(session, cupy, monkeypatch):
+    x = fg.placeholder("x", (160, 1))
+    step = session.function([x], fg.tanh(fg.exp(fg.sin(x))) + fg.zeros((160, 160)))
+    for seed in range(4):
+        value = rows(160, 1, seed=seed)
+        np.testing.assert_allclose(step(value), np.broadcast_to(np.tanh(np.exp(np.sin(value))), (160, 160)), 1e-5)
+    monkeypatch.setattr(Cuda, "until", lambda self, event: None)  # so that the host runs ahead of its results
+    for seed in range(4):
+        step(rows(160, 1, seed=seed))
+    monkeypatch.setattr(Cuda, "after_sends", lambda self: None)
+    with pytest.raises(Race):
+        for seed in range(4):
+            step(rows(160, 1, seed=seed))
+    cupy.gpu.races.clear()
+
+
+def test_memory_of_the_host_is_used_again_only_once_its_copy_is_over(session, cupy, monkeypatch):
+    x = fg.placeholder("x", (8,))
+    step = session.function([x], fg.tanh(fg.exp(fg.sin(x)) + 1.0), device_arrays=True)
+    for seed in range(20):
+        step(rows(8, seed=seed))
+    assert not cupy.gpu.races
+    monkeypatch.setattr(Cuda, "until", lambda self, event: None)
+    for seed in range(20):
+        step(rows(8, seed=seed))
+    assert set(cupy.gpu.races) == {"pinned memory was written while a copy was under way"}
+    cupy.gpu.races.clear()
+
+
+def test_memory_of_a_result_that_the_user_lets_go_is_written_behind_his_kernels(session, cupy, monkeypatch):
+    x = fg.placeholder("x", (64,))
+    step = session.function([x], x * 2.0, device_arrays=True)
+
+    def use():
+        for seed in range(4):
+            result = step(rows(64, seed=seed))
+            result * 3.0  # on the user's stream, which nobody waits for
+            del result
+
+    use()
+    monkeypatch.setattr(Cuda, "follow", lambda self: None)
+    with pytest.raises((fg.ExecutionError, Race)):
+        use()
