@@ -278,6 +278,7 @@ class Stream:
     def begin_capture(self, mode=None):
         assert self.graph is None
         self.graph = Graph(self.gpu)
+        self.gpu.log.append(("capture", self.name))
 
     def end_capture(self):
         graph, self.graph = self.graph, None

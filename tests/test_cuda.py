@@ -405,13 +405,15 @@ def launches(cupy):
     return [what for what in cupy.gpu.log if what[0] == "launch"]
 
 
-def test_a_step_is_captured_in_its_second_run_and_replayed_with_the_same_values(cupy):
-    ours, theirs = train(lenet, ["cuda:0"], steps=6), train(lenet, ["cpu:0"], steps=6)
+@pytest.mark.parametrize("network", [lenet, recurrent])
+def test_a_step_is_captured_in_its_second_run_and_replayed_with_the_same_values(network, cupy):
+    ours, theirs = train(network, ["cuda:0"], steps=6), train(network, ["cpu:0"], steps=6)
     assert len(launches(cupy)) == 5
+    assert sum(what[0] == "capture" for what in cupy.gpu.log) == 1
     for a, b in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(a, b, 2e-4, 1e-5)
     cupy.gpu.log.clear()
-    for a, b in zip(train(lenet, ["cuda:0"], steps=6, capture=False), ours, strict=True):
+    for a, b in zip(train(network, ["cuda:0"], steps=6, capture=False), ours, strict=True):
         assert a.tobytes() == b.tobytes()
     assert not launches(cupy)
 

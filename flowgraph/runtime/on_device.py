@@ -188,7 +188,7 @@ class Captured:
         self.device, cupy = device, device.cupy
         middle = set(task.middle)
         made = {task.units[i].output for i in middle}
-        read = {slot for i in middle for slot in task.units[i].inputs if slot not in made}
+        read = {slot for i in middle for slot in task.units[i].inputs if slot not in made and slot != plan.run_slot}
         variables = {slot: node for node, slot in plan.variables}
         of_variable = {node: slot for slot, node in variables.items()}
         self.fixed = {slot: values[slot] for slot in read if slot in variables or slot in plan.on or not device.has(values[slot])}
@@ -200,6 +200,8 @@ class Captured:
         wanted &= made
         # Copies end before the graph writes to what they read, and the other way round.
         given = {**self.fixed, **self.inputs, **taken}
+        if plan.run_slot >= 0:
+            given[plan.run_slot] = values[plan.run_slot]  # (another in each run: it may stop a loop while its kernels are asked for)
         frame: dict[int, Any] = dict(given)
         last = {slot: i for i in task.middle for slot in (*task.units[i].inputs, task.units[i].output)}
         self.results: dict[int, Any] = {}
