@@ -73,7 +73,8 @@ class Flowgraph(Rival):
     def copy(self, x: Any) -> Any:
         return x + 0.0
 
-    def prepare(self, model: Model, small: bool) -> tuple[Step, Callable[[], None], Callable[[Any], Any]]:
+    def graph(self, model: Model, small: bool) -> tuple[Any, list[Any], list[Any], list[Any]]:
+        """The graph of a step, its inputs and fetches, and the batch."""
         fg = self.fg
         parameters, batch = model.make(small)
         with fg.Graph() as graph:
@@ -84,6 +85,11 @@ class Flowgraph(Rival):
             if model.trains:
                 changes = fg.gradients(result, list(held.values()))
                 fetches.append(fg.group([fg.assign(w, w - g * RATE) for w, g in zip(held.values(), changes, strict=True)]))
+        return graph, inputs, fetches, batch
+
+    def prepare(self, model: Model, small: bool) -> tuple[Step, Callable[[], None], Callable[[Any], Any]]:
+        graph, inputs, fetches, batch = self.graph(model, small)
+        fg = self.fg
         session = fg.Session(graph, device="cuda:0" if self.device == "cuda" else "cpu:0", tf32=self.tf32)
         call = session.function(inputs, fetches, device_arrays=self.device == "cuda")
         fed: list[Any] = batch

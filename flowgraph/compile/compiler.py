@@ -176,7 +176,7 @@ def _compile(
     notes = simplified.notes()
     if compiled is not None and "fuse" in passes:
         joins = device.is_host and all(other.is_host for other in others)
-        nodes, fused = fuse(nodes, simplified, feeds, fetches, compiled, is_body, joins)
+        nodes, fused = fuse(nodes, simplified, feeds, fetches, compiled, is_body, joins, not device.is_host)
         notes += fused
     plan = Plan(nodes)
     placement = None

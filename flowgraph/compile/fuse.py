@@ -25,6 +25,7 @@ from .recomputed import recomputed
 from .regions import PARTS, REPEATS, VIEWS, Region, Regions, agree, find, only_ones
 from .row_products import RowsTimes, taken_in
 from .simplify import Simplified
+from .spared import spare
 from .trees import MANY_NODES, SmallNodes, Trees
 from .windows import through, whole
 
@@ -51,6 +52,7 @@ def fuse(
     compiled: Compiled,
     is_body: bool = False,
     joins: bool = True,
+    spares: bool = False,
 ) -> tuple[list[Node], list[str]]:
     """``nodes`` with regions of them replaced by fused nodes, in an order in which each comes behind what it reads; and an account.
 
@@ -58,6 +60,7 @@ def fuse(
     compiled  makes a loop, or a convolution with a loop behind it, a function of arrays
     is_body   whether they are those of a sub-graph, where no kernel is cut
     joins     whether loops may become parts of the kernels of convolutions, as those for the host can have
+    spares    whether loops compute again what takes longer to read, as for a GPU
     """
     given = (simplified, fed, is_body)
     loops: list[FusedNode] = []
@@ -72,7 +75,10 @@ def fuse(
         again, left = recomputed(Regions(nodes, *given), fetched) if apart is None else ({}, nodes)
         fuser = _fuser(Regions(left, *given, again), compiled, joins, apart, fetched)
         if not all(fuser.regions.region(node) in fuser.made for node in again):
+            again, left = {}, nodes
             fuser = _fuser(Regions(nodes, *given), compiled, joins, apart, fetched)
+        if spares and not fuser.spare(fetched):
+            fuser = _fuser(Regions(left, *given, again), compiled, joins, apart, fetched)
         if fuser.made:
             loops += fuser.made.values()
             nodes = _with_pools(Order(fuser, fetched).nodes(), fuser, fetched, loops)
@@ -147,7 +153,7 @@ class Fused(Op):
         compiled: Compiled,
     ) -> None:
         described = loop if conv is None else conv.kernel
-        self.members, self.length = (*([] if conv is None else [conv.node]), *region.members), region.shape[0]
+        self.members, self.length = (*([] if conv is None else [conv.node]), *region.own), region.shape[0]
         self.loop, self.conv, self.sources, self.results, self.seconds = loop, conv, tuple(sources), tuple(results), seconds
         self.described = described
         self._kernel, self._arity = compiled(described), len(described.operands)
@@ -275,13 +281,17 @@ class Fuser:
         self.products: dict[Node, RowsTimes] = {}  # members that are products of rows
         self.readers: dict[Tensor, set[Region | None]] = {}
 
-    def _all_readers(self, fetched: Collection[Tensor | Node]) -> dict[Tensor, set[Region | None]]:
-        """For each tensor the regions that read it; None stands for a node outside, or the caller."""
+    def _all_readers(self, fetched: Collection[Tensor | Node], with_twins: bool = True) -> dict[Tensor, set[Region | None]]:
+        """For each tensor the regions that read it; None stands for a node outside, or the caller.
+
+        with_twins  whether a node that repeats another counts as one outside, too
+        """
         readers: dict[Tensor, set[Region | None]] = {}
         for node in self.regions.nodes:
             out = node.outputs[0] if node.outputs else None
             if out in self.found.same:
-                readers.setdefault(self.found.same[out], set()).add(None)
+                if with_twins:
+                    readers.setdefault(self.found.same[out], set()).add(None)
                 continue
             if out in self.found.values or out in self.fed:
                 continue
@@ -310,6 +320,19 @@ class Fuser:
                 self.regions.drop(region)
             else:
                 self.made[region] = node
+
+    def spare(self, fetched: Collection[Tensor | Node]) -> bool:
+        """Lets loops compute again what they would read of each other (see `spared`); whether all that have changed could be made."""
+        self.readers = self._all_readers(fetched, with_twins=False)
+        for region in spare(self.regions, list(self.made), self.readers):
+            if not any(self._is_read_outside(node, region) for node in region.own):
+                del self.made[region]
+                continue
+            node = self._attempt(self._fused, region, True)
+            if node is None:
+                return False
+            self.made[region] = node
+        return True
 
     def _put_off(self) -> None:
         """Moves what a region makes of one of its other results, for a single region behind it, to that: an array less is written."""
@@ -392,25 +415,26 @@ class Fuser:
             warnings.warn(f"a loop could not be compiled, and NumPy's kernels serve instead: {reason}", RuntimeWarning, stacklevel=2)
             return None
 
-    def _fused(self, region: Region) -> FusedNode | None:
-        plain = sum(estimated_seconds(node, [self.spec(t) for t in node.inputs]) for node in region.members)
-        if plain - CALL_SECONDS < WORTH_SECONDS:
+    def _fused(self, region: Region, is_settled: bool = False) -> FusedNode | None:
+        plain = sum(estimated_seconds(node, [self.spec(t) for t in node.inputs]) for node in region.own)
+        if plain - CALL_SECONDS < WORTH_SECONDS and not is_settled:
             self._note(region, plain)
             return None  # whatever the loop would be
         members = [node for node in region.members if not self.regions.is_view(node)]
-        for node in reversed(region.members):
+        for node in reversed(region.own):
             if node not in members and self._is_read_outside(node, region):
                 # A view that others read, too, is made for them as ever, of what the loop gives.
                 self.readers.setdefault(self.resolved(node.inputs[0]), set()).add(None)
                 self.views.add(node)
-        results = [self._result(node, region) for node in members if self._is_read_outside(node, region)]
+        own = [node for node in members if node not in region.borrowed]
+        results = [self._result(node, region) for node in own if self._is_read_outside(node, region)]
         if not results:
             return None
         results.sort(key=lambda made: (not made.is_total, not made.is_row))
         sources, reads = self._sources(region, members)
         loop = self._loop(region, members, results, sources, reads)
         seconds = _seconds(region, loop, sources, results)
-        if plain - seconds < WORTH_SECONDS:
+        if plain - seconds < WORTH_SECONDS and not is_settled:
             self._note(region, plain, seconds)
             return None
         if self.found.allows is not None and not self.found.allows("fuse", results[-1].tensor.node):
@@ -423,7 +447,7 @@ class Fuser:
             inputs = [source.tensor for source in sources]
         else:
             inputs = [*map(self.resolved, conv.node.inputs), *[source.tensor for source in conv.sources]]
-        number = next(member.id for member in reversed(region.members) if member not in self.views)
+        number = next(member.id for member in reversed(region.own) if member not in self.views)
         return _node(op, number, inputs, region.request or (None if conv is None else conv.node._context.device))
 
     def pooled(self, conv: FusedNode, pool: Node) -> FusedNode | None:
@@ -714,7 +738,7 @@ class Order:
         self.fuser, self.regions, self.fetched = fuser, fuser.regions, fetched
         self.present = set(self.regions.nodes)
         # A member of a region -> the node of the plan that computes it.
-        self.loops = {member: loop for region, loop in fuser.made.items() for member in region.members if member not in fuser.views}
+        self.loops = {member: loop for region, loop in fuser.made.items() for member in region.own if member not in fuser.views}
         self.befores: dict[Node, list[Node]] = {}  # node of the plan -> those that must have run before it
 
     def nodes(self) -> list[Node]:

@@ -58,6 +58,7 @@ class Region(Record, frozen=False, eq=False):
     streams whole arrays that it reads
     into    the region that has taken it in
     request the device that members ask for, None where none does
+    borrowed  those of the members that are another region's, computed here once more
     """
 
     shape: tuple[int, ...]
@@ -72,6 +73,19 @@ class Region(Record, frozen=False, eq=False):
     streams: set[Tensor] = field(default_factory=set)
     into: Region | None = None
     request: str | None = None
+    borrowed: set[Node] = field(default_factory=set)
+
+    @property
+    def own(self) -> list[Node]:
+        """The members that are no other region's."""
+        return [node for node in self.members if node not in self.borrowed] if self.borrowed else self.members
+
+    def borrow(self, nodes: Collection[Node], streams: set[Tensor]) -> None:
+        """Takes in nodes of another region, to compute them once more; then it reads the whole arrays ``streams``."""
+        self.borrowed.update(nodes)
+        self.members = sorted({*self.members, *nodes}, key=attrgetter("id"))
+        self.kinds.update({node.outputs[0]: "element" for node in nodes})
+        self.streams = streams
 
     def is_row_shape(self, shape: Sequence[Any]) -> bool:
         kept = self.shape[: len(self.shape) - self.row]
@@ -171,7 +185,7 @@ class Regions:
 
     def drop(self, region: Region) -> None:
         """Leaves the members of a region to themselves."""
-        for member in region.members:
+        for member in region.own:
             del self.region_of[member]
 
     # --- who may join whom
