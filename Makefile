@@ -11,7 +11,7 @@ extras-docs  := docs,plot,dot,cli,sklearn
 extras-bench := bench,jit
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-gpu test-browser bench bench-parallel bench-predict bench-draw bench-gpu docs lint format types clean
+.PHONY: help demo test test-slow test-gpu test-browser bench bench-parallel bench-predict bench-draw bench-gpu trace-gpu docs lint format types clean
 .NOTPARALLEL:
 
 help: ## this list
@@ -48,6 +48,9 @@ bench-draw: .venv/.ready-test ## time drawings of 300 to 100,000 nodes
 
 bench-gpu: .venv/.ready-bench ## measure on a GPU beside torch and JAX, into benchmarks/gpu/RESULTS.md; install cuda12 or cuda13 first
 	@$(bin)/python -m benchmarks.gpu --output benchmarks/gpu
+
+trace-gpu: .venv/.ready-bench ## trace steps on a GPU, into out/: how much of the copies lies beside kernels; install cuda12 or cuda13 first
+	@$(bin)/python -m benchmarks.gpu.overlap --output out
 
 docs: .venv/.ready-docs ## the documents, into docs/_build/html; warnings are errors
 	@echo "==> sphinx"

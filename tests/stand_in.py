@@ -7,6 +7,9 @@
   memory without being ordered behind the accesses before it is a `Race`; so is memory of the pool that is used again too early.
 - What is copied to the host is there only once the host has waited for it; before, there is nonsense.
 - A pool has a capacity, and raises CuPy's error beyond it. Captured streams give graphs that can be replayed.
+- Each stream has a clock, too, by which its steps take as long as their bytes and products say (`Gpu.seconds`), one behind the other and
+  behind what they wait for: what `get_elapsed_time` tells of events. What the host does takes what it takes, or with ``simulated`` exactly
+  `ASKING` seconds for each step that it asks for, and nothing else (`Gpu.now` is then the host's clock).
 """
 
 from __future__ import annotations
@@ -15,7 +18,9 @@ import contextlib
 import ctypes
 import functools
 import itertools
+import math
 import threading
+import time
 import types
 import weakref
 from pathlib import Path
@@ -29,6 +34,13 @@ LIKE = {}  # name -> its description in CuPy
 for line in (Path(__file__).parent / "data" / "cupy_names.txt").read_text().splitlines()[1:]:
     name, kind, *parameters = line.split()
     LIKE[name] = kind, parameters
+
+
+# What a device does takes, in simulated time: for each kernel or copy, and for each byte and product of numbers.
+STARTING, ASKING, HOLDING = 2e-6, 1e-6, 100e-6
+LINK, MEMORY, PRODUCTS = 20e9, 1e12, 10e12
+COPIES_BETWEEN = ("to host", "to device", "from peer")
+MATMULS = ("matmul", "dot", "__matmul__", "__rmatmul__", "tensordot")
 
 
 class Race(AssertionError):
@@ -159,9 +171,10 @@ class Pool:
 class Gpu:
     """The machine: its streams, its memory, and the log of all that was asked of it."""
 
-    def __init__(self, capacity=2**40, count=1):
+    def __init__(self, capacity=2**40, count=1, simulated=False):
         self.capacity, self.count, self.total = capacity, count, 0
         self.log = []
+        self.is_simulated, self.host_time = simulated, 0.0
         self.here = threading.local()
         self.numbers = itertools.count()
         self.host = Clock()
@@ -190,9 +203,23 @@ class Gpu:
         if self.failed:
             raise RuntimeError(self.failed)
 
-    def waited(self, clock):
-        """The host has waited for all that ``clock`` knows."""
+    def now(self):
+        """The host's clock."""
+        return self.host_time if self.is_simulated else time.perf_counter()
+
+    def seconds(self, reads, writes, what):
+        """What a step takes."""
+        writes = writes[:1] if what in MATMULS else writes  # (of the memory that cuBLAS works in, it needs little)
+        nbytes = sum(array.host.nbytes for array in (*reads, *writes))
+        products = math.sqrt(math.prod(max(array.host.size, 1) for array in (*reads, *writes))) if what in MATMULS else 0.0
+        if what in ("hold", "empty"):
+            return HOLDING if what == "hold" else 0.0
+        return STARTING + nbytes / (LINK if what in COPIES_BETWEEN else MEMORY) + 2 * products / PRODUCTS
+
+    def waited(self, clock, until):
+        """The host has waited for all that ``clock`` knows, which is over at ``until``."""
         self.check()
+        self.host_time = max(self.host_time, until)
         self.host.merge(clock)
         due = [entry for entry in self.pending if self.host.covers(entry[0])]
         self.pending = [entry for entry in self.pending if not self.host.covers(entry[0])]
@@ -220,6 +247,9 @@ class Gpu:
             array.holder.memory.access(stream.clock, stamp, write=False)
         for array in writes:
             array.holder.memory.access(stream.clock, stamp, write=True)
+        self.host_time += ASKING
+        if stream.graph is None:
+            stream.until = max(stream.until, self.now()) + self.seconds(reads, writes, what)
         self.log.append((what, stream.name))
         return stamp
 
@@ -238,6 +268,7 @@ class Stream:
         self.gpu, self.number = gpu, next(gpu.numbers)
         self.name = name or f"stream{self.number}"
         self.clock = Clock()
+        self.until = 0.0  # when what it has been asked for is over
         self.graph = None
         self.stack = []
         self.ptr = self.number
@@ -267,13 +298,14 @@ class Stream:
         if self.graph is not None:
             raise RuntimeError("cudaErrorStreamCaptureIsolation: the event is not of the capture")
         self.clock.merge(event.clock)
+        self.until = max(self.until, event.time)
         self.gpu.log.append(("wait", self.name))
 
     def synchronize(self):
         if self.graph is not None:
             raise RuntimeError("cudaErrorStreamCaptureUnsupported: operation not permitted when stream is capturing")
         self.gpu.log.append(("synchronize", self.name))
-        self.gpu.waited(self.clock)
+        self.gpu.waited(self.clock, self.until)
 
     def begin_capture(self, mode=None):
         assert self.graph is None
@@ -291,15 +323,15 @@ class Stream:
 
 
 class Event:
-    def __init__(self, gpu, *args, **kwargs):
-        self.gpu, self.clock = gpu, Clock()
+    def __init__(self, gpu, block=False, disable_timing=False, interprocess=False):
+        self.gpu, self.clock, self.time, self.has_time = gpu, Clock(), 0.0, not disable_timing
 
     def record(self, stream=None):
         stream = stream or self.gpu.stream
         if stream.graph is not None:
             stream.graph.broken = True
             raise RuntimeError("cudaErrorStreamCaptureUnsupported: an event of a captured stream")
-        self.clock = Clock(stream.clock)
+        self.clock, self.time = Clock(stream.clock), max(stream.until, self.gpu.now())
         self.gpu.log.append(("record", stream.name))
 
     @property
@@ -308,7 +340,16 @@ class Event:
 
     def synchronize(self):
         self.gpu.log.append(("wait on host",))
-        self.gpu.waited(self.clock)
+        self.gpu.waited(self.clock, self.time)
+
+
+def elapsed(first, last):
+    """Milliseconds from one event to another, which the host must have waited for, or for what comes behind them."""
+    if not (first.done and last.done):
+        raise RuntimeError("cudaErrorNotReady: device not ready")
+    if not (first.has_time and last.has_time):
+        raise RuntimeError("cudaErrorInvalidResourceHandle: an event without a time")
+    return (last.time - first.time) * 1e3
 
 
 class Graph:
@@ -706,9 +747,11 @@ class _Module:
     """Kernels of a text in CUDA, run on the host."""
 
     def __init__(self, gpu, code, options=()):
-        self.gpu, self.module = gpu, HostModule(code, options)
+        self.gpu, self.module = gpu, None if "clock64" in code else HostModule(code, options)
 
     def get_function(self, name):
+        if self.module is None:  # it does nothing but take its time
+            return lambda grid, block, arguments: self.gpu.step([], [], name)
         function = self.module.get_function(name)
 
         def call(grid, block, arguments, **options):
@@ -724,9 +767,9 @@ class _Module:
         return call
 
 
-def stand_in(capacity=2**40, count=1):
+def stand_in(capacity=2**40, count=1, simulated=False):
     """A module to be put in place of ``cupy``; ``module.gpu`` has the log."""
-    gpu = Gpu(capacity, count)
+    gpu = Gpu(capacity, count, simulated)
     cupy = _Names(gpu, "cupy", "", np)
     cupy.__version__ = "14.2.0"
     cupy.gpu = gpu
@@ -763,7 +806,8 @@ def stand_in(capacity=2**40, count=1):
         runtime=runtime,
         Device=lambda index=0: _Device(gpu, index),
         Stream=lambda non_blocking=False, **kwargs: Stream(gpu, non_blocking=non_blocking),
-        Event=lambda *args, **kwargs: Event(gpu),
+        Event=functools.partial(Event, gpu),
+        get_elapsed_time=elapsed,
         get_current_stream=lambda: gpu.stream,
         alloc_pinned_memory=_pinned(gpu),
         UnownedMemory=Lent,

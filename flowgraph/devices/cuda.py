@@ -18,6 +18,7 @@ import math
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -26,6 +27,7 @@ import numpy as np
 from ..errors import ArgumentError, ExecutionError
 from ..graph.arguments import counted
 from .arrivals import Arrivals
+from .clock import DeviceClock
 from .cublas import Namespace, Products
 from .cudnn import NAMES, Convolutions, load
 from .device import Device
@@ -37,6 +39,7 @@ from .listing import why_not
 TF32 = 7
 # So many events at most are looked at whether they are over when another copy starts.
 LOOKED_AT = 8
+UNTIMED = nullcontext()
 
 
 def lost(name: str, error: BaseException) -> ExecutionError:
@@ -100,6 +103,8 @@ class Cuda(Device):
         self.arrivals = Arrivals(cupy, self.compute, self.copying)
         self._ahead: deque[Any] = deque()  # events of the user's streams that kernels to come wait for
         self.convolutions: Convolutions | None = None
+        self.clock: DeviceClock | None = None  # by which copies are timed: that of the traced run that holds the device
+        self._beside: Any = None  # a stream on which nothing is asked for but the time
         self._sending: Any = None  # the event behind the last copy to the host on ``copying``, until kernels wait for it
         self._is_shared = False  # whether the user has had arrays of this device, which he may use on streams of his own
         self._lock = threading.RLock()
@@ -152,6 +157,13 @@ class Cuda(Device):
         """Kernels asked for from now on come behind that event of ``copying``, and so behind all copies before it."""
         self.compute.wait_event(copied)
         self._sending = None
+
+    def new_clock(self) -> DeviceClock:
+        """What tells when things happen here, for a run that begins."""
+        with self._here:
+            if self._beside is None:
+                self._beside = self.cupy.cuda.Stream(non_blocking=True)
+            return DeviceClock(self.cupy, self.compute, self._beside)
 
     def _products_in(self, kind: int) -> int:
         """Sets what cuBLAS computes products of float32 in, for the process; gives what it was."""
@@ -224,11 +236,13 @@ class Cuda(Device):
         pinned[...] = host
         if host.nbytes <= BETWEEN:
             made = self.cupy.empty(host.shape, host.dtype)
-            made.set(pinned, stream=self.compute)
+            with self._timed(self.compute):
+                made.set(pinned, stream=self.compute)
             self._outlive(self.compute.record(self.event()), pinned)
             return made
         made = self.arrivals.empty(host.shape, host.dtype)
-        made.set(pinned, stream=self.copying)
+        with self._timed(self.copying):
+            made.set(pinned, stream=self.copying)
         over = self.copying.record(self.event())
         self._outlive(over, pinned)
         self.after(over)
@@ -243,7 +257,8 @@ class Cuda(Device):
             made = self.arrivals.empty(x.shape, x.dtype)
             with self.cupy.cuda.Device(source.index):
                 self.copying.wait_event(source.compute.record())
-            made.data.copy_from_device_async(x.data, x.nbytes, self.copying)
+            with self._timed(self.copying):
+                made.data.copy_from_device_async(x.data, x.nbytes, self.copying)
             over = self.copying.record(self.event())
             self._outlive(over, x)
             self.compute.wait_event(over)
@@ -260,10 +275,12 @@ class Cuda(Device):
             if not x.size:
                 return Sent(host, None, self)
             if x.nbytes <= BETWEEN:
-                flat.get(stream=self.compute, out=host, blocking=False)
+                with self._timed(self.compute):
+                    flat.get(stream=self.compute, out=host, blocking=False)
                 return Sent(host, self.compute.record(self.event()), self)
             self.copying.wait_event(self.compute.record(self.event()))
-            flat.get(stream=self.copying, out=host, blocking=False)
+            with self._timed(self.copying):
+                flat.get(stream=self.copying, out=host, blocking=False)
             self._sending = self.copying.record(self.event())
             self._outlive(self._sending, (flat, host))
             return Sent(host, self._sending, self)
@@ -278,6 +295,10 @@ class Cuda(Device):
             return np.empty(shape, dtype)
         memory = self.cupy.cuda.alloc_pinned_memory(size * dtype.itemsize)
         return np.frombuffer(memory, dtype, size).reshape(shape)
+
+    def _timed(self, stream: Any) -> AbstractContextManager[Any]:
+        """What a copy on ``stream`` is asked for in."""
+        return UNTIMED if self.clock is None else self.clock.copy(stream)
 
     def _outlive(self, event: Any, kept: Any) -> None:
         """Keeps something until ``event`` is over."""

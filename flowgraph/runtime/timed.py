@@ -1,4 +1,4 @@
-"""Timed: a plan whose kernels are timed one by one, on the caller's thread."""
+"""Timed: a plan whose kernels are timed one by one, on the caller's thread; those of a GPU by its own clock."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..compile import Plan, Unit
+from ..compile.copies import CopyNode
 from ..devices import Device
 from .memory import Buffers
 from .program import Program
@@ -19,33 +20,65 @@ RUNS = 4
 
 
 class TimedProgram(Program):
-    """A program that adds up what its kernels take, in ``seconds`` by the names of their nodes; it is never generated."""
+    """A program that notes what its kernels take, by the names of their nodes; it is never generated.
+
+    clock  of a GPU, in this run, and ``marks``: (name, mark before, mark behind)
+    """
 
     is_warm = False
 
     def __init__(self, plan: Plan, buffers: Buffers, device: Device) -> None:
-        self.seconds: defaultdict[str, float] = defaultdict(float)
-        self.device = device
+        self._seconds: defaultdict[str, float] = defaultdict(float)
+        self.clock: Any = None
+        self.marks: list[tuple[str, Any, Any]] = []
+        self.device: Any = device
         list(plan.units)  # as objects, of which each has an instruction
         super().__init__(plan, buffers)
 
     def execute(self, task: int, values: list[Any], run: Run) -> None:
-        with self.device.active():
+        if self.device.is_host:
             super().execute(task, values, run)
+            return
+        with self.device.active():
+            self.clock = self.device.clock = self.device.new_clock()
+            try:
+                super().execute(task, values, run)
+            finally:
+                self.device.clock = None
+
+    def seconds(self) -> dict[str, float]:
+        """What each kernel has taken in the run that is over, which is forgotten."""
+        if self.clock is not None:
+            self.clock.wait()
+            seconds = self.clock.seconds
+            for name, begun, over in (*self.marks, *[(name, begun, over) for name, _, begun, over in self.clock.copies]):
+                self._seconds[name] += seconds(over) - seconds(begun)
+        taken = dict(self._seconds)
+        self._seconds.clear()
+        self.marks.clear()
+        return taken
 
     def _instruction(self, unit: Unit) -> Instruction:
         kernel, *rest = super()._instruction(unit)
-        name, seconds, wait = unit.node.name, self.seconds, self.device.wait
+        name, is_copy = unit.node.name, isinstance(unit.node, CopyNode)
 
         def timed(*arrays: Any) -> Any:
-            wait()
             start = time.perf_counter()
             result = kernel(*arrays)
-            wait()
-            seconds[name] += time.perf_counter() - start
+            self._seconds[name] += time.perf_counter() - start
             return result
 
-        return timed, *rest  # type: ignore[return-value]
+        def marked(*arrays: Any) -> Any:
+            clock = self.clock
+            clock.at = name
+            clock.hold()
+            begun = clock.mark()
+            result = kernel(*arrays)
+            if not is_copy:
+                self.marks.append((name, begun, clock.mark()))
+            return result
+
+        return timed if self.device.is_host else marked, *rest  # type: ignore[return-value]
 
 
 def kernel_seconds(plan: Plan, buffers: Buffers, device: Device, values: Sequence[Any]) -> dict[str, float]:
@@ -57,13 +90,12 @@ def kernel_seconds(plan: Plan, buffers: Buffers, device: Device, values: Sequenc
     program = TimedProgram(plan, buffers, device)
     fastest: dict[str, float] = {}
     for turn in range(RUNS):
-        program.seconds.clear()
         filled = [given if given is not None else first for given, first in zip(values, program.template, strict=True)]
         run = Run(program, filled, lambda run: None)
         run.run_here()
         if run.error is not None:
             raise run.error
-        for name, seconds in program.seconds.items():
+        for name, seconds in program.seconds().items():
             if turn:
                 fastest[name] = min(fastest.get(name, seconds), seconds)
     return fastest

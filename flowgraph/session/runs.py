@@ -134,7 +134,8 @@ class Runs:
             return Run(program, values, finish)
         threads = {device.name: self._threads for device in self._devices} if background else {}
         by_crew = background and self.may_team(program) and program.team is not None
-        recording = Recording(program.plan, threads, here(), any(trace.by_kernel for trace in traces), by_crew)
+        by_graph = self._captures and any(not each.why for each in program.on_devices.values())
+        recording = Recording(program.plan, threads, here(), any(trace.by_kernel for trace in traces), by_crew, by_graph)
         for trace in traces:
             trace.add(recording)
         return TracedRun(program, values, finish, recording)

@@ -30,7 +30,9 @@ class Ceilings:
     bytes_per_second: float
 
     def bound(self, kernel: Kernel) -> float:
-        """The least seconds that a kernel takes, by what it has to compute, or to read and write."""
+        """The least seconds that a kernel takes, by what it has to compute, or to read and write; 0 for one of a GPU."""
+        if not kernel.device.startswith("cpu"):
+            return 0.0
         return max(kernel.flops / self.flops_per_second, kernel.moved / self.bytes_per_second)
 
 

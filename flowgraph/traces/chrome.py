@@ -1,4 +1,5 @@
-"""Chrome's trace format, which Perfetto opens: one track for each worker, slices that nest, arrows for what waits for what, memory.
+"""Chrome's trace format, which Perfetto opens: one track for each worker, and two for each GPU, slices that nest, arrows for what waits for
+what, memory.
 
 A track never has two slices that overlap without one being within the other: so times are whole nanoseconds here, begin and end rounded
 alike.
@@ -14,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import FileFormatError
-from .data import PlanData, RunData, TaskRun, packed, plan_of, run_of
+from .data import ROWS, PlanData, RunData, TaskRun, packed, plan_of, run_of
 from .lifetimes import curve, of_run
 
 VERSION = 1
 PROCESS = 1
 RUNS = 1  # the track of whole runs; where they overlap, the ones behind it
-WORKERS = 100
+WORKERS, STREAMS = 100, 10_000
 
 
 def written(runs: Sequence[RunData], plans: Sequence[PlanData]) -> str:
@@ -29,15 +30,16 @@ def written(runs: Sequence[RunData], plans: Sequence[PlanData]) -> str:
     events = [*_named(runs, tracks), *_runs(runs), *_memory(runs)]
     for run in runs:
         events += [event for task in run.tasks for event in _task(run, task, tracks, plans)]
-        events += _arrows(run, tracks)
+        events += [*_arrows(run, tracks), *_streams(run, tracks)]
     data = {"version": VERSION, "plans": packed(plans), "runs": packed(runs)}
     return json.dumps({"traceEvents": events, "displayTimeUnit": "ms", "flowgraph": data}, separators=(",", ":"))
 
 
 def _tracks(runs: Sequence[RunData]) -> dict[str, int]:
-    """Worker -> the number of its track."""
+    """Worker, or stream of a GPU -> the number of its track."""
     workers = sorted({task.worker for run in runs for task in run.tasks})
-    return {worker: WORKERS + number for number, worker in enumerate(workers)}
+    streams = sorted({row for run in runs for row in run.rows}, key=lambda row: row.replace("compute", ""))
+    return dict(zip(workers, range(WORKERS, STREAMS))) | dict(zip(streams, range(STREAMS, 2 * STREAMS)))
 
 
 def _named(runs: Sequence[RunData], tracks: dict[str, int]) -> Iterator[dict[str, Any]]:
@@ -73,14 +75,14 @@ def _lanes(runs: Sequence[RunData]) -> list[int]:
     lanes = []
     for run in runs:
         lane = next((lane for lane, end in enumerate(until) if end <= run.made), len(until))
-        until[lane : lane + 1] = [run.over]
+        until[lane : lane + 1] = [run.done]
         lanes.append(lane)
     return lanes
 
 
 def _runs(runs: Sequence[RunData]) -> Iterator[dict[str, Any]]:
     for run, lane in zip(runs, _lanes(runs), strict=True):
-        yield _slice(f"run {run.number}", "run", RUNS + lane, run.made, run.over, at=run.where, code=run.text, error=run.error)
+        yield _slice(f"run {run.number}", "run", RUNS + lane, run.made, run.done, at=run.where, code=run.text, error=run.error)
 
 
 def _task(run: RunData, task: TaskRun, tracks: dict[str, int], plans: Sequence[PlanData]) -> Iterator[dict[str, Any]]:
@@ -98,7 +100,9 @@ def _task(run: RunData, task: TaskRun, tracks: dict[str, int], plans: Sequence[P
         computed_us=round(task.cpu * 1e6, 1),
     )
     for place, (begin, end) in enumerate(task.spans()):
-        yield _kernel(plan, entry.first + place, track, begin, end)
+        index = entry.first + place
+        yield _kernel(plan, index, track, begin, end, "ask for " if index in run.on_gpus else "")
+    track = tracks.get(f"{task.device} compute", track)
     for number, marks in task.turns:
         if len(marks) > 1:
             yield _slice(f"turn of {plans[number].label}", "turn", track, marks[0], marks[-1])
@@ -106,10 +110,21 @@ def _task(run: RunData, task: TaskRun, tracks: dict[str, int], plans: Sequence[P
                 yield _kernel(plans[number], place, track, begin, end)
 
 
-def _kernel(plan: PlanData, index: int, track: int, begin: float, end: float) -> dict[str, Any]:
+def _streams(run: RunData, tracks: dict[str, int]) -> Iterator[dict[str, Any]]:
+    """What ran on GPUs, with an arrow from where it was asked for."""
+    for row, spans in run.rows.items():
+        for index, (begin, end) in spans.items():
+            yield _kernel(run.plan, index, tracks[row], begin, end)
+            worker = run.by_task[run.plan.task_of[index]].worker
+            told = {"pid": PROCESS, "cat": "asks", "name": "asks", "id": f"{run.number}.{row}.{index}"}
+            yield {"ph": "s", "tid": tracks[worker], "ts": _ns(run.asked[index][0]) / 1000, **told}
+            yield {"ph": "f", "bp": "e", "tid": tracks[row], "ts": _ns(begin) / 1000, **told}
+
+
+def _kernel(plan: PlanData, index: int, track: int, begin: float, end: float, asks: str = "") -> dict[str, Any]:
     kernel = plan.kernels[index]
     return _slice(
-        kernel.name,
+        asks + kernel.name,
         kernel.op,
         track,
         begin,
@@ -182,8 +197,11 @@ def _check(runs: Sequence[RunData], plans: Sequence[PlanData]) -> None:
         _numbers(run.made, run.begun, run.over, run.peak_bytes, *run.threads.values())
         for each in run.tasks:
             _numbers(each.ready, each.admitted, each.start, each.end, each.cpu, *each.marks, *(t for _, turn in each.turns for t in turn))
+            _numbers(*(number for place, _, begin, end in each.ran for number in (place, begin, end)))
             if not 0 <= each.task < len(run.plan.tasks) or any(not 0 <= body < len(plans) for body, _ in each.turns):
                 raise ValueError(f"run {run.number} has a task that is not in its plan")
+            if any(not 0 <= place < len(each.marks) - 1 or row not in ROWS for place, row, _, _ in each.ran):
+                raise ValueError(f"run {run.number} has a kernel on a GPU that its task has not asked for")
 
 
 def _numbers(*values: Any) -> None:

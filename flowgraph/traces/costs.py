@@ -45,7 +45,7 @@ def learnt(runs: Sequence[RunData], slowed: Sequence[float] | None = None) -> Co
     beside: dict[int, list[float]] = defaultdict(list)  # what part of its time another ran
     for run, crowd in zip(runs, crowds, strict=True):
         for task in run.tasks:
-            lasted = task.end - task.start
+            lasted = task.done - task.start
             took[task.task].append(lasted)
             beside[task.task].append(crowd.within(task.start, task.end) / lasted if lasted else 0.0)
     seconds = [fmean(took[task.index]) if took[task.index] else task.estimate for task in plan.tasks]
@@ -53,7 +53,7 @@ def learnt(runs: Sequence[RunData], slowed: Sequence[float] | None = None) -> Co
     slowed = _slowed(plan, took, beside) if slowed is None else slowed
     alone = [each / (1 + slow * share) for each, slow, share in zip(seconds, slowed, shares, strict=True)]
     follow, hand_over = _between(runs)
-    lead = [run.seconds - (max(task.end for task in run.tasks) - min(task.start for task in run.tasks)) for run in runs if run.tasks]
+    lead = [run.seconds - (max(task.done for task in run.tasks) - min(task.start for task in run.tasks)) for run in runs if run.tasks]
     return Costs(
         alone, slowed, max(1, runs[0].workers - 1), follow, hand_over, fmean(lead) if lead else 0.0, _wake(runs), _paces(runs, seconds)
     )

@@ -12,6 +12,9 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+# The streams of a GPU: of its kernels, and of the copies from and to it.
+ROWS = "compute", "copies"
+
 
 class Member(NamedTuple):
     """One of the nodes that a compiled loop stands for, its share of the work, the user's line, and what is written there."""
@@ -176,10 +179,11 @@ class TaskRun:
 
     worker    the name of the thread; ``device``: of the plan's task
     ready     when all that it waits for had ended; ``admitted``: when the memory gate let it start
-    start     when a thread took it up; ``end``: when it was done
+    start     when a thread took it up; ``end``: when it was done, of a task of a GPU: when all its kernels were asked for
     cpu       seconds that the thread computed in between
-    marks     when each kernel began, and when the last ended; fewer where one failed
-    turns     (plan, marks) for each time that a sub-graph ran
+    marks     when each kernel began, and when the last ended; fewer where one failed. Of a task of a GPU: when each was asked for
+    turns     (plan, marks) for each time that a sub-graph ran; where that was on a GPU, as its clock tells
+    ran       of a task of a GPU (kernel of the task, "compute" or "copies", begin, end) as its clock tells
     """
 
     task: int
@@ -192,10 +196,16 @@ class TaskRun:
     cpu: float
     marks: list[float]
     turns: list[tuple[int, list[float]]] = field(default_factory=list)
+    ran: list[tuple[int, str, float, float]] = field(default_factory=list)
 
     def spans(self) -> list[tuple[float, float]]:
-        """Begin and end of each kernel that ended."""
+        """Begin and end of each kernel that ended, on the thread."""
         return list(pairwise(self.marks))
+
+    @property
+    def done(self) -> float:
+        """When the last of its kernels had ended, wherever it ran."""
+        return max([self.end, *(end for _, _, _, end in self.ran)])
 
 
 @dataclass
@@ -211,6 +221,7 @@ class RunData:
     sizes    slot -> bytes, of results whose size only the run knew
     totals   plan of a sub-graph -> (turns, seconds of each kernel), of turns too many to be noted one by one
     by_crew  whether it would run without Python between the tasks, and so be quicker, were it not traced
+    by_graph  whether a GPU would replay its kernels as one graph, were it not traced
     """
 
     number: int
@@ -227,11 +238,17 @@ class RunData:
     sizes: dict[int, int]
     totals: dict[int, tuple[int, list[float]]]
     by_crew: bool = False
+    by_graph: bool = False
+
+    @cached_property
+    def done(self) -> float:
+        """When the last of its kernels had ended: behind ``over`` where that was on a GPU, which nobody waited for."""
+        return max([self.over, *(task.done for task in self.tasks)])
 
     @property
     def seconds(self) -> float:
-        """From its turn to the end of its last task."""
-        return self.over - self.begun
+        """From its turn to the end of its last kernel."""
+        return self.done - self.begun
 
     @cached_property
     def by_task(self) -> dict[int, TaskRun]:
@@ -239,13 +256,45 @@ class RunData:
         return {task.task: task for task in self.tasks}
 
     @cached_property
-    def spans(self) -> dict[int, tuple[float, float]]:
-        """Begin and end of each kernel that ended, by its number in the plan."""
+    def asked(self) -> dict[int, tuple[float, float]]:
+        """Begin and end of each kernel that ended on its thread, by its number in the plan: of one of a GPU, when it was asked for."""
         found = {}
         for task in self.tasks:
             first = self.plan.tasks[task.task].first
             found.update({first + place: span for place, span in enumerate(task.spans())})
         return found
+
+    @cached_property
+    def rows(self) -> dict[str, dict[int, tuple[float, float]]]:
+        """What ran on GPUs: name of the stream, such as ``cuda:0 copies`` -> kernel -> begin and end."""
+        found: dict[str, dict[int, tuple[float, float]]] = {}
+        for task in sorted(self.tasks, key=lambda task: task.device):
+            first = self.plan.tasks[task.task].first
+            for row in ROWS:
+                spans = {first + place: (begin, end) for place, name, begin, end in task.ran if name == row}
+                if spans:
+                    found.setdefault(f"{task.device} {row}", {}).update(spans)
+        return found
+
+    @cached_property
+    def on_gpus(self) -> dict[int, str]:
+        """Kernel -> the stream of a GPU that it ran on."""
+        return {index: row for row, spans in self.rows.items() for index in spans}
+
+    @cached_property
+    def spans(self) -> dict[int, tuple[float, float]]:
+        """Begin and end of each kernel that ended, where it ran, by its number in the plan."""
+        found = dict(self.asked)
+        for spans in self.rows.values():
+            found.update(spans)
+        return found
+
+    def late(self, kernel: int) -> float:
+        """Seconds of a kernel of a GPU in which the host still asked for it: the GPU had nothing to do, or was at a first part of it."""
+        if kernel not in self.on_gpus or self.plan.kernels[kernel].op == "copy":
+            return 0.0
+        begin, end = self.spans[kernel]
+        return max(0.0, min(self.asked[kernel][1], end) - begin)
 
     @property
     def busy(self) -> float:
@@ -298,4 +347,5 @@ def run_of(data: Sequence[Any], plans: Sequence[PlanData]) -> RunData:
 def _task_of(*data: Any) -> TaskRun:
     task = TaskRun(*data)
     task.turns = [(number, list(marks)) for number, marks in task.turns]
+    task.ran = [(place, row, begin, end) for place, row, begin, end in task.ran]
     return task

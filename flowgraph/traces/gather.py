@@ -113,6 +113,7 @@ class Gathered:
     def run(self, recording: Recording, number: int, zero: float) -> RunData:
         """The data of one run; ``zero`` is when the trace began."""
         plan = self.plan(recording.plan)
+        recording.settle()
         line = recording.line
         tasks = [self._task(note, recording, zero) for note in list(recording.notes)]
         ends = {task.task: task.end for task in tasks}
@@ -137,6 +138,7 @@ class Gathered:
             {slot: nbytes for (owner, slot), nbytes in recording.sizes.items() if owner == id(recording.plan)},
             self._totals(recording),
             recording.by_crew,
+            recording.by_graph,
         )
 
     def _totals(self, recording: Recording) -> dict[int, tuple[int, list[float]]]:
@@ -161,7 +163,8 @@ class Gathered:
         for body, times, counts in note.turns:
             inner = self.plan(body)
             turns.append((inner.number, _apart([mark - zero for mark in times], counts, inner.kernels)))
-        return TaskRun(note.task, note.worker, device, 0.0, 0.0, note.start - zero, end - zero, cpu, marks, turns)
+        ran = [(place, row, begin - zero, until - zero) for place, row, begin, until in recording.ran.get(note.task, ())]
+        return TaskRun(note.task, note.worker, device, 0.0, 0.0, note.start - zero, end - zero, cpu, marks, turns, ran)
 
 
 def _apart(marks: list[float], counts: Sequence[int], kernels: Sequence[Kernel]) -> list[float]:

@@ -76,8 +76,8 @@ def lifetimes(plan: PlanData, spans: Mapping[int, tuple[float, float]], over: fl
 
 
 def of_run(run: RunData) -> list[Lifetime]:
-    """Those of a run."""
-    return lifetimes(run.plan, run.spans, run.over, run.sizes)
+    """Those of a run. Memory of a GPU is taken, and let go of, as the host asks for kernels."""
+    return lifetimes(run.plan, run.asked, run.over, run.sizes)
 
 
 def curve(lived: Iterable[Lifetime]) -> list[tuple[float, int]]:

@@ -50,7 +50,7 @@ class MemoryTimeline:
     def running_at_peak(self) -> list[str]:
         """The kernels that ran then."""
         time = self.peak_time
-        return [self.run.plan.kernels[index].name for index, (begin, end) in self.run.spans.items() if begin <= time < end]
+        return [self.run.plan.kernels[index].name for index, (begin, end) in self.run.asked.items() if begin <= time < end]
 
     def draw(self, file: Any = None, *, format: str | None = None) -> Any:
         """A picture: each large tensor as a band as long as it lived, and beside it those at the peak. The formats are svg, png and pdf."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median
 
 from ..errors import UnknownNameError
@@ -15,6 +15,7 @@ from .costs import learnt, made_faster
 from .data import Kernel, PlanData, RunData
 from .predict import candidates, longest
 from .simulate import Costs, simulate
+from .streams import Streams, streams
 from .waits import Account, Waits
 
 BY = ("op", "scope", "line", "node")
@@ -58,6 +59,7 @@ class Summary:
     rows      the largest first; ``runs``: how many they are of; ``seconds``: of the usual run
     path      seconds of the longest path, and ``gains``: what its nodes would give
     account   where the threads' time went
+    streams   what each GPU did: device -> `Streams`
     """
 
     by: str
@@ -68,6 +70,7 @@ class Summary:
     gains: list[Gain]
     account: Account
     ceilings: Ceilings | None
+    streams: dict[str, Streams] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Row:
         """The row of that name. raises UnknownNameError where there is none."""
@@ -80,10 +83,13 @@ class Summary:
         total = sum(row.seconds for row in self.rows) or 1.0
         count = len(self.runs)
         each = " each" if count > 1 else ""
+        kernels = f"{text.percent(self.account.efficiency)} of their time in kernels; "
+        if self.streams:
+            kernels = f"{text.percent(self.account.efficiency)} of their time in kernels of their own; " if self.account.efficiency else ""
         lines = [
             f"{counted(count, 'run')} of {text.time(self.seconds)}{each} on {counted(self.account.workers, 'thread')}: "
-            f"{text.percent(self.account.efficiency)} of their time in kernels; "
-            f"the longest path takes {text.time(self.path)}"
+            f"{kernels}the longest path takes {text.time(self.path)}",
+            *map(str, self.streams.values()),
         ]
         per = "/run" if count > 1 else ""
         rows = [
@@ -111,9 +117,11 @@ class Summary:
         lines += ["", f"on the longest path ({text.time(self.path)}), and what a run would save if it took half of its time:"]
         gains = [[text.shortened(g.node, 48), text.time(g.seconds), f"-{text.time(max(g.saved, 0.0))}", g.where] for g in self.gains]
         lines += [f"  {line}" for line in text.table(gains, (0, 3))]
-        if self.ceilings is not None:
+        if self.ceilings is not None and any(row.bound for row in self.rows):
             flops, moved = text.rate(self.ceilings.flops_per_second, "flop"), text.rate(self.ceilings.bytes_per_second, "B")
             lines += ["", f"NumPy's best on one thread of this machine: {flops} (products in float32), {moved} (sums of arrays)"]
+        if any(run.by_graph for run in self.runs):
+            lines += ["", "without a trace such runs are quicker: from the second on, a GPU replays their kernels as one graph"]
         if any(run.by_crew for run in self.runs):
             lines += [
                 "",
@@ -140,20 +148,24 @@ def summary(runs: Sequence[RunData], plans: Sequence[PlanData], alike: Sequence[
     ordered = sorted(rows.values(), key=lambda row: -row.seconds)
     gains = _gains(alike, plans, costs, set(tasks))
     usual = median(run.seconds for run in alike)
-    return Summary(by, ordered, list(runs), usual, path, gains, Waits(runs).account(), machine)
+    return Summary(by, ordered, list(runs), usual, path, gains, Waits(runs).account(), machine, streams(runs))
 
 
 def spent(run: RunData, plans: Sequence[PlanData]) -> Iterator[tuple[Kernel, int, float, float, float]]:
     """Each kernel that ran, those of turns among them: how often, and its seconds without those of turns within it, flops and bytes."""
     for task in run.tasks:
-        first = run.plan.tasks[task.task].first
-        spans = [(begin, end, run.plan.kernels[first + place]) for place, (begin, end) in enumerate(task.spans())]
+        entry = run.plan.tasks[task.task]
+        rows: dict[str, list[tuple[float, float, Kernel]]] = {"": []}  # (a copy beside a kernel is not within it)
+        for index in range(entry.first, entry.last):
+            if index in run.spans:
+                row = "" if run.on_gpus.get(index, "").endswith("compute") else run.on_gpus.get(index, "")
+                rows.setdefault(row, []).append((*run.spans[index], run.plan.kernels[index]))
         for number, marks in task.turns:
             kernels = plans[number].kernels
-            spans += [(marks[place], marks[place + 1], kernels[place]) for place in range(len(marks) - 1)]
-        own = _own(spans)
-        for (_, _, kernel), seconds in zip(spans, own, strict=True):
-            yield kernel, 1, seconds, kernel.flops, kernel.moved
+            rows[""] += [(marks[place], marks[place + 1], kernels[place]) for place in range(len(marks) - 1)]
+        for spans in rows.values():
+            for (_, _, kernel), seconds in zip(spans, _own(spans), strict=True):
+                yield kernel, 1, seconds, kernel.flops, kernel.moved
     for number, (turns, each) in run.totals.items():
         for kernel, seconds in zip(plans[number].kernels, each, strict=True):
             yield kernel, turns, seconds, kernel.flops * turns, kernel.moved * turns

@@ -26,6 +26,8 @@ from .waits import Account, Waits
 from .why import Why, matching, why
 
 KEPT = 1000
+# Runs whose marks on GPUs still stand for times: what they take there is not waited for while others go on.
+UNSETTLED = 16
 
 
 class Trace:
@@ -69,6 +71,9 @@ class Trace:
             if len(self._recordings) + len(self._runs) > self.keep:
                 (self._runs or self._recordings).pop(0)
                 self._let_go += 1
+            for each in self._recordings[-2 * UNSETTLED : -UNSETTLED]:
+                if each.over:
+                    each.settle()
 
     @property
     def runs(self) -> list[RunData]:

@@ -20,6 +20,10 @@ from .data import RunData, TaskRun
 KINDS = {
     "kernel": "computing kernels",
     "copy": "copying between devices",
+    "asking": "asking a GPU for kernels and copies",
+    "gpu": "waiting for what a GPU sends",
+    "host": "waiting for the host to ask a GPU for it",
+    "busy": "waiting for its turn on a GPU, which was at another run",
     "lock": "off the processor while other threads ran: Python's lock, or more threads than processors",
     "system": "off the processor while no other thread ran: another process, a sleep, a file",
     "engine": "between kernels: buffers made and freed, what comes next",
@@ -77,7 +81,7 @@ class Account:
     @property
     def busy(self) -> float:
         """Seconds of threads in tasks."""
-        return sum(self.seconds[kind] for kind in ("kernel", "copy", "lock", "system", "engine"))
+        return sum(self.seconds[kind] for kind in ("kernel", "copy", "asking", "gpu", "lock", "system", "engine"))
 
     @property
     def efficiency(self) -> float:
@@ -127,19 +131,21 @@ class Waits:
 
     def account(self) -> Account:
         """All of them together."""
-        account = Account(max((run.workers for run in self.runs), default=1), sum(run.seconds for run in self.runs), len(self.runs))
+        account = Account(max((run.workers for run in self.runs), default=1), 0.0, len(self.runs))
         for run in self.runs:
             self._add(run, account)
-        account.total = sum(run.seconds * run.workers for run in self.runs) / account.workers
+        account.total = sum((run.over - run.begun) * run.workers for run in self.runs) / account.workers
         return account
 
     def _add(self, run: RunData, account: Account) -> None:
         seconds = account.seconds
         for task in run.tasks:
             first = run.plan.tasks[task.task].first
-            spent = {"kernel": 0.0, "copy": 0.0}
+            spent = {"kernel": 0.0, "copy": 0.0, "asking": 0.0, "gpu": 0.0}
             for place, (begin, end) in enumerate(task.spans()):
-                spent["copy" if run.plan.kernels[first + place].op == "copy" else "kernel"] += end - begin
+                op = run.plan.kernels[first + place].op
+                kind = "asking" if task.ran else {"copy": "copy", "receive": "gpu"}.get(op, "kernel")
+                spent[kind] += end - begin
             inside = sum(spent.values())
             off = self.off(task)
             share = min(1.0, sum(off.values()) / inside) if inside else 0.0

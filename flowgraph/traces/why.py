@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from ..errors import UnknownNameError
 from ..graph import text
 from ..graph.arguments import counted
-from .data import RunData, TaskRun
+from .data import ROWS, RunData, TaskRun
 from .waits import KINDS, Waits
 
 STEPS_SHOWN = 14
+CLOSE = 1e-6  # between two events on a GPU that are one moment: its clock has steps of half of that
 
 
 @dataclass
@@ -86,7 +87,8 @@ class Why:
             off = step.own.get("lock", 0.0) + step.own.get("system", 0.0)
             notes = [", ".join(_SHORT[kind] for kind in reasons)] if reasons else []
             notes += [f"{text.time(off)} off the processor"] if off > 0.1 * (step.end - step.begin) else []
-            notes += ["" if step.reads or step is self.steps[0] else "same thread as what stands below"]
+            same = "stream" if step.worker in self.run.rows else "thread"
+            notes += ["" if step.reads or step is self.steps[0] else f"same {same} as what stands below"]
             rows.append(
                 [
                     text.time(step.begin - run.begun),
@@ -104,7 +106,7 @@ class Why:
 
 
 _SHORT = {"gate": "for room in memory", "worker": "for a free thread", "hand-over": "to be handed over", "engine": "between kernels"}
-_SHORT |= {"input": "for its turn"}
+_SHORT |= {"input": "for its turn", "host": "for the host to ask for it", "busy": "for its turn on the GPU"}
 
 
 def why(run: RunData, runs: Sequence[RunData], name: str) -> Why:
@@ -147,6 +149,20 @@ class _Chain:
 
     def _before(self, kernel: int) -> int | None:
         """The kernel that ended last of those that this one had to wait for."""
+        run, asked = self.run, self.run.asked
+        found = [index for index in run.plan.befores[kernel] if index in run.spans and (kernel in run.on_gpus or index in run.on_gpus)]
+        if kernel not in run.on_gpus:
+            on_thread = self._before_on_thread(kernel)
+            found += [] if on_thread is None else [on_thread]
+        else:  # both streams of a GPU wait for what was asked for before, the copies to the host for all kernels
+            place, begin = (asked[kernel][0], kernel), run.spans[kernel][0]
+            device = run.plan.kernels[kernel].device
+            earlier = [index for name in ROWS for index in run.rows.get(f"{device} {name}", {}) if (asked[index][0], index) < place]
+            found += [index for index in earlier if run.spans[index][1] <= begin + CLOSE]
+        return max(found, key=lambda index: run.spans[index][1], default=None)
+
+    def _before_on_thread(self, kernel: int) -> int | None:
+        """That of those that the same thread ran, or handed it."""
         run, plan = self.run, self.run.plan
         task = plan.tasks[plan.task_of[kernel]]
         if kernel > task.first:
@@ -172,7 +188,12 @@ class _Chain:
         found, task = plan.kernels[kernel], run.by_task[plan.task_of[kernel]]
         begin, end = run.spans[kernel]
         waits: dict[str, float] = {}
-        if before is not None and plan.task_of[before] == task.task:
+        row = run.on_gpus.get(kernel)
+        if row is not None:
+            since = run.begun if before is None else run.spans[before][1]
+            asked = min(max(run.asked[kernel][1], since), begin)
+            waits["host"], waits["busy"] = max(0.0, asked - since), max(0.0, begin - asked)
+        elif before is not None and plan.task_of[before] == task.task:
             waits["engine"] = begin - run.spans[before][1]
         else:
             since = run.begun if before is None else run.spans[before][1]
@@ -183,13 +204,19 @@ class _Chain:
             found.name,
             found.node,
             found.where,
-            task.worker,
+            row or task.worker,
             begin,
             end,
             waits,
-            self._own(task, kernel),
+            self._own(task, kernel) if row is None else self._own_on_gpu(kernel),
             before is not None and not self._makes(before).isdisjoint(found.reads),
         )
+
+    def _own_on_gpu(self, kernel: int) -> dict[str, float]:
+        begin, end = self.run.spans[kernel]
+        late = self.run.late(kernel)
+        kind = "copy" if self.run.plan.kernels[kernel].op == "copy" else "kernel"
+        return {kind: end - begin - late, "host": late}
 
     def _own(self, task: TaskRun, kernel: int) -> dict[str, float]:
         """A kernel's own time. What its task stood off the processor falls on those of its kernels that took longer than at their best."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..graph import text
@@ -10,6 +10,7 @@ from ..graph.text import format_bytes
 from ..traces import Trace
 from ..traces.data import RunData, TaskRun
 from ..traces.lifetimes import curve, of_run
+from ..traces.streams import merged, streams
 from ..traces.waits import Waits
 from ..traces.why import why
 from .drawing import delivered
@@ -18,6 +19,7 @@ from .style import GREY
 from .timeline import page
 
 BARS = {"forward": "#7db8e0", "gradient": "#efa974", "update": "#7fd0b5", "copy": "#b99ad6"}
+ASKING = "#e9d8a6"  # of what a thread asks a GPU for
 WIDTH, LEFT, RIGHT, TOP = 820, 104, 14, 46
 LANE, GAP, MEMORY = 34, 7, 52
 LEAST = 0.6  # pixels: narrower kernels of one kind that follow each other are one bar
@@ -36,13 +38,17 @@ def gantt(trace: Trace, file: Any = None, *, run: int | None = None, format: str
 def sheet_of(run: RunData, runs: Sequence[RunData]) -> Sheet:
     """The picture of one run."""
     workers = sorted({task.worker for task in run.tasks}, key=lambda worker: (worker.startswith("flowgraph"), len(worker), worker))
+    workers += list(run.rows)
     bottom = TOP + len(workers) * (LANE + GAP)
     sheet = Sheet(WIDTH, bottom + 22 + MEMORY + 44)
     place = _Place(run)
     account = Waits([run]).account()
     at = f" from {run.where}" if run.where else ""
-    used = f"{text.percent(account.efficiency)} of their time in kernels"
-    sheet.text(LEFT, 17, f"run {run.number}{at}: {text.time(run.seconds)} on {_threads(run.workers)}, {used}", 13, bold=True)
+    used = f"on {_threads(run.workers)}, {text.percent(account.efficiency)} of their time in kernels"
+    for each in streams([run]).values():
+        beside = f", {text.percent(each.overlap)} of its copies beside them" if each.copies else ""
+        used = f"with kernels on {each.device} for {text.percent(each.compute / (run.seconds or 1.0))} of it{beside}"
+    sheet.text(LEFT, 17, f"run {run.number}{at}: {text.time(run.seconds)} {used}", 13, bold=True)
     _legend(sheet, run)
     _axis(sheet, run, place, TOP - 4, bottom + 22 + MEMORY)
     for number, worker in enumerate(workers):
@@ -52,6 +58,8 @@ def sheet_of(run: RunData, runs: Sequence[RunData]) -> Sheet:
         for task in run.tasks:
             if task.worker == worker:
                 _task(sheet, run, task, place, y)
+        if worker in run.rows:
+            _stream(sheet, run, runs, worker, place, y)
     _chain(sheet, run, runs, place, workers)
     _memory(sheet, run, place, bottom + 22)
     if run.error:
@@ -84,6 +92,10 @@ def _legend(sheet: Sheet, run: RunData) -> None:
         sheet.line([(x, 30), (x + 14, 30)], "#9aa4af", 1.2, "2 2")
         sheet.text(x + 18, 34, "ready, but waits", 11, GREY)
         x += 116
+    if run.rows:
+        sheet.rect(x, 25, 10, 10, ASKING)
+        sheet.text(x + 14, 34, "being asked for", 11, GREY)
+        x += 112
     sheet.line([(x, 30), (x + 14, 30)], INK, 2)
     sheet.text(x + 18, 34, "what the end of the run waited for, step by step", 11, GREY)
 
@@ -105,22 +117,48 @@ def _task(sheet: Sheet, run: RunData, task: TaskRun, place: _Place, y: float) ->
     first = run.plan.tasks[task.task].first
     left, right = place(task.start), place(task.end)
     sheet.rect(left, y + 2, max(right - left, 0.4), LANE - 4, "#d3dae1", _task_title(run, task))
+    _kernels(sheet, run, dict(enumerate(task.spans(), first)), place, y, is_asking=bool(task.ran))
+    if not task.ran:
+        _turns(sheet, task, place, y)
+
+
+def _stream(sheet: Sheet, run: RunData, runs: Sequence[RunData], row: str, place: _Place, y: float) -> None:
+    """What ran on a stream of a GPU, and what other runs did there meanwhile."""
+    for begin, end in merged(span for other in runs if other is not run for span in other.rows.get(row, {}).values()):
+        if begin < run.done and end > run.begun:
+            sheet.rect(place(begin), y + 2, place(end) - place(begin), LANE - 4, "#d3dae1", "another run")
+    _kernels(sheet, run, run.rows[row], place, y)
+    for task in run.tasks:
+        if row == f"{task.device} compute":
+            _turns(sheet, task, place, y)
+
+
+def _kernels(
+    sheet: Sheet, run: RunData, spans: Mapping[int, tuple[float, float]], place: _Place, y: float, is_asking: bool = False
+) -> None:
     pending: list[tuple[float, float, str]] = []  # kernels too narrow to be seen by themselves
-    for index, (begin, end) in enumerate(task.spans(), first):
-        x, until, kind = place(begin), place(end), run.plan.kinds[index]
+    for index, (begin, end) in spans.items():
+        x, until = place(begin), place(end)
+        color = ASKING if is_asking else BARS[run.plan.kinds[index]]
         if until - x < LEAST:
-            if pending and pending[-1][2] == kind and x - pending[-1][1] < LEAST:
-                pending[-1] = pending[-1][0], until, kind
+            if pending and pending[-1][2] == color and x - pending[-1][1] < LEAST:
+                pending[-1] = pending[-1][0], until, color
             else:
-                pending.append((x, until, kind))
+                pending.append((x, until, color))
             continue
-        sheet.rect(x, y + 2, until - x, LANE - 4, BARS[kind], _title(run, index, begin, end), "#ffffff")
+        sheet.rect(x, y + 2, until - x, LANE - 4, color, _title(run, index, begin, end), "#ffffff")
+        late = 0.0 if is_asking else place(begin + run.late(index)) - x
+        if late >= LEAST:
+            sheet.rect(x, y + 2, late, LANE - 4, ASKING, "the host was still asking for it")
         name = run.plan.kernels[index].op
         room = int((until - x - 4) / 5.4)
         if room >= 4:
             sheet.text(x + 3, y + LANE / 2 + 4, name if len(name) <= room else f"{name[: room - 1]}…", 10)
-    for x, until, kind in pending:
-        sheet.rect(x, y + 2, max(until - x, 0.3), LANE - 4, BARS[kind])
+    for x, until, color in pending:
+        sheet.rect(x, y + 2, max(until - x, 0.3), LANE - 4, color)
+
+
+def _turns(sheet: Sheet, task: TaskRun, place: _Place, y: float) -> None:
     turns = [(marks[0], marks[-1]) for _, marks in task.turns if len(marks) > 1]
     for number, (begin, end) in enumerate(turns):
         if place(end) - place(begin) >= LEAST:

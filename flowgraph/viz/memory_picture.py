@@ -37,7 +37,8 @@ def sheet_of(memory: MemoryTimeline) -> Sheet:
     """The picture."""
     sheet = Sheet(WIDTH, TOP + HEIGHT + 40)
     run, high = memory.run, max(memory.peak, memory.predicted, 1) * 1.04
-    across, bottom = (WIDTH - LEFT - RIGHT) / (run.seconds or 1e-9), TOP + HEIGHT
+    held = run.over - run.begun
+    across, bottom = (WIDTH - LEFT - RIGHT) / (held or 1e-9), TOP + HEIGHT
 
     def x(time: float) -> float:
         return LEFT + (min(max(time, run.begun), run.over) - run.begun) * across
@@ -49,8 +50,8 @@ def sheet_of(memory: MemoryTimeline) -> Sheet:
     for level in ticks(high, 6):
         sheet.line([(LEFT, y(level)), (WIDTH - RIGHT, y(level))], "#e6eaee", 0.7)
         sheet.text(LEFT - 8, y(level) + 4, format_bytes(int(level)) if level else "0", 10.5, GREY, "end")
-    factor, unit = scaled(run.seconds)
-    for tick in ticks(run.seconds, 7):
+    factor, unit = scaled(held)
+    for tick in ticks(held, 7):
         if x(run.begun + tick) < WIDTH - RIGHT - 24:
             sheet.text(x(run.begun + tick), bottom + 16, f"{tick * factor:g}", 10.5, GREY, "middle")
     sheet.text(WIDTH - RIGHT, bottom + 16, unit, 10.5, GREY, "end")

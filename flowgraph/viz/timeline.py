@@ -21,7 +21,7 @@ def page(trace: Trace) -> str:
 
 
 def _data(trace: Trace) -> dict[str, Any]:
-    """Kernels by plan, and for each run bars as [lane, kernel, begin, end] in microseconds; times of tasks with what they waited for."""
+    """Kernels by plan, and for each run tasks with what they waited for, and bars on streams of GPUs; times in microseconds."""
     plans = [
         [
             [k.name, k.op, k.makes, k.where, k.text, k.forward, plan.kinds[i], [m.name for m in k.members]]
@@ -30,6 +30,7 @@ def _data(trace: Trace) -> dict[str, Any]:
         for plan in trace.plans
     ]
     workers = sorted({task.worker for run in trace.runs for task in run.tasks})
+    workers += sorted({row for run in trace.runs for row in run.rows}, key=lambda row: row.replace("compute", ""))
     waits = Waits(trace.runs)
     runs = [_run(run, workers, waits) for run in trace.runs]
     memory = curve([each for run in trace.runs for each in of_run(run)])
@@ -43,12 +44,19 @@ def _run(run: RunData, workers: list[str], waits: Waits) -> dict[str, Any]:
         told = {kind: round(seconds * 1e6, 1) for kind, seconds in waited.items() if seconds > 1e-7}
         entry = run.plan.tasks[task.task]
         turns = [[number, [_us(mark) for mark in marks]] for number, marks in task.turns]
+        inside = workers.index(f"{task.device} compute" if task.ran else task.worker)
         tasks.append(
             [workers.index(task.worker), task.task, _us(task.ready), _us(task.start), _us(task.end), entry.first,
-             [_us(mark) for mark in task.marks], turns, told, entry.after]
+             [_us(mark) for mark in task.marks], turns, told, entry.after, inside, bool(task.ran)]
         )  # fmt: skip
+    streams = [
+        [workers.index(row), index, _us(begin), _us(end), run.tasks.index(run.by_task[run.plan.task_of[index]]), _us(run.late(index))]
+        for row, spans in run.rows.items()
+        for index, (begin, end) in spans.items()
+    ]
     label = f"run {run.number} {run.where}"
-    return {"plan": run.plan.number, "label": label, "made": _us(run.made), "begun": _us(run.begun), "over": _us(run.over), "tasks": tasks}
+    times = {"made": _us(run.made), "begun": _us(run.begun), "over": _us(run.done)}
+    return {"plan": run.plan.number, "label": label, **times, "tasks": tasks, "streams": streams}
 
 
 def _us(seconds: float) -> float:
