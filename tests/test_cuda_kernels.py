@@ -1,10 +1,11 @@
-"""Kernels of operations for a GPU: adding at positions in a fixed order, and uniform draws with the bits of the host."""
+"""Kernels of operations for a GPU: adding at positions in a fixed order, and uniform draws and poolings with the bits of the host."""
 
 import numpy as np
 import pytest
 
 import flowgraph as fg
 from flowgraph.devices import open_device
+from flowgraph.graph.op import OPS
 from flowgraph.ops.random import generator_of
 from flowgraph.ops.random_device import uniform
 from flowgraph.ops.scatter_device import add_at
@@ -74,3 +75,37 @@ def test_uniform_draws_on_a_gpu_have_the_bits_of_those_on_the_host(key, shape, d
         with device.active():
             ours = device.to_host(uniform(device.xp, tuple(given), stream, shape, np.dtype(dtype)))
     assert ours.tobytes() == np.asarray(expected).tobytes() and ours.dtype == dtype
+
+
+WINDOWS = [
+    {"window": (2, 2), "stride": (2, 2), "padding": ((0, 0), (0, 0))},
+    {"window": (3, 3), "stride": (2, 2), "padding": ((1, 1), (1, 1))},
+    {"window": (3, 2), "stride": (1, 3), "padding": ((1, 0), (0, 1))},
+    {"window": (2, 3), "stride": (3, 1), "padding": ((1, 1), (2, 1))},
+    {"window": (3,), "stride": (2,), "padding": ((1, 1),)},
+    {"window": (2, 1, 3), "stride": (1, 1, 2), "padding": ((1, 1), (0, 0), (1, 2))},
+]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("attrs", WINDOWS, ids=lambda attrs: str(attrs["window"]))
+def test_pooling_and_its_gradient_have_the_bits_of_the_host(attrs, dtype):
+    x = np.round(R.standard_normal((2, 3, 5, 6, 7)) * 2).astype(dtype) + 0  # with many that are equal, and no -0, which may be either zero
+    x[0, 0, 0, 0, 0], x[1, 2, 4, 4:, 5:] = np.nan, -np.inf
+    x[1, 0] = -np.inf
+    pool, grad = OPS["max_pool"], OPS["max_pool_grad"]
+    y = pool.kernel(np, x, **attrs)
+    g = R.standard_normal(y.shape).astype(dtype)
+    expected = grad.kernel(np, g, x, y, **attrs)
+    with standing_in() as cupy:
+        device = open_device("cuda:0")
+        with device.active():
+            arrays = [device.copied(each) for each in (g, x, y)]
+            start = len(cupy.gpu.log)
+            pooled, made = pool.kernel(device.xp, arrays[1], **attrs), grad.kernel(device.xp, *arrays, **attrs)
+            names = [what for what, *_ in cupy.gpu.log[start:] if what not in ("allocate", "free", "empty", "ascontiguousarray")]
+            results = [device.to_host(each) for each in (pooled, made)]
+    assert names == ["max_pool", "max_pool_grad"]  # one kernel each
+    for ours, theirs in zip(results, (y, expected), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+        assert not np.any(np.signbit(ours) != np.signbit(theirs), where=theirs == 0)

@@ -6,7 +6,7 @@ The operations pool over the last axes, as many as the window has numbers, of an
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from ..graph.arguments import as_flag, as_number
 from ..graph.op import Batch, Slicing
 from ..graph.spec import format_shape
 from ..jit import lazy
-from . import pool_kernels
+from . import pool_device, pool_kernels
 from .batching import full
 from .elementwise import multiply, pow, square
 from .join import concat
@@ -83,6 +83,8 @@ class MaxPool(Pooling):
         return self.pooled(x, window, stride, padding)
 
     def kernel(self, xp: Any, x: Any, *, out: Any = None, **attrs: Any) -> Any:
+        if xp is not np and pool_device.serves(x, attrs["window"]):
+            return _filled(xp, self.infer(x, **attrs), out, pool_device.max_pool, x, **attrs)
         return pool_kernels.max_pool(xp, x, **attrs, out=out)
 
     def compiled(self, x: Any, **attrs: Any) -> lazy.pool.MaxPool | None:
@@ -106,6 +108,8 @@ class MaxPoolGrad(Pooling):
         return Spec(x.shape, g.dtype)
 
     def kernel(self, xp: Any, g: Any, x: Any, y: Any, *, out: Any = None, **attrs: Any) -> Any:
+        if xp is not np and g.dtype == x.dtype and pool_device.serves(x, attrs["window"]):
+            return _filled(xp, x, out, pool_device.max_pool_grad, g, x, y, **attrs)
         return pool_kernels.max_pool_grad(xp, g, x, y, **attrs, out=out)
 
     def scratch(self, g: Any, x: Any, y: Any, *, padding: Borders, **attrs: Any) -> int:
@@ -133,6 +137,16 @@ class MaxPoolGather(Pooling):
 
     def vjp(self, g: Tensor, out: Tensor, v: Tensor, x: Tensor, y: Tensor, **attrs: Any) -> Any:
         return max_pool_grad(g, x, y, **attrs), None, None
+
+
+def _filled(xp: Any, spec: Any, out: Any, kernel: Callable[..., Any], *arrays: Any, **attrs: Any) -> Any:
+    """``out``, or a new array, as a kernel that writes in C order fills it."""
+    made = xp.empty(spec.shape, spec.dtype) if out is None or not out.flags.c_contiguous else out
+    kernel(xp, *arrays, made, **attrs)
+    if out is None or made is out:
+        return made
+    out[...] = made
+    return out
 
 
 def _dealing_bytes(dealt: Any, x: Any, y: Any, padding: Borders) -> int:
