@@ -1,5 +1,6 @@
 """What a step asks of a GPU: how many copies, events, waits, allocations and launches; and that none of the waits that are left is idle."""
 
+import threading
 from collections import Counter
 
 import numpy as np
@@ -140,3 +141,88 @@ def test_memory_of_a_result_that_the_user_lets_go_is_written_behind_his_kernels(
     monkeypatch.setattr(Cuda, "follow", lambda self: None)
     with pytest.raises((fg.ExecutionError, Race)):
         use()
+
+
+# --- calls while nothing else runs
+
+
+def counter():
+    w = fg.variable(np.zeros(4, np.float32), name="w")
+    x = fg.placeholder("x", (4,))
+    y = fg.tanh(fg.exp(x) * 0.0) + w
+    with fg.control_dependencies([y]):
+        return x, [y, fg.assign(w, w + 1.0)]
+
+
+def test_steps_of_many_threads_each_see_those_before_them(session, cupy):
+    x, fetches = counter()
+    step = session.function([x], fetches)
+    for _ in range(3):
+        step(rows(4))
+    seen = []
+
+    def work():
+        for _ in range(10):
+            seen.append(float(step(rows(4))[0][0]))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(seen) == list(range(3, 43)) and (session.variables["w"] == 43).all()
+
+
+def test_a_call_comes_behind_the_runs_that_were_asked_for_before_it(session):
+    x, fetches = counter()
+    step = session.function([x], fetches)
+    for turn in range(5):
+        futures = [session.run_async(fetches, {x: rows(4)}) for _ in range(3)]
+        assert step(rows(4))[0][0] == 4 * turn + 3
+        assert [future.result()[0][0] for future in futures] == [4 * turn, 4 * turn + 1, 4 * turn + 2]
+
+
+def test_a_call_leaves_the_session_as_a_run_does(session, cupy):
+    x, fetches = counter()
+    step = session.function([x], fetches)
+    for _ in range(4):
+        step(rows(4))
+    before = session.random_state
+    step(rows(4))
+    assert session.random_state == (before[0], before[1] + 1) and session.last_report.tasks == 1
+    with session.trace() as trace:
+        step(rows(4))
+    assert len(trace.runs) == 1 and session.variables["w"][0] == 6
+    with pytest.raises(fg.FeedError):
+        step(rows(5))
+    with pytest.raises(fg.NumericsError):
+        session.run(fetches, {x: np.full(4, np.nan, np.float32)}, check_numerics=True)
+    assert step(rows(4))[0][0] == 6
+    session.close()
+    with pytest.raises(fg.SessionClosedError):
+        step(rows(4))
+
+
+def test_an_error_in_a_call_names_node_and_line_and_writes_nothing(session, cupy):
+    x, w = fg.placeholder("x", (3, 3)), fg.variable(np.zeros((3, 3), np.float32), name="w")
+    inverse = fg.linalg.inv(x)
+    step = session.function([x], [inverse, fg.assign(w, inverse * 2.0)])
+    for _ in range(4):
+        step(np.eye(3, dtype=np.float32))
+    with pytest.raises(fg.LinAlgError) as caught:
+        step(np.zeros((3, 3), np.float32))
+    assert "inverse = fg.linalg.inv(x)" in str(caught.value)
+    assert (session.variables["w"] == 2 * np.eye(3)).all()
+    np.testing.assert_array_equal(step(np.eye(3, dtype=np.float32) * 2)[0], np.eye(3) / 2)
+
+
+def test_arrays_on_the_gpu_are_fed_to_calls_behind_what_their_stream_does(session, cupy):
+    x = fg.placeholder("x", (8,))
+    step = session.function([x], fg.tanh(fg.exp(fg.sin(x))) + x, device_arrays=True)
+    with cupy.cuda.Stream() as stream:
+        value = cupy.asarray(rows(8))
+        for turn in range(6):
+            value *= 0.5
+            result = step(value) + 0.0
+            expected = rows(8) * np.float32(0.5) ** (turn + 1)
+            np.testing.assert_allclose(result.get(stream), np.tanh(np.exp(np.sin(expected))) + expected, 1e-5)

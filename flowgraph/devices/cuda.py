@@ -108,7 +108,8 @@ class Cuda(Device):
         self._sending: Any = None  # the event behind the last copy to the host on ``copying``, until kernels wait for it
         self._is_shared = False  # whether the user has had arrays of this device, which he may use on streams of his own
         self._lock = threading.RLock()
-        self._active = _Active(self)
+        self._depth = 0
+        self._before: int | None = None  # what cuBLAS computed products in before it was entered
 
     def use_cudnn(self, asked: bool | None) -> None:
         """Leaves convolutions to cuDNN: None where it is installed. raises MissingExtraError where it is asked for and not there."""
@@ -125,8 +126,40 @@ class Cuda(Device):
         kernel = super().bind(op, attrs, inputs)
         return _checked(kernel) if op.name in CHECKED else kernel
 
-    def active(self) -> _Active:
-        return self._active
+    def active(self) -> Cuda:
+        return self
+
+    def __enter__(self) -> None:
+        """This thread holds the device, which is the current one of CuPy, and asks for kernels on ``compute``."""
+        self._lock.acquire()
+        self._depth += 1
+        if self._depth > 1:
+            return
+        try:
+            self._here.__enter__()
+            self.follow()
+            self.compute.__enter__()
+            while self._ahead:
+                self.compute.wait_event(self._ahead.popleft())
+            self._before = self._products_in(TF32) if self.tf32 else None
+        except BaseException:  # the device has failed
+            self._depth -= 1
+            self._lock.release()
+            raise
+
+    def __exit__(self, *error: object) -> None:
+        try:
+            if self._depth == 1:
+                if self._before is not None:
+                    self._products_in(self._before)
+                try:
+                    self.arrivals.settle()
+                finally:
+                    self.compute.__exit__(*error)
+                    self._here.__exit__(*error)
+        finally:
+            self._depth -= 1
+            self._lock.release()
 
     def chosen(self) -> Any:
         return self.cupy.cuda.Device(self.index)
@@ -317,11 +350,15 @@ class Cuda(Device):
         self._is_shared = True
         return x
 
-    def handed_over(self, x: Any) -> Any:
-        """An array for the user, whose current stream waits for the kernels asked for until now."""
+    def hand_over(self) -> None:
+        """The user's current stream waits for the kernels asked for until now: for what he gets."""
         with self._lock, self._here:
             self._is_shared = True
             self.cupy.cuda.get_current_stream().wait_event(self.compute.record(self._met))
+
+    def handed_over(self, x: Any) -> Any:
+        """An array for the user, for which his current stream waits."""
+        self.hand_over()
         return x
 
     def follow(self) -> None:
@@ -331,47 +368,6 @@ class Cuda(Device):
         """
         if self._is_shared:
             self.compute.wait_event(self.cupy.cuda.get_current_stream().record(self._met))
-
-
-class _Active:
-    """While it is entered, this thread holds the device, which is the current one of CuPy, and asks for kernels on ``compute``."""
-
-    def __init__(self, device: Cuda) -> None:
-        self._device, self._depth = device, 0
-        self._before: int | None = None
-
-    def __enter__(self) -> None:
-        device = self._device
-        device._lock.acquire()
-        self._depth += 1
-        if self._depth > 1:
-            return
-        try:
-            device._here.__enter__()
-            device.follow()
-            device.compute.__enter__()
-            while device._ahead:
-                device.compute.wait_event(device._ahead.popleft())
-            self._before = device._products_in(TF32) if device.tf32 else None
-        except BaseException:  # the device has failed
-            self._depth -= 1
-            device._lock.release()
-            raise
-
-    def __exit__(self, *error: object) -> None:
-        device = self._device
-        try:
-            if self._depth == 1:
-                if self._before is not None:
-                    device._products_in(self._before)
-                try:
-                    device.arrivals.settle()
-                finally:
-                    device.compute.__exit__(*error)
-                    device._here.__exit__(*error)
-        finally:
-            self._depth -= 1
-            device._lock.release()
 
 
 def _checked(kernel: Callable[..., Any]) -> Callable[..., Any]:

@@ -57,6 +57,7 @@ class Program:
         self.holding = {id(unit): holding(unit, buffers, self.bodies[id(unit)]) for unit in apart if unit.bodies}
         self.tasks = [self._pieces(task.units) for task in plan.tasks]
         self.on_devices: dict[int, Any] = {}  # what runs tasks on GPUs in the place of `execute`; filled by `on_device`
+        self.alone: Any = None  # what calls it where nothing else runs, or False; set once, by the session
         self.extra = 0  # how many of the last fetches the caller has not asked for: they are watched
         self.generated: Generated | None = None
         self.by_kernel: Generated | None = None

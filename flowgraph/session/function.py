@@ -22,6 +22,7 @@ from ..graph.location import shorten
 from ..runtime import Program, direct_call
 from ..runtime.numerics import are_finite
 from . import lazy
+from .alone import quick_call
 from .values import check_symbols, closed, flatten, handed_out
 
 if TYPE_CHECKING:
@@ -94,6 +95,8 @@ class Function:
                 self._direct = made = self._checked(made) if self.check else made
                 if timeout is None:
                     return made(*fed)
+            elif not self.check and (alone := session._runs.alone(program)) is not None:
+                self._direct = quick_call(alone, session._runs, self.inputs, fed, self._otherwise)
         return session._runs.perform(program, fed, timeout, self.check)
 
     def _checked(self, direct: Callable[..., list[Any]]) -> Callable[..., list[Any]]:

@@ -20,23 +20,25 @@ GROWTH_RUNS = 8
 class Turnstile:
     """Lets the runs that write variables through one by one, so that none reads what another is about to write.
 
-    `_lock` guards `_busy` and `_queue`.
+    is_busy  whether one is in, or on its way
+
+    `_lock` guards `is_busy` and `_queue`.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._busy = False
+        self.is_busy = False
         self._queue: deque[Callable[[], None]] = deque()
 
     def enter(self, begin: Callable[[], None], *, wait: bool) -> None:
         """Calls ``begin`` when it is its turn: at once, or by the thread that leaves; with ``wait``, always on this thread."""
         turn = threading.Event()
         with self._lock:
-            if self._busy:
+            if self.is_busy:
                 self._queue.append(turn.set if wait else begin)
                 waits = True
             else:
-                self._busy = True
+                self.is_busy = True
                 waits = False
         if not waits:
             begin()
@@ -56,7 +58,7 @@ class Turnstile:
     def leave(self) -> None:
         with self._lock:
             following = self._queue.popleft() if self._queue else None
-            self._busy = following is not None
+            self.is_busy = following is not None
         if following is not None:
             following()
 

@@ -10,6 +10,7 @@ from ..errors import ArgumentError, RunTimeoutError, SessionClosedError
 from ..graph import Node, Shape, Tensor
 from ..graph.location import here
 from ..runtime import Buffers, Crew, Pool, Program, Recording, Run, RunReport, TracedRun
+from .alone import Alone, may_be_alone
 from .checks import Check, warn
 from .guards import BLAS, Turnstile
 from .recorder import RECORDED, Recorder
@@ -72,6 +73,11 @@ class Runs:
         """One run on behalf of a caller who waits for it."""
         if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout >= 0):
             raise ArgumentError(f"Session: timeout is a number of seconds, at least 0, got {timeout!r:.80}")
+        if timeout is None and not check and not self._detour:
+            alone = self.alone(program)
+            results = None if alone is None else alone(arrays)
+            if results is not None:
+                return results
         may_spread = self._may_spread(program)
         together = timeout is None and not self._detour and program.is_warm and self.may_team(program) and program.team is not None
         background = timeout is not None or (may_spread and not together)
@@ -90,6 +96,17 @@ class Runs:
             if run.has_begun:
                 run.wait()
             raise
+
+    def alone(self, program: Program) -> Alone | None:
+        """What calls a program of which the runs to come may be `Alone`; None for any other."""
+        if program.alone is None and program.on_devices and program.is_warm:
+            program.alone = Alone(program, self._state, self, self._captures) if may_be_alone(program) else False
+        return program.alone or None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no run goes on or is about to, and one may begin. The lock is held."""
+        return not (self.active or self.is_closed or self._updates.is_busy)
 
     def made(
         self, program: Program, arrays: Sequence[Any], background: bool, check: bool | None, crew: Crew | None = None
