@@ -25,6 +25,7 @@ static Place threadIdx, blockIdx;
 #define __global__
 #define __device__
 #define __shared__ static
+#define __launch_bounds__(threads)
 template <class T> static T min(T a, T b) { return a < b ? a : b; }
 template <class A, class B> static A as_bits(B b) { A a; memcpy(&a, &b, sizeof a); return a; }
 static float __int_as_float(unsigned x) { return as_bits<float>(x); }
@@ -36,6 +37,17 @@ static ucontext_t scheduler, *fibers;
 static int current, *over;
 static void (*body)();
 static void __syncthreads() { swapcontext(&fibers[current], &scheduler); }
+// (The lanes of all warps meet at each shuffle; of two places a thread uses one after the other, so that none is written while it is read.)
+static double given[2][1024];
+static char turn[1024];
+template <class T> static T __shfl_xor_sync(unsigned, T x, int other) {
+    int own = current;
+    double* place = given[turn[own] ^= 1];
+    memcpy(&place[own], &x, sizeof x);
+    __syncthreads();
+    memcpy(&x, &place[own ^ other], sizeof x);
+    return x;
+}
 static void start() { body(); over[current] = 1; swapcontext(&fibers[current], &scheduler); }
 static void run(int grid, int bx, int by, int meets, void (*kernel)()) {
     int count = bx * by;
@@ -69,7 +81,7 @@ static void run(int grid, int bx, int by, int meets, void (*kernel)()) {
 }
 """
 
-KERNEL = re.compile(r'extern "C" __global__ void (\w+)\(([^)]*)\) \{', re.S)
+KERNEL = re.compile(r'extern "C" __global__ void (?:__launch_bounds__\(\d+\) )?(\w+)\(([^)]*)\) \{', re.S)
 
 
 def library(text):
@@ -114,7 +126,7 @@ class HostModule:
     def get_function(self, name):
         function = getattr(self.library, f"run_{name}")
         body = self.code[self.code.index(f" {name}(") :]
-        meets = "__syncthreads" in body.partition('\nextern "C"')[0]
+        meets = re.search("__syncthreads|fg_across|fg_down", body.partition('\nextern "C"')[0]) is not None
 
         def call(grid, block, arguments):
             values = [ctypes.c_void_p(x.ctypes.data) if isinstance(x, np.ndarray) else ctypes.c_longlong(int(x or 0)) for x in arguments]

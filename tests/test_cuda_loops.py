@@ -29,6 +29,11 @@ def several(x, y):
     return [z, fg.sum(z, axis=0), fg.sum(z), fg.max(z, axis=1)]
 
 
+def normal(x, scale, offset):
+    centred = x - fg.mean(x, axis=1, keepdims=True)
+    return centred / fg.sqrt(fg.mean(fg.square(centred), axis=1, keepdims=True) + 1e-5) * scale + offset
+
+
 # What is built, what it is fed, and the kernels that serve it.
 CASES = {
     "elements": (lambda x, y: fg.tanh(x) * fg.exp(y) + fg.log(fg.abs(x) + 1), [f(300, 400), f(300, 400)], "elements"),
@@ -51,17 +56,46 @@ CASES = {
     "a softmax": (fg.nn.softmax, [f(200, 333)], "rows"),
     "a narrow softmax": (fg.nn.softmax, [f(5000, 10)], "rows"),
     "a softmax of few long rows": (fg.nn.softmax, [f(4, 9000)], "rows"),
-    "the sum of all": (lambda x: fg.sum(fg.square(x) * 3.0 + 1.0), [f(300, 400)], "elements end0"),
-    "the mean of all": (lambda x: fg.mean(fg.exp(x)), [f(120001)], "elements end0"),
-    "sums of columns": (lambda x: fg.sum(fg.tanh(x) * fg.exp(x), axis=0), [f(700, 600)], "columns end0"),
-    "sums of few columns": (lambda x: fg.sum(fg.tanh(x) * fg.exp(x), axis=0), [f(20000, 3)], "columns end0"),
+    "the sum of all": (lambda x: fg.sum(fg.square(x) * 3.0 + 1.0), [f(300, 400)], "elements ends"),
+    "the mean of all": (lambda x: fg.mean(fg.exp(x)), [f(120001)], "elements ends"),
+    "sums of columns": (lambda x: fg.sum(fg.tanh(x) * fg.exp(x), axis=0), [f(700, 600)], "columns ends"),
+    "sums of few columns": (lambda x: fg.sum(fg.tanh(x) * fg.exp(x), axis=0), [f(20000, 3)], "columns ends"),
     "sums of rows": (lambda x: fg.sum(fg.exp(x) * x, axis=1), [f(700, 200)], "rows"),
-    "sums but for an axis in the middle": (lambda x: fg.sum(fg.exp(x) * x, axis=(0, 2)), [f(40, 50, 60)], "rows end0"),
-    "sums but for the last axes": (lambda x: fg.sum(fg.exp(x) * x, axis=0), [f(40, 50, 60)], "columns end0"),
+    "sums but for an axis in the middle": (lambda x: fg.sum(fg.exp(x) * x, axis=(0, 2)), [f(40, 50, 60)], "rows ends"),
+    "sums but for the last axes": (lambda x: fg.sum(fg.exp(x) * x, axis=0), [f(40, 50, 60)], "columns ends"),
     "the gradient of a softmax": (
         lambda x, g: fg.gradients(fg.sum(fg.nn.softmax(x) * g), x),
         [f(300, 100), f(300, 100)],
         "rows",
+    ),
+    "rows of several warps": (lambda x: fg.nn.softmax(x) * fg.sum(x, axis=1, keepdims=True), [f(40, 2050)], "rows"),
+    "a softmax of long rows": (fg.nn.softmax, [f(3, 40000)], "rows"),
+    "normal rows with their gradients": (
+        lambda x, a, b, g: fg.gradients(fg.sum(normal(x, a, b) * g), [x, a, b]),
+        [f(300, 256), f(256), f(256), f(300, 256)],
+        "rows ends",
+    ),
+    "short normal rows with their gradients": (
+        lambda x, a, b, g: fg.gradients(fg.sum(normal(x, a, b) * g), [x, a, b]),
+        [f(3000, 6), f(6), f(6), f(3000, 6)],
+        "rows ends",
+    ),
+    "long normal rows with their gradients": (
+        lambda x, a, b, g: fg.gradients(fg.sum(normal(x, a, b) * g), [x, a, b]),
+        [f(7, 8192), f(8192), f(8192), f(7, 8192)],
+        "rows ends",
+    ),
+    "the mean of a number of each row": (
+        lambda x: [fg.mean(fg.log(fg.sum(fg.exp(x), axis=1))), fg.sum(x)],
+        [f(700, 120)],
+        "rows ends",
+    ),
+    "sums that keep every other axis": (lambda x, a: fg.sum(fg.tanh(x) * a, axis=(0, 2)), [f(10, 12, 14, 16), f(12, 1, 1)], "columns ends"),
+    "sums that keep the last axes, by channel": (lambda x, a: fg.sum(fg.tanh(x) * a, axis=0), [f(50, 12, 14), f(12, 1)], "columns ends"),
+    "sums that keep different axes": (
+        lambda x: [fg.sum(fg.exp(x) * x, axis=(0, 2)), fg.sum(fg.exp(x) * x, axis=(0, 1)), fg.sum(fg.exp(x) * x)],
+        [f(40, 50, 60)],
+        "rows ends",
     ),
     "a NaN in a maximum": (lambda x: fg.max(fg.sqrt(x), axis=1), [f(300, 200)], "rows"),
 }
@@ -103,6 +137,26 @@ def test_what_a_loop_gives_does_not_depend_on_strides():
     GpuKernel(op.loop, XP)(x, y, results[0])
     GpuKernel(op.loop, XP)(np.array(x, order="C"), np.array(y, order="C"), results[1])
     assert results[0].tobytes() == results[1].tobytes()
+
+
+@pytest.mark.parametrize("case", ["elements", "columns of a wider array", "a softmax", "sums of columns", "sums of rows"])
+def test_what_a_loop_gives_does_not_depend_on_where_arrays_begin(case):
+    build, feeds, _ = CASES[case]
+    for op in fused(build, feeds):
+        given = [np.asarray(np.random.default_rng(1).standard_normal(source.spec.shape)).astype(source.spec.dtype) for source in op.sources]
+        kept = []
+        for shift in (0, 1):
+            arrays = [*given, *[np.empty(made.spec.shape, made.spec.dtype) for made in op.results]]
+            moved = [np.empty(array.size + 16, array.dtype) for array in arrays]
+            moved = [
+                room[-room.ctypes.data % 16 // room.itemsize + shift :][: array.size].reshape(array.shape)
+                for room, array in zip(moved, arrays)
+            ]
+            for room, array in zip(moved, arrays, strict=True):
+                room[...] = array
+            GpuKernel(op.loop, XP)(*moved)
+            kept.append([result.tobytes() for result in moved[len(given) :]])
+        assert kept[0] == kept[1]
 
 
 def network():
