@@ -29,6 +29,7 @@ import numpy as np
 
 from tests.cuda_on_host import HostModule
 from tests.stand_in_blas import Blas
+from tests.stand_in_graph import Capture, capture_error
 
 LIKE = {}  # name -> its description in CuPy
 for line in (Path(__file__).parent / "data" / "cupy_names.txt").read_text().splitlines()[1:]:
@@ -64,21 +65,37 @@ class Clock(dict):
 
 
 class Memory:
-    """A piece of a device's memory: who wrote it last, and who has read it since."""
+    """A piece of a device's memory: who wrote which bytes of it last, and who has read them since."""
+
+    bases = itertools.count(2**48, 2**32)
 
     def __init__(self, device, size):
-        self.device, self.size = device, size
-        self.written, self.read = None, []
+        self.device, self.size, self.base = device, size, next(self.bases)
+        self.accesses = []  # (first byte, the one behind the last, who, whether it wrote)
 
-    def access(self, clock, stamp, write):
-        before = [self.written, *self.read] if write else [self.written]
-        for other in before:
-            if other is not None and not clock.covers(other):
+    def access(self, clock, stamp, write, start, stop):
+        for first, end, other, wrote in self.accesses:
+            if first < stop and start < end and (write or wrote) and not clock.covers(other):
                 raise Race(f"{'write' if write else 'read'} by {stamp} is not ordered behind the access by {other}")
-        if write:
-            self.written, self.read = stamp, []
-        else:
-            self.read.append(stamp)
+        # (Who comes behind this one comes behind what it stands for.)
+        self.accesses = [
+            (first, end, other, wrote)
+            for first, end, other, wrote in self.accesses
+            if first < start or stop < end or not (write or (clock.covers(other) and not wrote))
+        ]
+        self.accesses.append((start, stop, stamp, write))
+
+
+class Address(int):
+    """Where something lies on a device: the memory, from which byte on, and of an array that."""
+
+    def __new__(cls, value, memory, offset, array=None):
+        self = super().__new__(cls, value)
+        self.memory, self.offset, self.array = memory, offset, array
+        return self
+
+    def __add__(self, nbytes):
+        return Address(int(self) + nbytes, self.memory, self.offset + nbytes)
 
 
 class Holder:
@@ -86,27 +103,22 @@ class Holder:
 
     def __init__(self, gpu, memory, stream, pool):
         self.gpu, self.memory, self.stream, self.pool = gpu, memory, stream, pool
+        self.start, self.size, self.device_id = 0, memory.size, memory.device
+        self.ptr = Address(memory.base, memory, 0)
+
+    mem = property(lambda self: self)
 
     def __del__(self):
         self.pool.give(self.stream, self.memory)
 
 
-class Address(int):
-    """Where an array lies, and the array."""
-
-    def __new__(cls, array):
-        self = super().__new__(cls, array.host.__array_interface__["data"][0])
-        self.array = array
-        return self
-
-
 class Lent:
-    """Memory that an owner lends: what `UnownedMemory` and `MemoryPointer` make of the address of an array."""
+    """Memory that an owner lends: what `UnownedMemory` and `MemoryPointer` make of an address."""
 
-    def __init__(self, address, nbytes, owner, device_id):
-        holder = address.array.holder
-        self.gpu, self.memory, self.owner = holder.gpu, holder.memory, owner
-        assert nbytes <= holder.memory.size and device_id == holder.memory.device
+    def __init__(self, gpu, address, nbytes, owner, device_id):
+        self.gpu, self.ptr, self.memory, self.owner = gpu, address, address.memory, owner
+        self.start, self.size, self.device_id = address.offset, nbytes, device_id
+        assert address.offset + nbytes <= address.memory.size and device_id == address.memory.device
 
 
 class Pool:
@@ -118,10 +130,7 @@ class Pool:
         self.gpu, self.idle, self.used, self.total = gpu, {}, 0, 0
         self.limit = None
 
-    def malloc(self, size):
-        return self.take(size)
-
-    def take(self, nbytes):
+    def malloc(self, nbytes):
         size = -(-max(nbytes, 1) // 512) * 512
         stream = self.gpu.stream
         idle = self.idle.get((stream.number, size))
@@ -177,6 +186,7 @@ class Gpu:
         self.is_simulated, self.host_time = simulated, 0.0
         self.here = threading.local()
         self.numbers = itertools.count()
+        self.ticks = {}  # the clocks of the nodes of graphs
         self.host = Clock()
         self.pinned, self.races = {}, []  # address -> the memory there
         self.failed = ""  # why every further call fails
@@ -197,7 +207,7 @@ class Gpu:
 
     @property
     def allocator(self):
-        return getattr(self.here, "pool", None) or self.pool
+        return getattr(self.here, "allocator", None) or self.pool.malloc
 
     def check(self):
         if self.failed:
@@ -243,24 +253,36 @@ class Gpu:
         stream = self.stream
         stream.clock.merge(self.host)  # what is asked for now comes behind all that the host has waited for
         stamp = stream.tick()
-        for array in reads:
-            array.holder.memory.access(stream.clock, stamp, write=False)
-        for array in writes:
-            array.holder.memory.access(stream.clock, stamp, write=True)
-        self.host_time += ASKING
-        if stream.graph is None:
-            stream.until = max(stream.until, self.now()) + self.seconds(reads, writes, what)
+        self.access(_bytes(reads, writes), stream.clock, stamp)
+        self.asked()
+        stream.until = max(stream.until, self.now()) + self.seconds(reads, writes, what)
         self.log.append((what, stream.name))
         return stamp
 
+    def asked(self):
+        """The host has asked for something, which takes it a while."""
+        self.host_time += ASKING
+
+    def access(self, parts, clock, stamp):
+        """Notes what is read and written at a place on a clock."""
+        for memory, write, start, stop in parts:
+            memory.access(clock, stamp, write, start, stop)
+
     def kernel(self, reads, writes, what, again):
         """A kernel that writes into arrays: it runs, or becomes part of a graph."""
-        self.step(reads, writes, what)
-        graph = self.stream.graph
-        if graph is None:
-            again()
+        capture = self.stream.capture
+        if capture is not None:
+            self.asked()
+            capture.add(self.stream, what, _bytes(reads, writes), again, self.seconds(reads, writes, what))
         else:
-            graph.steps.append(lambda: (self.step(reads, writes, what), again()))
+            self.step(reads, writes, what)
+            again()
+
+
+def _bytes(reads, writes):
+    """What arrays of the device are: (memory, whether it is written, first byte, the one behind the last)."""
+    holders = [*[(array.holder, False) for array in reads], *[(array.holder, True) for array in writes]]
+    return [(holder.memory, write, holder.start, holder.start + holder.size) for holder, write in holders]
 
 
 class Stream:
@@ -269,7 +291,7 @@ class Stream:
         self.name = name or f"stream{self.number}"
         self.clock = Clock()
         self.until = 0.0  # when what it has been asked for is over
-        self.graph = None
+        self.capture = None  # the one that it takes part in
         self.stack = []
         self.ptr = self.number
 
@@ -295,50 +317,62 @@ class Stream:
         return event
 
     def wait_event(self, event):
-        if self.graph is not None:
-            raise RuntimeError("cudaErrorStreamCaptureIsolation: the event is not of the capture")
-        self.clock.merge(event.clock)
-        self.until = max(self.until, event.time)
+        if event.capture is not None:
+            if event.capture.is_over or (self.capture is not None and self.capture is not event.capture):
+                raise (self.capture or event.capture).refuse("Merge")
+            event.capture.wait(self, event.nodes)
+        elif self.capture is not None:
+            raise self.capture.refuse("Isolation")
+        else:
+            self.clock.merge(event.clock)
+            self.until = max(self.until, event.time)
         self.gpu.log.append(("wait", self.name))
 
     def synchronize(self):
-        if self.graph is not None:
-            raise RuntimeError("cudaErrorStreamCaptureUnsupported: operation not permitted when stream is capturing")
+        if self.capture is not None:
+            raise self.capture.refuse("Unsupported")
         self.gpu.log.append(("synchronize", self.name))
         self.gpu.waited(self.clock, self.until)
 
     def begin_capture(self, mode=None):
-        assert self.graph is None
-        self.graph = Graph(self.gpu)
+        assert self.capture is None
+        self.capture = Capture(self.gpu, self)
         self.gpu.log.append(("capture", self.name))
 
     def end_capture(self):
-        graph, self.graph = self.graph, None
-        if graph.broken:
-            raise RuntimeError("cudaErrorStreamCaptureInvalidated: operation failed due to a previous error during capture")
-        return graph
+        if self.capture is None or self.capture.origin is not self:
+            raise capture_error("Unmatched")
+        return self.capture.end()
 
     def is_capturing(self):
-        return self.graph is not None
+        return self.capture is not None
 
 
 class Event:
     def __init__(self, gpu, block=False, disable_timing=False, interprocess=False):
         self.gpu, self.clock, self.time, self.has_time = gpu, Clock(), 0.0, not disable_timing
+        self.capture, self.nodes = None, frozenset()  # of one that was recorded in a capture: behind which of its nodes it stands
 
     def record(self, stream=None):
         stream = stream or self.gpu.stream
-        if stream.graph is not None:
-            stream.graph.broken = True
-            raise RuntimeError("cudaErrorStreamCaptureUnsupported: an event of a captured stream")
-        self.clock, self.time = Clock(stream.clock), max(stream.until, self.gpu.now())
+        self.capture = stream.capture
+        if stream.capture is not None:
+            self.nodes = stream.capture.streams[stream]
+        else:
+            self.clock, self.time = Clock(stream.clock), max(stream.until, self.gpu.now())
         self.gpu.log.append(("record", stream.name))
+
+    def _check(self):
+        if self.capture is not None:
+            raise RuntimeError("cudaErrorCapturedEvent: operation not permitted on an event last recorded in a capturing stream")
 
     @property
     def done(self):
+        self._check()
         return all(self.gpu.host.get(stream, 0) >= time for stream, time in self.clock.items())
 
     def synchronize(self):
+        self._check()
         self.gpu.log.append(("wait on host",))
         self.gpu.waited(self.clock, self.time)
 
@@ -350,22 +384,6 @@ def elapsed(first, last):
     if not (first.has_time and last.has_time):
         raise RuntimeError("cudaErrorInvalidResourceHandle: an event without a time")
     return (last.time - first.time) * 1e3
-
-
-class Graph:
-    """What a capture has recorded: functions that compute into the arrays that the capture has made."""
-
-    def __init__(self, gpu):
-        self.gpu, self.steps, self.broken = gpu, [], False
-
-    def launch(self, stream=None):
-        with stream or self.gpu.stream:
-            self.gpu.log.append(("launch", self.gpu.stream.name, len(self.steps)))
-            for again in self.steps:
-                again()
-
-    def upload(self, stream=None):
-        pass
 
 
 def _strip(value):
@@ -409,14 +427,22 @@ class ndarray:
     def of(cls, gpu, host, holder=None):
         self = cls.__new__(cls)
         self.gpu, self.host = gpu, host
-        self.holder = holder or gpu.allocator.take(host.nbytes)
+        self.holder = holder or gpu.allocator(host.nbytes)
         return self
 
     @property
     def data(self):
         return types.SimpleNamespace(
-            array=self, ptr=Address(self), copy_from_device_async=self._from_peer, copy_from_host_async=self._from_address
+            array=self,
+            mem=self.holder,
+            ptr=self._address(),
+            copy_from_device_async=self._from_peer,
+            copy_from_host_async=self._from_address,
         )
+
+    def _address(self):
+        start = self.host.__array_interface__["data"][0]
+        return Address(start, self.holder.memory, self.holder.start, self)
 
     def _from_peer(self, source, nbytes, stream):
         assert nbytes == self.host.nbytes and source.array.host.dtype == self.host.dtype
@@ -426,7 +452,7 @@ class ndarray:
             self.host[...] = source.array.host
 
     def _from_address(self, address, nbytes, stream):
-        assert stream.graph is None and nbytes == self.host.nbytes and self.host.flags.c_contiguous
+        assert stream.capture is None and nbytes == self.host.nbytes and self.host.flags.c_contiguous
         data = np.frombuffer(ctypes.string_at(address, nbytes), np.uint8)
         with stream:
             stamp = self.gpu.step([], [self], "to device")
@@ -467,9 +493,8 @@ class ndarray:
 
     def get(self, stream=None, order="C", out=None, blocking=True):
         stream = stream or self.gpu.stream
-        if stream.graph is not None:
-            stream.graph.broken = True
-            raise RuntimeError("cudaErrorStreamCaptureUnsupported: a copy to the host that waits")
+        if stream.capture is not None:
+            raise stream.capture.refuse("Unsupported", "a copy to the host that waits")
         with stream:
             stamp = self.gpu.step([self], [], "to host")
         made = np.empty(self.host.shape, self.host.dtype) if out is None else out
@@ -486,8 +511,8 @@ class ndarray:
         if not isinstance(host, np.ndarray) or host.shape != self.host.shape or host.dtype != self.host.dtype:
             raise ValueError("only an array of the host of that shape and dtype can be set")
         with stream or self.gpu.stream:
-            if self.gpu.stream.graph is not None:
-                raise RuntimeError("cudaErrorStreamCaptureUnsupported: a copy from the host within a capture")
+            if self.gpu.stream.capture is not None:
+                raise self.gpu.stream.capture.refuse("Unsupported", "a copy from the host within a capture")
             stamp = self.gpu.step([], [self], "to device")
             self.host[...] = host
         self.gpu.copies_from(host.__array_interface__["data"][0], stamp, host.reshape(-1).view(np.uint8))
@@ -568,33 +593,34 @@ def _do(gpu, what, function, args, kwargs, writes=()):
             if array.holder.memory.device != gpu.device.id:
                 raise ValueError(f"an array of device {array.holder.memory.device} is used on device {gpu.device.id}")
         out = list(_arrays(kwargs.get("out")))
-        graph = gpu.stream.graph
-        kept = [array.host.copy() for array in (*out, *writes)] if graph is not None else []
+        is_captured = gpu.stream.capture is not None
+        kept = [array.host.copy() for array in (*out, *writes)] if is_captured else []
+        args, kwargs = _strip(args), _strip(kwargs)  # (what is captured keeps no array, and so no memory)
         with np.errstate(all="ignore"):
-            result = _wrapped(gpu, function(*_strip(args), **_strip(kwargs)), given)
+            result = _wrapped(gpu, function(*args, **kwargs), given)
         made = list(_arrays(result if isinstance(result, tuple | list) else [result]))
         fresh = [array for array in made if all(array.holder is not other.holder for other in given)]
         written = [*fresh, *out, *writes]
         reads = [array for array in given if all(array is not other for other in out)]
-        if written or what not in VIEWS:
-            gpu.step(reads, written, what)
-        if graph is not None and written:
+        if is_captured and written:
             for array, before in zip((*out, *writes), kept, strict=True):  # what is captured does not run
                 array.host[...] = before
             for array in fresh:
                 if array.host.flags.writeable:
                     nonsense = np.frombuffer(b"\xab" * array.host.itemsize, array.host.dtype)[0]
                     array.host[...] = 0 if array.host.dtype.kind in "iu" else nonsense
+            hosts = [array.host if array.host.flags.writeable and any(array is x for x in fresh) else None for array in made]
 
             def again():
-                gpu.step(reads, written, what)
                 with np.errstate(all="ignore"):
-                    values = function(*_strip(args), **_strip(kwargs))
-                for array, value in zip(made, values if isinstance(values, tuple | list) else [values], strict=False):
-                    if any(array is other for other in fresh) and array.host.flags.writeable:
-                        array.host[...] = value
+                    values = function(*args, **kwargs)
+                for host, value in zip(hosts, values if isinstance(values, tuple | list) else [values], strict=False):
+                    if host is not None:
+                        host[...] = value
 
-            graph.steps.append(again)
+            gpu.kernel(reads, written, what, again)
+        elif written or what not in VIEWS:
+            gpu.step(reads, written, what)
         return result
 
 
@@ -633,14 +659,13 @@ class _Names(types.ModuleType):
                 raise TypeError(f"Wrong arguments {kwargs}")
             if name not in FROM_HOST:
                 _refuse_host(name, list(args))
-            if gpu.stream.graph is not None and name in FROM_HOST and any(isinstance(x, np.ndarray) for x in args):
-                gpu.stream.graph.broken = True
-                raise RuntimeError(f"{name} reads memory of the host within a capture")
-            if gpu.stream.graph is not None and (name in CUSOLVER or (name in CUBLAS and _is_of_cublas(args))):
+            capture = gpu.stream.capture
+            if capture is not None and name in FROM_HOST and any(isinstance(x, np.ndarray) for x in args):
+                raise capture.refuse("Unsupported", f"{name} reads memory of the host within a capture")
+            if capture is not None and (name in CUSOLVER or (name in CUBLAS and _is_of_cublas(args))):
                 raise NotImplementedError("calling a library's API during stream capture is currently unsupported")
-            if name in SYNCHRONOUS and gpu.stream.graph is not None:
-                gpu.stream.graph.broken = True
-                raise RuntimeError(f"cudaErrorStreamCaptureUnsupported: {name} waits for the device")
+            if name in SYNCHRONOUS and capture is not None:
+                raise capture.refuse("Unsupported", f"{name} waits for the device")
             result = _do(gpu, name, function, args, kwargs)
             if name in COPIES and any(result is arg for arg in args):
                 return result
@@ -701,15 +726,15 @@ class _Device:
 
 
 class _Using:
-    def __init__(self, gpu, pool):
-        self.gpu, self.pool = gpu, pool
+    def __init__(self, gpu, malloc):
+        self.gpu, self.malloc = gpu, malloc
 
     def __enter__(self):
-        self.before = getattr(self.gpu.here, "pool", None)
-        self.gpu.here.pool = self.pool
+        self.before = getattr(self.gpu.here, "allocator", None)
+        self.gpu.here.allocator = self.malloc
 
     def __exit__(self, *exc):
-        self.gpu.here.pool = self.before
+        self.gpu.here.allocator = self.before
 
 
 class Pinned(np.ndarray):
@@ -794,7 +819,7 @@ def stand_in(capacity=2**40, count=1, simulated=False):
     cupy.beside = {"cupyx": cupyx, "cupyx.scipy": cupyx.scipy, "cupyx.scipy.special": special}
 
     def using(malloc):
-        return _Using(gpu, malloc.__self__)
+        return _Using(gpu, malloc)
 
     runtime = types.SimpleNamespace(
         getDeviceCount=lambda: gpu.count,
@@ -810,7 +835,7 @@ def stand_in(capacity=2**40, count=1, simulated=False):
         get_elapsed_time=elapsed,
         get_current_stream=lambda: gpu.stream,
         alloc_pinned_memory=_pinned(gpu),
-        UnownedMemory=Lent,
+        UnownedMemory=functools.partial(Lent, gpu),
         MemoryPointer=lambda memory, offset: memory,
         MemoryPool=lambda: Pool(gpu),
         using_allocator=using,

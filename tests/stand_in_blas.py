@@ -17,7 +17,7 @@ class Blas:
         self.gpu, self.handles, self.numbers = gpu, {}, itertools.count(1)
 
     def cublasCreate_v2(self, made):
-        assert self.gpu.stream.graph is None, "a handle is made within a capture"
+        assert self.gpu.stream.capture is None, "a handle is made within a capture"
         made._obj.value = next(self.numbers)
         self.handles[made._obj.value] = [None, None]
         return 0
@@ -76,15 +76,16 @@ class Blas:
         for address, expected in ((one, 1), (zero, 0)):
             assert np.frombuffer(ctypes.string_at(address, kind.itemsize), kind)[0] == expected
 
-        def seen(address, flip, rows, columns, lead, step):
+        first, second, result = a.array.host, b.array.host, c.array.host
+
+        def seen(host, flip, rows, columns, lead, step):
             """The transpose of what cuBLAS, which counts along columns first, calls a matrix of so many rows and columns."""
-            size = address.array.host.itemsize
-            down, right = (size, lead * size) if flip else (lead * size, size)
-            return as_strided(address.array.host, (count, columns, rows), (step * size, down, right))
+            down, right = (host.itemsize, lead * host.itemsize) if flip else (lead * host.itemsize, host.itemsize)
+            return as_strided(host, (count, columns, rows), (step * host.itemsize, down, right))
 
         def again():
             with np.errstate(all="ignore"):
-                seen(c, 0, m, n, ldc, step_c)[...] = np.matmul(seen(b, tb, k, n, ldb, step_b), seen(a, ta, m, k, lda, step_a))
+                seen(result, 0, m, n, ldc, step_c)[...] = np.matmul(seen(second, tb, k, n, ldb, step_b), seen(first, ta, m, k, lda, step_a))
 
         self.gpu.kernel([a.array, b.array], [c.array, memory], "matmul", again)
         return 0
