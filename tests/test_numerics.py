@@ -1,5 +1,6 @@
 """A result that is not finite is traced back to the node that made the first such value, and a run that is fine pays next to nothing."""
 
+import contextlib
 import sys
 import warnings
 
@@ -8,25 +9,31 @@ import pytest
 
 import flowgraph as fg
 from flowgraph.runtime.numerics import are_finite, statistics
+from tests.cuda_on_host import COMPILER
+from tests.test_cuda import standing_in
 
 X = np.array([[1, 2, 3, 4], [-5, -1, -1, -2], [0, 0, 0, 0]], np.float32)
 
 
-@pytest.fixture(params=[True, False], ids=["jit", "numpy"])
+@pytest.fixture(params=[(True, "cpu:0"), (False, "cpu:0"), (False, "cuda:0"), (True, "cuda:0")], ids=["jit", "numpy", "gpu", "gpu-jit"])
 def run(request):
-    """Builds a function of ``x`` and gives the error of a run in which every result must be finite."""
+    """Builds a function of ``x`` and gives the error of a run in which every result must be finite; on a GPU it is the same."""
+    jit, device = request.param
+    if jit and device == "cuda:0" and COMPILER is None:
+        pytest.skip("no C++ compiler stands in for NVRTC")
 
     def error(build, value=X, threads=1, **feeds):
         with fg.Graph() as graph:
             x = fg.placeholder("x", ("n", value.shape[1]), value.dtype)
             fetches = build(x)
-        with fg.Session(graph, jit=request.param, threads=threads, check_numerics=True) as session:
+        with fg.Session(graph, device=device, jit=jit, threads=threads, check_numerics=True) as session:
             with pytest.raises(fg.NumericsError) as caught:
                 session.run(fetches, {x: value})
             session.run(x + 1, {x: np.ones((2, value.shape[1]), value.dtype)})  # it can be used as before
         return caught.value
 
-    return error
+    with contextlib.nullcontext() if device == "cpu:0" else standing_in():
+        yield error
 
 
 def row(error, label):

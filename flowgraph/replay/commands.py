@@ -65,6 +65,7 @@ def add_parsers(commands: Any) -> None:
         parser.add_argument(
             "--functions", metavar="FILE", type=Path, default=None, help="a Python file with the functions that the record needs by name"
         )
+    replaying.add_argument("--device", default=None, help="where to run it: cpu:0 for a run of a GPU (last digits differ)")
     replaying.add_argument("-c", "--commands", default=None, metavar="TEXT", help="commands to answer, parted by `;`, in place of a prompt")
     replaying.add_argument("--nodes", action="store_true", help="no compiled loops: a step for each node (last digits may differ)")
     bisecting.add_argument("--bound", type=float, default=None, help="how far results may be off, of the largest element")
@@ -96,7 +97,8 @@ def _opened(options: Any, run: Runner, jit: bool | None = None) -> Replay:
         file, functions = _recorded(file, run)
     if options.functions is not None:
         functions = run(options.functions, [], "__replay__")
-    return Replay(file, options.run, functions={name: each for name, each in functions.items() if callable(each)}, jit=jit)
+    device = getattr(options, "device", None)
+    return Replay(file, options.run, functions={name: each for name, each in functions.items() if callable(each)}, jit=jit, device=device)
 
 
 def _recorded(file: Path, run: Runner) -> tuple[Path, dict[str, Any]]:

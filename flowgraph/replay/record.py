@@ -167,7 +167,7 @@ def save_record(session: Session, runs: Sequence[RecordedRun], path: str | os.Pa
             "threads": session.threads,
             "jit": session.jit,
             "passes": list(session.passes),
-            "devices": [device.name for device in session.devices],
+            "devices": [device.name for device in session.devices if not device.last_resort],
             "calibration": session.calibration.document if len(session.devices) > 1 else None,
         },
         "plans": planned,

@@ -54,6 +54,7 @@ class Replay(Stepping):
     record     a `Record`, or the path of one
     run        which of its runs, by its place; -1 for the last
     functions  the Python functions of its graph by name, see `load_record`
+    device     the device to run it on, such as ``"cpu:0"`` for a run of a GPU, whose last digits then differ; None for those of the record
     jit        whether compiled loops serve, as in the record (None); False makes a step of each node, by NumPy's kernels, whose last digits
                may differ from the run's
     raises     ArgumentError where there is no such run; what `load_record` raises
@@ -84,6 +85,7 @@ class Replay(Stepping):
         *,
         functions: Mapping[str, Any] | None = None,
         jit: bool | None = None,
+        device: str | None = None,
     ) -> None:
         self.record = record if isinstance(record, Record) else load_record(record, functions)
         runs = self.record.runs
@@ -92,7 +94,7 @@ class Replay(Stepping):
                 f"the record has {len(runs)} runs, and {run!r:.40} is none of them", help="they are numbered from 0; -1: the last"
             )
         self.recorded: RecordedRun = runs[run]
-        self._jit = jit
+        self._jit, self._device = jit, device
         self._written: dict[RecordedRun, dict[Node, Any]] = {}
         self.session = self._session(1)
         plan = self._plan(self.session, self.recorded)
@@ -101,7 +103,7 @@ class Replay(Stepping):
             values[slot] = array
         before = self._before(self.recorded)
         for node, slot in plan.variables:
-            values[slot] = before[node]
+            values[slot] = self.session._state.stored(node, before[node])
         if plan.run_key >= 0:
             values[plan.run_key] = np.array([self.recorded.seed, self.recorded.number, 0], np.uint64)
         super().__init__(Walk(plan, values, self.session._buffers), self.record.graph)
@@ -121,12 +123,12 @@ class Replay(Stepping):
         """What the run fetched, once all steps have run; None for nodes without output."""
         if not self.is_over:
             raise ArgumentError(f"the run is at step {self.place} of {len(self.steps)}, and has no results yet")
-        return [self.walk.values[slot] if slot >= 0 else None for slot in self.plan.fetches]
+        return [self.walk.buffers.home(self.walk.values[slot]) if slot >= 0 else None for slot in self.plan.fetches]
 
     def updates(self) -> dict[str, Any]:
         """What the run wrote to variables, by name, once all steps have run."""
         self.results()
-        return {node.name: self.walk.values[slot] for node, slot in self.plan.updates}
+        return {node.name: self.walk.buffers.home(self.walk.values[slot]) for node, slot in self.plan.updates}
 
     def verify(self, threads: int = 1) -> Comparison:
         """Runs it as a whole, with ``threads`` threads and without changes, and compares it with the record, task by task.
@@ -137,6 +139,9 @@ class Replay(Stepping):
             again = self._run(session, self.recorded)
             plan = self._plan(session, self.recorded)
         was, notes = self.recorded, self.record.differences()
+        there, here = (", ".join(names) for names in (self.record.session["devices"], _names(session)))
+        if there != here:
+            notes.append(f"it ran on {there}, and runs on {here} here, so last digits differ")
         if bool(was.error) != bool(again.error):
             return Comparison(
                 0, 0, f"it ended with {again.error or 'no error'}, and the recorded run with {was.error or 'no error'}", tuple(notes)
@@ -160,7 +165,7 @@ class Replay(Stepping):
     def bisect(self, bound: float | None = None) -> Bisection:
         """The rewrite of the compiler that changes a result of this run by more than it may: see `flowgraph.Session.bisect`."""
         given: dict[Any, Any] = {tensor: self._given[tensor] for tensor, _ in self.plan.feeds}
-        given |= {node: self._given[node.outputs[0]] for node, _ in self.plan.variables}
+        given |= {node: self.session._state.stored(node, self.walk.known[node.outputs[0]]) for node, _ in self.plan.variables}
         key = np.array([self.recorded.seed, self.recorded.number, 0], np.uint64)
         return Bisecting(self.plan, self.session._buffers, given, key, bound).bisected()
 
@@ -195,13 +200,13 @@ class Replay(Stepping):
     def _session(self, threads: int) -> Session:
         was = self.record.session
         jit = (was["jit"] and llvm.is_available()) if self._jit is None else self._jit
-        devices = was["devices"]
+        devices = was["devices"] if self._device is None else [self._device]
         try:
             return Session(
                 self.record.graph, threads=threads, passes=was["passes"], devices=devices, calibration=was["calibration"], jit=jit
             )
         except FlowgraphError:
-            if devices[:1] == ["cpu:0"]:
+            if devices[:1] == ["cpu:0"] or self._device is not None:
                 raise
             return Session(self.record.graph, threads=threads, passes=was["passes"], jit=jit)  # a GPU's record, looked at elsewhere
 
@@ -242,3 +247,7 @@ class Replay(Stepping):
         finally:
             session._runs.recorder = None
         return recorder.runs[0]
+
+
+def _names(session: Session) -> list[str]:
+    return [device.name for device in session.devices if not device.last_resort]

@@ -357,8 +357,9 @@ class Stepping:
             raise ArgumentError(f"{step.node.name} had no call {turn}", help=f"there were: {there}")
         path, plan, arrays = found[0]
         values = started(plan, self.walk.buffers)
+        device = self.walk.buffers.device(step.main.device)
         for (_, slot), array in zip(plan.feeds, arrays, strict=True):
-            values[slot] = array
+            values[slot] = array if device.is_host else device.copied(array)
         inner = Walk(plan, values, self.walk.buffers, path=(*self.walk.path, path), run=self.walk.run)
         sub = step.node.attrs[step.node.op.bodies[path.body]]
         return Stepping(inner, sub)

@@ -126,7 +126,7 @@ class Orders:
 
     @contextmanager
     def _noted(self, run: Run, outcome: Outcome) -> Iterator[None]:
-        digests = Digests(self._left)
+        digests = Digests(self._left, self.program.buffers.home)
         run.behind, outcome.tasks = digests, digests.of_task
         self._runs += 1
         # Else a kernel that runs too early would read from a kept buffer what the run before has left there, which is right.
@@ -134,14 +134,14 @@ class Orders:
             yield
 
     def _ending(self, outcome: Outcome) -> Callable[[Run], None]:
-        plan = self.program.plan
+        plan, home = self.program.plan, self.program.buffers.home
 
         def ended(run: Run) -> None:
             if run.error is not None:
                 outcome.error, outcome.failure = type(run.error).__name__, run.error
                 return
             slots = [*plan.fetches, *[slot for _, slot in plan.updates]]
-            outcome.results = [None if slot < 0 else digest(run.values[slot]) for slot in slots]
+            outcome.results = [None if slot < 0 else digest(home(run.values[slot])) for slot in slots]
 
         return ended
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -47,10 +47,13 @@ def left_by(plan: Plan) -> list[list[tuple[int, Any]]]:
 
 
 class Digests:
-    """The digests of one run: hashes by task, for those that have ended. Called behind each task, on the thread that ran it."""
+    """The digests of one run: hashes by task, for those that have ended. Called behind each task, on the thread that ran it.
 
-    def __init__(self, left: Sequence[Sequence[tuple[int, Any]]]) -> None:
-        self.left = left
+    home  gives a value as it is on the host
+    """
+
+    def __init__(self, left: Sequence[Sequence[tuple[int, Any]]], home: Callable[[Any], Any]) -> None:
+        self.left, self.home = left, home
         self.of_task: dict[int, bytes] = {}
         self._lock = threading.Lock()  # guards `of_task`
 
@@ -59,7 +62,7 @@ class Digests:
 
         made = hashlib.blake2b(digest_size=_BYTES)
         for slot, rows in self.left[task]:
-            value = values[slot]
+            value = self.home(values[slot])
             if value is not None:
                 parts = value if isinstance(value, tuple | list) else (value,)
                 for part in parts:

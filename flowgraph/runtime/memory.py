@@ -16,6 +16,11 @@ from ..devices import HOST, Device
 LIMIT_BYTES = 2**30
 
 
+def is_on_gpu(value: Any) -> bool:
+    """Whether a value of a run is an array of CuPy."""
+    return hasattr(value, "__cuda_array_interface__")
+
+
 class BufferPool:
     """Arrays to take and give back, by shape and dtype.
 
@@ -123,6 +128,24 @@ class Buffers:
     def to_host(self, array: Any) -> np.ndarray[Any, Any]:
         """A copy on the host of an array that is on a GPU."""
         return self.device(f"cuda:{array.device.id}").to_host(array)
+
+    def home(self, value: Any) -> Any:
+        """``value`` as it is on the host: what is on a GPU is copied, what is on its way from there waited for, all else stays as it is."""
+        if isinstance(value, np.ndarray | np.generic):
+            return value
+        if isinstance(value, tuple | list):
+            return type(value)([self.home(each) for each in value])
+        if hasattr(value, "wait"):
+            value = value.wait()
+        elif is_on_gpu(value):
+            value = self.to_host(value)
+        else:
+            return value
+        return value if value.ndim else value[()]
+
+    def alike(self, other: Any, value: Any) -> Any:
+        """``value``, of the host, on the device of ``other``."""
+        return self.device(f"cuda:{other.device.id}").copied(value) if is_on_gpu(other) else value
 
     def bound(self, limit: int) -> None:
         """Keeps at most ``limit`` bytes in all from now on, a like share for each device."""

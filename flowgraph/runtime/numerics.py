@@ -57,6 +57,14 @@ def is_finite(value: Any) -> bool:
     return bool(np.isfinite(value).all())
 
 
+def finite_on(device: Any, arrays: Sequence[Any]) -> list[bool]:
+    """Whether arrays of a GPU are finite: each is tested there, and what the tests say comes to the host in one copy."""
+    with device.active():
+        xp = device.xp
+        tests = [xp.isfinite(each.astype(np.float32) if each.dtype.kind == "V" else each).all() for each in arrays]
+        return [bool(each) for each in device.to_host(xp.stack(tests))]
+
+
 _set_errors, _ignored, _reset_errors = QUIET["set_errors"], QUIET["ignored"], QUIET["reset_errors"]
 
 
@@ -212,10 +220,11 @@ class Search:
         self.inner: dict[Node, Culprit] = {}  # node with sub-graphs -> what is to blame in its first turn that went wrong
         self.walk = Walk(plan, values, buffers, self._seen, keep=False, begins=self._begins, run=run)
         for tensor, slot in sources_of(plan):
-            flags = self.records[0].flags[tensor] = Flags.of(values[slot])
+            value = self.walk.known[tensor]
+            flags = self.records[0].flags[tensor] = Flags.of(value)
             self.records[0].made[slot] = tensor
             if any(flags):
-                self.records[0].makers[tensor.node] = [("holds", f"{format_shape(np.shape(values[slot]))}: {statistics(values[slot])}")]
+                self.records[0].makers[tensor.node] = [("holds", f"{format_shape(np.shape(value))}: {statistics(value)}")]
 
     def find(self, tensors: Sequence[Tensor]) -> Culprit | None:
         """Who is to blame for that one of ``tensors`` is not finite; None where all of them are."""

@@ -79,7 +79,8 @@ class Walk:
     """A plan on its way, step by step.
 
     plan    what to run
-    values  by slot, with feeds, variables and the run's key filled in (see `started`)
+    values  by slot, with feeds, variables and the run's key filled in (see `started`), each on the device that computes with it. All that
+            is shown of them, in steps and in ``known``, is on the host
     seen    is called behind each step, and behind those in the bodies of loops and branches
     keep    whether values are kept for as long as the walk; else what the plan frees is let go
     begins  is called when the body of a loop or branch is about to run, with the turn, its plan and the arrays that it is given
@@ -112,7 +113,7 @@ class Walk:
         if plan.run_slot >= 0:
             values[plan.run_slot] = self.run
         for tensor, slot in sources_of(plan):
-            self.known[tensor] = values[slot]
+            self.known[tensor] = buffers.home(values[slot])
 
     def __iter__(self) -> Iterator[Step]:
         while not self.is_over:
@@ -137,14 +138,14 @@ class Walk:
                 self._undo(step)
             raise
         self.place += 1
-        step.values = [self.values[slot] for _, slot in step.made]
+        step.values = [self._home(slot) for _, slot in step.made]
         for (tensor, slot), value in zip(step.made, step.values, strict=True):
             if slot in self._prepares:
                 self._whole.add(slot)
             if self.keep:
                 self.known[tensor] = value
         if self.seen is not None:
-            step.read = read(step.main, self.values.__getitem__)
+            step.read = read(step.main, self._home)
             self.seen(step)
             step.read = []
         if not self.keep:
@@ -174,10 +175,17 @@ class Walk:
         if not slots:
             raise KeyError(tensor.name)
         for slot in slots:
-            self.values[slot] = value
+            self.values[slot] = self.buffers.alike(self.values[slot], value)
         self.known[tensor] = value
 
+    def _home(self, slot: int) -> Any:
+        return self.buffers.home(self.values[slot])
+
     def _execute(self, unit: Unit) -> None:
+        with self.buffers.device(unit.device).active():
+            self._run(unit)
+
+    def _run(self, unit: Unit) -> None:
         values = self.values
         if self.run.stop is not None:
             raise self.run.stop
@@ -221,7 +229,7 @@ class _Body:
         path = (*outer.path, Turn(self.node, self.number, self._calls))
         self._calls += 1
         if outer.begins is not None:
-            outer.begins(path, self.plan, arrays)
+            outer.begins(path, self.plan, outer.buffers.home(list(arrays)))
         values = started(self.plan, outer.buffers)
         for (_, slot), array in zip(self.plan.feeds, arrays, strict=True):
             values[slot] = array

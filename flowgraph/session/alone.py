@@ -32,7 +32,7 @@ class Alone:
     stop = None  # (it cannot be cancelled)
 
     def __init__(self, program: Program, state: State, runs: Runs, may_replay: bool) -> None:
-        self._program, self._state, self._runs, self.may_replay = program, state, runs, may_replay
+        self.program, self._state, self._runs, self.may_replay = program, state, runs, may_replay
         plan = program.plan
         self._task = program.on_devices[0]
         self._device = self._task.device
@@ -42,7 +42,7 @@ class Alone:
 
     def __call__(self, arrays: Sequence[Any]) -> list[Any] | None:
         """The results of a run that has ``arrays``, which fit, as its feeds; None where it is not alone. raises as a run."""
-        program, state, device, runs = self._program, self._state, self._device, self._runs
+        program, state, device, runs = self.program, self._state, self._device, self._runs
         plan = program.plan
         with state.lock:
             if not runs.is_idle:
@@ -70,7 +70,7 @@ class Alone:
         return arrived(results)
 
     def _result(self, slot: int, value: Any) -> Any:
-        plan = self._program.plan
+        plan = self.program.plan
         if slot in plan.away:
             return self._device.copied(value) if slot in plan.copied else value
         return handed_out(value, slot in plan.copied)
@@ -84,9 +84,11 @@ def may_be_alone(program: Program) -> bool:
 
 
 def quick_call(
-    alone: Alone, runs: Runs, inputs: Sequence[Tensor], fed: Sequence[Any], otherwise: Callable[..., list[Any]]
+    alone: Alone, runs: Runs, inputs: Sequence[Tensor], fed: Sequence[Any], otherwise: Callable[..., list[Any]], is_looked_over: bool
 ) -> Callable[..., list[Any]]:
     """A function of arrays that are like those in ``fed`` and need no other look; all else it leaves to ``otherwise``."""
+    program = alone.program
+    is_looked_over = is_looked_over and bool(program.plan.updates)
     expected = [
         (((np.ndarray, tensor.dtype.type) if isinstance(x, np.ndarray | np.generic) else (x.__class__,)), tensor.dtype, x.shape)
         for tensor, x in zip(inputs, fed, strict=True)
@@ -102,7 +104,7 @@ def quick_call(
                 if not on_device or all(arrays[place].device.id == index for place, index in on_device):
                     results = alone(arrays)
                     if results is not None:
-                        return results
+                        return runs.looked_over(program, results) if is_looked_over else results
         return otherwise(*arrays)
 
     return call

@@ -15,6 +15,7 @@ from ..graph.report import where
 from ..runtime import Program, Walk, started
 from ..runtime.chaos import OrderedRun, shrunk
 from ..runtime.memory import Buffers
+from ..runtime.on_device import device_program
 
 # Rewrites that may not change a bit. The others change the order of sums, or how a function is approximated.
 EXACT = frozenset({"algebra", "fold", "common", "in place"})
@@ -143,16 +144,16 @@ class Bisecting:
                 pass
         except FlowgraphError as error:
             return f"{type(error).__name__}: {error.message}"
-        return _results(plan, values)
+        return self._results(plan, values)
 
     def _native(self) -> Results:
         """The results of a run as sessions make it from the second time on."""
         results: Results = []
-        program = Program(self.plan, self.buffers)
+        program = (Program if self.plan.host_only else device_program)(self.plan, self.buffers)
 
         def ended(run: Any) -> None:
             nonlocal results
-            results = _results(self.plan, run.values) if run.error is None else str(run.error)
+            results = self._results(self.plan, run.values) if run.error is None else str(run.error)
 
         for _ in range(3):
             self.runs += 1
@@ -168,6 +169,10 @@ class Bisecting:
         if plan.run_key >= 0:
             values[plan.run_key] = self.key
         return values
+
+    def _results(self, plan: Plan, values: Sequence[Any]) -> list[Any]:
+        slots = [*plan.fetches, *[slot for _, slot in plan.updates]]
+        return [None if slot < 0 else np.array(self.buffers.home(values[slot])) for slot in slots]
 
     def furthest(self, results: Results, others: Results) -> tuple[str, float]:
         """The result that is off most, and by how much of its largest element; infinity where the two cannot be compared."""
@@ -207,10 +212,6 @@ def distance(a: Any, b: Any) -> float:
         scale = size.max() if size.size and size.max() > 0 else 1.0
         largest = float((apart / scale).max())
     return largest if np.isfinite(largest) else float(np.inf)
-
-
-def _results(plan: Plan, values: Sequence[Any]) -> list[Any]:
-    return [None if slot < 0 else np.array(values[slot]) for slot in (*plan.fetches, *[slot for _, slot in plan.updates])]
 
 
 def _ended(results: Results) -> str:

@@ -96,7 +96,7 @@ class Function:
                 if timeout is None:
                     return made(*fed)
             elif not self.check and (alone := session._runs.alone(program)) is not None:
-                self._direct = quick_call(alone, session._runs, self.inputs, fed, self._otherwise)
+                self._direct = quick_call(alone, session._runs, self.inputs, fed, self._otherwise, self.check is None)
         return session._runs.perform(program, fed, timeout, self.check)
 
     def _checked(self, direct: Callable[..., list[Any]]) -> Callable[..., list[Any]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
@@ -75,27 +75,27 @@ class Recorder:
 
     def begins(self, run: Run, seed: int, number: int) -> None:
         """Notes what a run has been given, and lets more be noted as it goes on; its values are in place, and nothing has run."""
-        plan = run.program.plan
-        feeds = {tensor: self._copied(run.values[slot]) for tensor, slot in plan.feeds}
+        plan, home = run.program.plan, run.program.buffers.home
+        feeds = {tensor: self._copied(home(run.values[slot])) for tensor, slot in plan.feeds}
         note = RecordedRun(number, seed, plan.request.fetches, feeds, plan, plan.request.memory_limit)
         with self._lock:
             for node, slot in plan.variables:
                 array, writer = self._written.get(node, (None, None))
                 # What a recorded run has written it writes again; where runs are dropped, each keeps what it was given.
                 is_known = self._keeps_all and array is not None and array is run.values[slot]
-                note.variables[node] = writer if is_known else run.values[slot]
+                note.variables[node] = writer if is_known else home(run.values[slot])
             if id(plan) not in self._left:
                 self._left[id(plan)] = left_by(plan)
                 self._plans.append(plan)
             self.runs.append(note)
-        digests = Digests(self._left[id(plan)])
+        digests = Digests(self._left[id(plan)], home)
         note.tasks = digests.of_task
 
         def behind(task: int, values: list[Any]) -> None:
             note.order.append(task)
             digests(task, values)
 
-        run.behind, run.ended = behind, partial(self._ends, note, plan)
+        run.behind, run.ended = behind, partial(self._ends, note, plan, home)
 
     def _copied(self, array: Any) -> Any:
         key = digest(array)
@@ -107,12 +107,20 @@ class Recorder:
                 self._feeds.clear()
         return copy
 
-    def _ends(self, note: RecordedRun, plan: Plan, results: Sequence[Any], written: Sequence[tuple[Node, Any]], error: Any) -> None:
+    def _ends(
+        self,
+        note: RecordedRun,
+        plan: Plan,
+        home: Callable[[Any], Any],
+        results: Sequence[Any],
+        written: Sequence[tuple[Node, Any]],
+        error: Any,
+    ) -> None:
         if error is not None:
             note.error = f"{type(error).__name__}: {error}"
             return
-        note.fetched = [None if slot < 0 else digest(value) for slot, value in zip(plan.fetches, results, strict=True)]
-        note.updated = {node.name: digest(value) for node, value in written}
+        note.fetched = [None if slot < 0 else digest(home(value)) for slot, value in zip(plan.fetches, results, strict=True)]
+        note.updated = {node.name: digest(home(value)) for node, value in written}
         with self._lock:
             for node, value in written:
                 self._written[node] = value, note

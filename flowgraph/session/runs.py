@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..devices import Device
 from ..errors import ArgumentError, RunTimeoutError, SessionClosedError
 from ..graph import Node, Shape, Tensor
 from ..graph.location import here
 from ..runtime import Buffers, Crew, Pool, Program, Recording, Run, RunReport, TracedRun
 from .alone import Alone, may_be_alone
-from .checks import Check, warn
+from .checks import Check, not_finite, warn
 from .guards import BLAS, Turnstile
 from .recorder import RECORDED, Recorder
 from .state import State
@@ -77,7 +79,7 @@ class Runs:
             alone = self.alone(program)
             results = None if alone is None else alone(arrays)
             if results is not None:
-                return results
+                return self.looked_over(program, results) if check is None else results
         may_spread = self._may_spread(program)
         together = timeout is None and not self._detour and program.is_warm and self.may_team(program) and program.team is not None
         background = timeout is not None or (may_spread and not together)
@@ -85,7 +87,8 @@ class Runs:
         try:
             start()
             try:
-                return arrived(future.result(timeout))
+                results = arrived(future.result(timeout))
+                return self.looked_over(program, results) if check is None else results
             except TimeoutError:
                 if future.done():
                     raise
@@ -108,6 +111,19 @@ class Runs:
         """Whether no run goes on or is about to, and one may begin. The lock is held."""
         return not (self.active or self.is_closed or self._updates.is_busy)
 
+    def looked_over(self, program: Program, results: list[Any]) -> list[Any]:
+        """``results``, with one warning where a number of a run on a GPU that writes variables is not finite.
+
+        (For which node has made it, the run would have to be repeated; a replay has written over what it was given.)
+        """
+        plan = program.plan
+        if plan.updates and not plan.host_only and not self._has_warned:
+            wrong = not_finite(plan.request.fetches, results)
+            if wrong is not None:
+                self._has_warned = True
+                warn(wrong)
+        return results
+
     def made(
         self, program: Program, arrays: Sequence[Any], background: bool, check: bool | None, crew: Crew | None = None
     ) -> tuple[Future[list[Any]], Run, Callable[[], None]]:
@@ -124,8 +140,9 @@ class Runs:
                         raise closed()
                     number = self._state.begin(plan, values)
                     self.active.add(run)
-                    run.may_replay = self._captures and len(self.active) == 1 and not (check or program.extra)
                     recorder = self.recorder
+                    may_fail = check or program.extra or recorder is not None  # (or what a run was given is still to be read)
+                    run.may_replay = self._captures and len(self.active) == 1 and not may_fail
                 if recorder is not None:
                     recorder.begins(run, self._state.seed, number)
                 if check or (check is None and plan.updates and plan.host_only and not self._has_warned):
@@ -227,6 +244,10 @@ class Runs:
         if run.program.plan.updates:
             self._updates.leave()
         future.set_exception(error)
+
+    def stored(self, node: Node, value: Any) -> Any:
+        """A copy of ``value``, of the host, as a variable may hold it."""
+        return self._state.stored(node, np.array(value, order="C"))
 
     def write(self, written: Sequence[tuple[Node, Any]]) -> None:
         """Writes variables when it is its turn among the runs that do."""

@@ -136,7 +136,7 @@ class Session:
         self.variables = Variables(self)
         self._programs = Programs(self.graph, opened, self._buffers, self.passes, self._code, self.calibration)
         self._runs = Runs(self._state, self._buffers, opened, threads, self.jit, capture)
-        if (sessions := RECORDED.get()) is not None and self.host_only:
+        if (sessions := RECORDED.get()) is not None:
             self._runs.record(Recorder(RUNS_RECORDED))
             sessions.append(self)
         if (trace := TRACED.get()) is not None:
@@ -247,8 +247,6 @@ class Session:
         >>> replay.forward().node.name, replay.value("exp")
         ('exp', array([1.        , 2.71828183]))
         """
-        if not self.host_only:
-            raise ArgumentError("record: only runs on the host can be recorded", help='Session(device="cpu:0")')
         if last is not None:
             last = as_count(last, "record: last", 1)
         recorder = Recorder(last)
@@ -281,8 +279,6 @@ class Session:
         np.float64(30.0)
         """
         names = flatten(fetches, self.graph)[0]
-        if not self.host_only:
-            raise ArgumentError("steps: only on the host can a run be gone through node by node", help='Session(device="cpu:0")')
         program, _, values = self._to_be_run(fetches, feeds)
         return lazy.steps.steps_of(program, values, self._buffers, self._runs, names)
 
@@ -364,8 +360,6 @@ class Session:
         >>> print(session.bisect(fg.exp(x * 1.0) + fg.exp(x * 1.0), {x: [0.0, 1.0, 2.0]}))
         3 rewrites, 6 runs: none changes a result by more than it may; the largest difference is 0
         """
-        if not self.host_only:
-            raise ArgumentError("bisect: only on the host can plans be compared", help='Session(device="cpu:0")')
         program, _, values = self._to_be_run(fetches, feeds)
         return lazy.bisect.bisected(program.plan, self._buffers, values, bound)
 

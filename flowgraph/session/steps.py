@@ -13,7 +13,7 @@ from ..graph.report import where
 from ..graph.spec import format_shape, format_spec
 from ..runtime import Buffers, Program, Step, Walk
 from .runs import Runs
-from .values import fitting, handed_out, kept
+from .values import fitting, handed_out
 
 
 class LiveStep:
@@ -102,10 +102,10 @@ def steps_of(program: Program, values: list[Any], buffers: Buffers, runs: Runs, 
     plan = program.plan
 
     def ended(walk: Walk) -> Any:
-        results = [handed_out(values[slot], True) if slot >= 0 else None for slot in plan.fetches]
+        results = [handed_out(buffers.home(values[slot]), True) if slot >= 0 else None for slot in plan.fetches]
         if program.extra:
             runs.look(program, results)
-        runs.write([(node, fitting(node, kept(np.array(values[slot])))) for node, slot in plan.updates])
+        runs.write([(node, fitting(node, runs.stored(node, buffers.home(values[slot])))) for node, slot in plan.updates])
         return names(results[: len(results) - program.extra])
 
     return Steps(Walk(plan, values, buffers), ended)
