@@ -627,6 +627,21 @@ def _do(gpu, what, function, args, kwargs, writes=()):
 VIEWS = set("getitem reshape transpose view ravel squeeze swapaxes real imag expand_dims broadcast_to diagonal".split())
 
 
+def _floor_divide(x, y, **options):
+    """As CuPy defines it, of which 1 by 0.1 is 10."""
+    made = np.floor_divide(x, y, **options)
+    return made if made.dtype.kind in "iub" else np.floor(np.divide(x, y, **options), **options)
+
+
+def _remainder(x, y, **options):
+    """As CuPy defines it: NaN for infinite ``y``, 0 for 1 by 0.1."""
+    made = np.remainder(x, y, **options)
+    return made if made.dtype.kind in "iub" else np.subtract(x, np.floor(np.divide(x, y)) * y, **options)
+
+
+OTHERS = {"floor_divide": _floor_divide, "remainder": _remainder}  # what CuPy computes in another way
+
+
 class _Names(types.ModuleType):
     """A namespace that has what CuPy's has."""
 
@@ -638,7 +653,7 @@ class _Names(types.ModuleType):
         kind, parameters = LIKE.get(self._prefix + name, (None, None))
         if kind is None:
             raise AttributeError(f"CuPy has no {self._prefix}{name}")
-        value = getattr(self._numpy, name)
+        value = OTHERS.get(name) or getattr(self._numpy, name)
         if kind in ("value", "type"):
             made = value
         else:

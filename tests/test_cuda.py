@@ -398,6 +398,16 @@ def test_the_kernels_of_every_operation_use_only_what_cupy_has(op, cupy):
             np.testing.assert_allclose(result, expected, 1e-5, 1e-6)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int8"])
+@pytest.mark.parametrize("function", [fg.remainder, fg.floor_divide])
+def test_remainders_and_whole_quotients_are_those_of_numpy(function, dtype, session):
+    values = np.array([1.0, 0.1, -1.0, -0.1, 0.0, -0.0, 7.0, -7.0, *(() if dtype == "int8" else (np.inf, -np.inf, np.nan))]).astype(dtype)
+    x, y = fg.placeholder("x", (None,), dtype), fg.placeholder("y", (None,), dtype)
+    feeds = {x: np.repeat(values, len(values)), y: np.tile(values, len(values))}
+    with np.errstate(all="ignore"):
+        np.testing.assert_array_equal(session.run(function(x, y), feeds), getattr(np, function.__name__)(*feeds.values()))
+
+
 # --- captured graphs
 
 

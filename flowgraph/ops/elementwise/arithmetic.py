@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -72,6 +73,13 @@ class FloorDivide(Binary):
     """Largest integer not above ``x / y``, element by element; an integer divided by 0 gives 0, as in NumPy."""
 
     ufunc = "floor_divide"
+
+    def bind(self, xp: Any, attrs: dict[str, Any]) -> Any:
+        return np.floor_divide if xp is np else partial(_floor_divide, xp)
+
+    def kernel(self, xp: Any, *inputs: Any, out: Any = None) -> Any:
+        return self.bind(xp, {})(*inputs, out=out)
+
     vjp = no_gradient("floor_divide is constant between its jumps")
     samples = binary((-9, 9), (1, 4), dtypes=INTEGERS)
 
@@ -80,6 +88,12 @@ class Remainder(Binary):
     """Remainder of ``x / y`` with the sign of ``y``, element by element; that of an integer divided by 0 is 0, as in NumPy."""
 
     ufunc = "remainder"
+
+    def bind(self, xp: Any, attrs: dict[str, Any]) -> Any:
+        return np.remainder if xp is np else partial(_remainder, xp)
+
+    def kernel(self, xp: Any, *inputs: Any, out: Any = None) -> Any:
+        return self.bind(xp, {})(*inputs, out=out)
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor, y: Tensor) -> Any:
         return lambda: like(g, x), lambda: like(-g * floor_divide(x, y), y)
@@ -205,3 +219,28 @@ def divmod(x: Any, y: Any) -> tuple[Tensor, Tensor]:
 public(positive)
 public(sign)
 public(divmod)
+
+
+# CuPy has floor(x / y), and x - floor(x / y) * y: of 1 and 0.1 these are 10 and 0, of 1 and infinity 0 and NaN. What follows is as in NumPy.
+
+
+def _floor_divide(xp: Any, x: Any, y: Any, out: Any = None) -> Any:
+    if x.dtype.kind in "iub" and y.dtype.kind in "iub":
+        return xp.floor_divide(x, y, out=out)
+    left = xp.fmod(x, y)
+    whole = xp.rint((x - left) / y) - ((left != 0) & ((left < 0) != (y < 0)))
+    return _into(out, xp.where(y == 0, x / y, whole))
+
+
+def _remainder(xp: Any, x: Any, y: Any, out: Any = None) -> Any:
+    if x.dtype.kind in "iub" and y.dtype.kind in "iub":
+        return xp.remainder(x, y, out=out)
+    left = xp.fmod(x, y)
+    return _into(out, xp.copysign(xp.where((left != 0) & ((left < 0) != (y < 0)), left + y, left), y))
+
+
+def _into(out: Any, made: Any) -> Any:
+    if out is None:
+        return made
+    out[...] = made
+    return out
