@@ -99,6 +99,8 @@ class Kind:
             return 0
         if self.is_compiled:
             return getattr(node.op.compiled(*inputs, **node.attrs), "scratch", 0)
+        if (known := getattr(self.kernel, "scratch", None)) is not None:  # a library's kernel, made for these shapes
+            return int(known)
         return node.op.scratch(*inputs, **node.attrs)
 
     def unit(self, node: Node, inputs: tuple[int, ...], output: int, device: str) -> Unit:
@@ -209,10 +211,15 @@ def _with_specs(kernel: Callable[..., Any], told: Mapping[int, Spec], count: int
     """``kernel`` with the specs in ``told`` put between the arrays."""
     if min(told) == count - len(told):  # they stand last, as nearly always
         tail = tuple(told.values())
-        return lambda *arrays, **out: kernel(*arrays, *tail, **out)
 
-    def call(*arrays: Any, **out: Any) -> Any:
-        rest = iter(arrays)
-        return kernel(*(told[i] if i in told else next(rest) for i in range(count)), **out)
+        def call(*arrays: Any, **out: Any) -> Any:
+            return kernel(*arrays, *tail, **out)
 
+    else:
+
+        def call(*arrays: Any, **out: Any) -> Any:
+            rest = iter(arrays)
+            return kernel(*(told[i] if i in told else next(rest) for i in range(count)), **out)
+
+    vars(call).update(vars(kernel) if hasattr(kernel, "by") else {})
     return call

@@ -275,9 +275,10 @@ class Plan(Record, frozen=False, eq=False, slots=True):
         extra = how.get(unit.mode) or where.get(unit.mode)
         frees = f"; frees {', '.join(f's{s}' for s in sorted(unit.frees))}" if unit.frees else ""
         more = more and f"; {more}"
+        by = f"; by {unit.kernel.by}" if hasattr(unit.kernel, "by") else ""
         reason = self.reasons.get(unit.node)
         placed = f"; placed {reason}" if reason else ""
-        return f"  # {unit}: {spec}{', ' + extra if extra else ''}{more}{placed}{frees}"
+        return f"  # {unit}: {spec}{', ' + extra if extra else ''}{by}{more}{placed}{frees}"
 
 
 def sources_of(plan: Plan) -> list[tuple[Tensor, int]]:

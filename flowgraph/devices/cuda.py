@@ -29,7 +29,7 @@ from ..graph.arguments import counted
 from .arrivals import Arrivals
 from .clock import DeviceClock
 from .cublas import Namespace, Products
-from .cudnn import NAMES, Convolutions, load
+from .cudnn import METHODS, Convolutions, Unserved, load
 from .device import Device
 from .intake import BETWEEN
 from .lacking import CHECKED, lacking
@@ -102,7 +102,7 @@ class Cuda(Device):
         self.in_flight: deque[tuple[Any, Any]] = deque()  # (event, what it must outlive)
         self.arrivals = Arrivals(cupy, self.compute, self.copying)
         self._ahead: deque[Any] = deque()  # events of the user's streams that kernels to come wait for
-        self.convolutions: Convolutions | None = None
+        self.convolutions: Convolutions | str = "cuDNN is left out"  # or why there are none
         self.clock: DeviceClock | None = None  # by which copies are timed: that of the traced run that holds the device
         self._beside: Any = None  # a stream on which nothing is asked for but the time
         self._sending: Any = None  # the event behind the last copy to the host on ``copying``, until kernels wait for it
@@ -112,19 +112,30 @@ class Cuda(Device):
         self._before: int | None = None  # what cuBLAS computed products in before it was entered
 
     def use_cudnn(self, asked: bool | None) -> None:
-        """Leaves convolutions to cuDNN: None where it is installed. raises MissingExtraError where it is asked for and not there."""
-        module = load(asked)
-        self.convolutions = None if module is None else Convolutions(module, self)
+        """Leaves convolutions to cuDNN: None where it can be used. raises MissingExtraError where it is asked for and not there."""
+        try:
+            self.convolutions = Convolutions(load(asked), self)
+        except Unserved as error:
+            self.convolutions = str(error)
 
     # --- kernels
 
     def bind(self, op: Any, attrs: dict[str, Any], inputs: Sequence[Any]) -> Callable[..., Any]:
-        if op.name in NAMES and self.convolutions is not None:
-            made = self.convolutions.kernel(op.name, attrs, inputs, op.infer(*inputs, **attrs))
-            if made is not None:
-                return made
+        if op.name in METHODS:
+            return self._convolution(op, attrs, inputs)
         kernel = super().bind(op, attrs, inputs)
         return _checked(kernel) if op.name in CHECKED else kernel
+
+    def _convolution(self, op: Any, attrs: dict[str, Any], inputs: Sequence[Any]) -> Callable[..., Any]:
+        """cuDNN's kernel, or CuPy's, which says why."""
+        try:
+            if isinstance(self.convolutions, str):
+                raise Unserved(self.convolutions)
+            return self.convolutions.kernel(op, attrs, inputs, op.infer(*inputs, **attrs))
+        except Unserved as error:
+            kernel = super().bind(op, attrs, inputs)
+            kernel.by = f"CuPy, as {error}"  # type: ignore[attr-defined]
+            return kernel
 
     def active(self) -> Cuda:
         return self

@@ -41,6 +41,35 @@ class Convolution(Op):
     def multiplications(self, filters: Any, output: Any, rank: int) -> float:
         return float(math.prod(output.shape) * math.prod(filters.shape[-rank - 1 :]))
 
+    def one_set(self, a: Any, b: Any, out: Any, *, stride: Steps, **attrs: Any) -> list[tuple[int, ...]]:
+        """The shapes of the two arrays and the result of the convolution, with one set of filters and one axis of batch, that serves inputs
+        of these specs by `in_sets`.
+        """
+        shapes = [x.shape for x in (a, b, out)]
+        return conv_fold.one_set(self.name, shapes, self._sets(b, out, stride), len(stride))
+
+    def in_sets(self, xp: Any, kernel: Callable[..., Any], a: Any, b: Any, out: Any, *, extra: Steps = (), **attrs: Any) -> Any:
+        """The kernel for inputs of these specs, given one for arrays that lie in memory as those of `one_set`."""
+        sets, shape = self._sets(b, out, attrs["stride"]), out.shape
+        if not sets and len(shape) == len(attrs["stride"]) + 2:
+            return kernel
+        fold, told = getattr(conv_fold, self.name), {} if self.name == "conv" else {"shape": shape}
+
+        def of_one(xp: Any, x: Any, y: Any, **how: Any) -> Any:
+            return kernel(x, y)
+
+        def call(x: Any, y: Any, *target: Any, out: Any = None) -> Any:
+            made = fold(xp, x, y, **told, **attrs, kernel=of_one) if sets else kernel(x, y).reshape(shape)
+            if out is None:
+                return made
+            out[...] = made
+            return out
+
+        return call
+
+    def _sets(self, b: Any, out: Any, stride: Steps) -> int:
+        return len((out if self.name == "conv_weight_grad" else b).shape) - len(stride) - 2
+
 
 class Conv(Convolution):
     """Cross-correlation of each image with each filter."""

@@ -14,6 +14,7 @@ Sixteen-bit floats are computed in 32 bits and rounded once. Plain functions of 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..graph.spec import promote_dtypes
@@ -24,23 +25,36 @@ from .windows import Borders, Steps
 
 Array = Any
 Namespace = Any
+Kernel = Callable[..., Array]
 
 
 def conv(
-    xp: Namespace, x: Array, w: Array, *, stride: Steps, padding: Borders, dilation: Steps, groups: int, out: Array | None = None
+    xp: Namespace,
+    x: Array,
+    w: Array,
+    *,
+    stride: Steps,
+    padding: Borders,
+    dilation: Steps,
+    groups: int,
+    out: Array | None = None,
+    kernel: Kernel | None = None,
 ) -> Array:
-    """The cross-correlation of each image with each filter; see `conv_kernels.conv2d`."""
+    """The cross-correlation of each image with each filter; see `conv_kernels.conv2d`.
+
+    kernel  convolves a batch of images with one set of filters, also of 16-bit floats, in place of those here
+    """
     rank = len(stride)
     sets = w.ndim - rank - 2
-    if _is_narrow(x) or _is_narrow(w):
+    if kernel is None and (_is_narrow(x) or _is_narrow(w)):
         full = conv(xp, _widened(x), _widened(w), stride=stride, padding=padding, dilation=dilation, groups=groups)
         return _delivered(full.astype(promote_dtypes(x.dtype, w.dtype)), out)
-    x, w = _alike(x, w)
+    x, w, kernel = *_alike(x, w), kernel or _CONV[rank]
     windows: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation}
     if not sets:
         images = x.reshape(math.prod(x.shape[: -rank - 1]), *x.shape[-rank - 1 :])
         target = None if out is None else out.reshape(len(images), *out.shape[-rank - 1 :])
-        made = _CONV[rank](xp, images, w, groups=groups, **windows, out=target)
+        made = kernel(xp, images, w, groups=groups, **windows, out=target)
         return made.reshape(*x.shape[: -rank - 1], *made.shape[1:]) if out is None else out
     shape = w.shape[:sets]
     count, outputs, per_group = math.prod(shape), w.shape[sets], w.shape[sets + 1]
@@ -49,12 +63,12 @@ def conv(
         filters = w.reshape(count, groups, outputs // groups, per_group, *w.shape[-rank:]).swapaxes(0, 1)
         filters = filters.reshape(groups * count * (outputs // groups), per_group, *w.shape[-rank:])
         images = x.reshape(math.prod(batch), *x.shape[-rank - 1 :])
-        made = _CONV[rank](xp, images, filters, groups=groups, **windows)
+        made = kernel(xp, images, filters, groups=groups, **windows)
         made = made.reshape(len(images), groups, count, outputs // groups, *made.shape[2:])
         made = xp.moveaxis(made, 2, 0).reshape(count, len(images), outputs, *made.shape[4:])
     else:
         images = _channels_of_sets(xp, x, shape, rank)
-        made = _CONV[rank](xp, images, w.reshape(-1, *w.shape[sets + 1 :]), groups=groups * count, **windows)
+        made = kernel(xp, images, w.reshape(-1, *w.shape[sets + 1 :]), groups=groups * count, **windows)
         made = made.reshape(len(images), count, outputs, *made.shape[2:]).swapaxes(0, 1)
     return _delivered(made.reshape(*shape, *batch, *made.shape[2:]), out)
 
@@ -70,25 +84,26 @@ def conv_input_grad(
     dilation: Steps,
     groups: int,
     out: Array | None = None,
+    kernel: Kernel | None = None,
 ) -> Array:
     """The gradient by ``x``, which has ``shape``, of ``sum(g * conv(x, w))``."""
     rank = len(stride)
     sets = w.ndim - rank - 2
     windows: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation}
-    if _is_narrow(g) or _is_narrow(w):
+    if kernel is None and (_is_narrow(g) or _is_narrow(w)):
         full = conv_input_grad(xp, _widened(g), _widened(w), shape=shape, **windows, groups=groups)
         return _delivered(full.astype(promote_dtypes(g.dtype, w.dtype)), out)
-    g, w = _alike(g, w)
+    g, w, kernel = *_alike(g, w), kernel or _INPUT_GRAD[rank]
     inner = shape[-rank - 1 :]
     if not sets:
         sent = g.reshape(math.prod(g.shape[: -rank - 1]), *g.shape[-rank - 1 :])
         target = None if out is None else out.reshape(len(sent), *inner)
-        made = _INPUT_GRAD[rank](xp, sent, w, shape=(len(sent), *inner), groups=groups, **windows, out=target)
+        made = kernel(xp, sent, w, shape=(len(sent), *inner), groups=groups, **windows, out=target)
         return made.reshape(shape) if out is None else out
     count = math.prod(w.shape[:sets])
     sent = _channels_of_sets(xp, g, w.shape[:sets], rank)
     folded = (len(sent), count * inner[0], *inner[1:])
-    made = _INPUT_GRAD[rank](xp, sent, w.reshape(-1, *w.shape[sets + 1 :]), shape=folded, groups=groups * count, **windows)
+    made = kernel(xp, sent, w.reshape(-1, *w.shape[sets + 1 :]), shape=folded, groups=groups * count, **windows)
     return _delivered(made.reshape(len(sent), count, *inner).swapaxes(0, 1).reshape(shape), out)
 
 
@@ -103,21 +118,41 @@ def conv_weight_grad(
     dilation: Steps,
     groups: int,
     out: Array | None = None,
+    kernel: Kernel | None = None,
 ) -> Array:
     """The gradient by ``w``, which has ``shape``, of ``sum(g * conv(x, w))``."""
     rank = len(stride)
     sets = len(shape) - rank - 2
     windows: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation}
-    if _is_narrow(g) or _is_narrow(x):
+    if kernel is None and (_is_narrow(g) or _is_narrow(x)):
         full = conv_weight_grad(xp, _widened(g), _widened(x), shape=shape, **windows, groups=groups)
         return _delivered(full.astype(promote_dtypes(g.dtype, x.dtype)), out)
-    g, x = _alike(g, x)
+    g, x, kernel = *_alike(g, x), kernel or _WEIGHT_GRAD[rank]
     count = math.prod(shape[:sets])
     folded = (count * shape[sets], *shape[sets + 1 :])
     sent, images = (_channels_of_sets(xp, part, shape[:sets], rank) for part in (g, x))
     target = None if out is None else out.reshape(folded)
-    made = _WEIGHT_GRAD[rank](xp, sent, images, shape=folded, groups=groups * count, **windows, out=target)
+    made = kernel(xp, sent, images, shape=folded, groups=groups * count, **windows, out=target)
     return made.reshape(shape) if out is None else out
+
+
+def one_set(op: str, shapes: Sequence[tuple[int, ...]], sets: int, rank: int) -> list[tuple[int, ...]]:
+    """The shapes of the two arrays and the result of the convolution that the functions here ask of ``kernel``, given those of their own.
+
+    >>> one_set("conv", [(4, 8, 3, 9), (4, 5, 3, 2), (4, 8, 5, 8)], 1, 1)
+    [(8, 12, 9), (20, 3, 2), (8, 20, 8)]
+    """
+    filters = 2 if op == "conv_weight_grad" else 1
+    count = math.prod(shapes[filters][:sets])
+    result = []
+    for position, shape in enumerate(shapes):
+        inner = shape[sets:]
+        if position == filters:
+            result.append((count * inner[0], *inner[1:]))
+        else:
+            shared = op == "conv" and position == 0 and math.prod(shape[:sets]) == 1
+            result.append((math.prod(inner[: -rank - 1]), inner[-rank - 1] * (1 if shared else count), *inner[-rank:]))
+    return result
 
 
 def _channels_of_sets(xp: Namespace, x: Array, sets: tuple[int, ...], rank: int) -> Array:
