@@ -163,7 +163,8 @@ def test_steps_of_many_threads_each_see_those_before_them(session, cupy):
 
     def work():
         for _ in range(10):
-            seen.append(float(step(rows(4))[0][0]))
+            result = step(rows(4))[0]
+            seen.append(float(result[0]))
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
