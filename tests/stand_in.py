@@ -419,9 +419,12 @@ class ndarray:
     """An array of the device."""
 
     __array_ufunc__ = None  # (NumPy's own functions refuse it, and operators with arrays of the host come here)
+    newest = None  # the machine that was made last
 
     def __init__(self, shape, dtype=float, memptr=None):
-        self.gpu, self.host, self.holder = memptr.gpu, np.empty(shape, dtype), memptr
+        self.host = np.empty(shape, dtype)
+        self.gpu = memptr.gpu if memptr is not None else self.newest
+        self.holder = memptr or self.gpu.allocator(self.host.nbytes)
 
     @classmethod
     def of(cls, gpu, host, holder=None):
@@ -813,7 +816,7 @@ def stand_in(capacity=2**40, count=1, simulated=False):
     cupy = _Names(gpu, "cupy", "", np)
     cupy.__version__ = "14.2.0"
     cupy.gpu = gpu
-    cupy.ndarray = ndarray
+    cupy.ndarray, ndarray.newest = ndarray, gpu
     cupy.linalg = _Names(gpu, "cupy.linalg", "linalg.", np.linalg)
     cupy.fft = _Names(gpu, "cupy.fft", "fft.", np.fft)
     tricks = _Names(gpu, "cupy.lib.stride_tricks", "lib.stride_tricks.", np.lib.stride_tricks)

@@ -61,6 +61,7 @@ class DeviceTask:
         self.others = [index for index in range(len(self.units)) if index not in self.fed]
         self.handed = [slot for slot in program.plan.fetches if slot in program.plan.away] + [slot for _, slot in program.plan.updates]
         self.intake: Intake | None = None
+        self._taken: list[tuple[int, int]] = []  # (slot of a feed, slot of its copy), in the order of the intake
         self.note = f"capture: not on {device.name}: {self.why}" if self.why else ""
         self.runs = 0
         self.captured: Captured | None = None
@@ -83,23 +84,46 @@ class DeviceTask:
         if self.captured is None:
             self.ask([*self.middle, *self.behind], values, run)
             self._keep(self.handed, values)
-            return
-        self.captured.launch(values)
-        self.ask(self.behind, values, run, frees=False)
-        self._keep(self.captured.loose, values)
-        for slot in self.captured.frees:
+        else:
+            self._launch(self.captured, values, run)
+
+    def replay(self, captured: Captured, values: list[Any], run: Run) -> None:
+        """The same where ``values`` has the variables and constants that ``captured`` knows."""
+        self._take(values)
+        if self.before:
+            self.ask(self.before, values, run, frees=False)
+        self._launch(captured, values, run)
+
+    def _launch(self, captured: Captured, values: list[Any], run: Run) -> None:
+        try:
+            new = captured.new_results()
+        except Exception as error:
+            if not self.device.is_out_of_memory(error):
+                raise
+            self.device.trim()
+            try:
+                new = captured.new_results()
+            except Exception as again:
+                raise self._out_of_memory(again, values) from again
+        captured.launch(values, new)
+        if self.behind:
+            self.ask(self.behind, values, run, frees=False)
+        if captured.loose:
+            self._keep(captured.loose, values)
+        for slot in captured.frees:
             values[slot] = None
 
     def _take(self, values: list[Any]) -> None:
         """Brings feeds from the host to the device."""
         if not self.fed:
             return
-        copies = [self.units[index] for index in self.fed]
         if self.intake is None:
+            copies = [self.units[index] for index in self.fed]
             self.intake = Intake(self.device, [(unit.spec.shape, unit.spec.dtype) for unit in copies])
-        self.intake.take([values[unit.inputs[0]] for unit in copies])
-        for unit, array in zip(copies, self.intake.arrays, strict=True):
-            values[unit.output] = array
+            self._taken = [(unit.inputs[0], unit.output) for unit in copies]
+        self.intake.take([values[source] for source, _ in self._taken])
+        for (_, slot), array in zip(self._taken, self.intake.arrays, strict=True):
+            values[slot] = array
 
     def _keep(self, slots: Sequence[int], values: list[Any]) -> None:
         """Copies those values that lie in the memory of the intake, which the next run writes over."""
@@ -179,13 +203,16 @@ class Captured:
     """A graph, and the memory that it works on.
 
     fixed    slots of variables and constants -> the arrays that the graph reads and, for variables, writes
-    inputs   other slots -> the arrays that values are copied into before each launch
+    inputs   other slots -> the arrays that values are copied into before each launch, unless they lie there
     results  slots -> the arrays that it leaves results in
+    steady   whether nothing is fixed but variables and constants
+    leaves   whether there are variables that it does not write itself
+    loose    slots of what is handed on that it does not make; ``frees``: slots to empty behind it
     """
 
     def __init__(self, task: DeviceTask, values: list[Any]) -> None:
         plan, device = task.program.plan, task.device
-        self.device, cupy = device, device.cupy
+        self.device, self._array, cupy = device, device.cupy.ndarray, device.cupy
         middle = set(task.middle)
         made = {task.units[i].output for i in middle}
         read = {slot for i in middle for slot in task.units[i].inputs if slot not in made and slot != plan.run_slot}
@@ -193,13 +220,15 @@ class Captured:
         of_variable = {node: slot for slot, node in variables.items()}
         self.fixed = {slot: values[slot] for slot in read if slot in variables or slot in plan.on or not device.has(values[slot])}
         updates = {slot: of_variable[node] for node, slot in plan.updates if slot in made and of_variable.get(node) in self.fixed}
-        taken = {task.units[i].output: values[task.units[i].output] for i in task.fed}  # these are always in the same memory
-        self.inputs = {slot: cupy.empty_like(values[slot]) for slot in read if slot not in self.fixed and slot not in taken}
+        taken = set(map(id, task.intake.arrays)) if task.intake is not None else set()  # these are in the same memory in each run
+        self.inputs = {
+            slot: values[slot] if id(values[slot]) in taken else cupy.empty_like(values[slot]) for slot in read if slot not in self.fixed
+        }
         wanted = {slot for i in task.behind for slot in task.units[i].inputs}
         wanted |= {slot for slot in (*plan.fetches, *[slot for _, slot in plan.updates]) if slot >= 0}
         wanted &= made
         # Copies end before the graph writes to what they read, and the other way round.
-        given = {**self.fixed, **self.inputs, **taken}
+        given = {**self.fixed, **self.inputs}
         if plan.run_slot >= 0:
             given[plan.run_slot] = values[plan.run_slot]  # (another in each run: it may stop a loop while its kernels are asked for)
         frame: dict[int, Any] = dict(given)
@@ -224,30 +253,37 @@ class Captured:
             finally:
                 self._graph = device.compute.end_capture()  # (which raises for a capture that has failed)
         self._held = news
-        self._away = {slot for slot in plan.fetches if slot in plan.away} | {slot for _, slot in plan.updates if slot not in updates}
+        self.steady = not any(slot in self.fixed for slot in (plan.run_key, *[slot for _, slot in plan.feeds]))
+        # What the caller or a variable keeps would be written over by the next launch.
+        away = {slot for slot in plan.fetches if slot in plan.away} | {slot for _, slot in plan.updates if slot not in updates}
+        self._away = [(slot, array) for slot, array in self.results.items() if slot in away]
+        self.leaves = any(slot not in updates for _, slot in plan.updates)
         self.loose = [slot for slot in task.handed if slot not in self.results]
-        values_of = {*self.results, *[slot for i in (*task.before, *task.fed, *task.behind) for slot in task.units[i].inputs]}
-        values_of |= {task.units[i].output for i in (*task.before, *task.fed)}
-        self.frees = [slot for unit in task.units for slot in unit.frees if slot in values_of]
+        held = {*self.results, *[slot for i in (*task.before, *task.fed, *task.behind) for slot in task.units[i].inputs]}
+        held |= {task.units[i].output for i in (*task.before, *task.fed)}
+        self.frees = [slot for unit in task.units for slot in unit.frees if slot in held]
 
     def fits(self, values: list[Any]) -> bool:
         """Whether variables and constants are still in the arrays that the graph knows."""
         return all(values[slot] is array for slot, array in self.fixed.items())
 
-    def launch(self, values: list[Any]) -> None:
-        """Copies the inputs, launches the graph, and notes where the results are."""
+    def new_results(self) -> list[Any]:
+        """Memory for results that somebody keeps: taken before the launch, as that cannot fail any more."""
+        return [self._array(array.shape, array.dtype) for _, array in self._away]
+
+    def launch(self, values: list[Any], new: Sequence[Any]) -> None:
+        """Copies the inputs, launches the graph, and notes where the results are: in ``new``, or where they are always."""
         device = self.device
         device.after_sends()  # results of the last launch may still be on their way to the host
         for slot, array in self.inputs.items():
-            value = values[slot]
-            if value.flags.c_contiguous and array.flags.c_contiguous:
-                array.data.copy_from_device_async(value.data, value.nbytes, device.compute)
-            else:
-                array[...] = value
+            if values[slot] is not array:
+                device.copy(values[slot], array)
         self._graph.launch(device.compute)
         for slot, array in self.results.items():
-            # (What the caller keeps would be written over by the next launch.)
-            values[slot] = array.copy() if slot in self._away else array
+            values[slot] = array
+        for (slot, array), made in zip(self._away, new, strict=True):
+            device.copy(array, made)
+            values[slot] = made
 
 
 def _fed(plan: Plan, units: Sequence[Unit], device: Any) -> list[int]:

@@ -39,35 +39,68 @@ class Alone:
         self._feeds = [slot for _, slot in plan.feeds]
         self._hands_over = any(slot in plan.away for slot in plan.fetches)
         self._report = RunReport(1, plan.peak_bytes)
+        # Of the last call: the graph that served it, the values that it began with but for feeds, and how often variables had changed.
+        self._captured: Any = None
+        self._start: list[Any] = []
+        self._changes = -1
 
     def __call__(self, arrays: Sequence[Any]) -> list[Any] | None:
         """The results of a run that has ``arrays``, which fit, as its feeds; None where it is not alone. raises as a run."""
-        program, state, device, runs = self.program, self._state, self._device, self._runs
+        program, state, device, runs, task = self.program, self._state, self._device, self._runs, self._task
         plan = program.plan
         with state.lock:
             if not runs.is_idle:
                 return None
-            values = program.template.copy()
+            captured = task.captured if self.may_replay else None
+            if captured is not None and (captured is not self._captured or state.changes != self._changes):
+                captured = self._known(captured)
+            if captured is None and plan.run_slot >= 0:
+                return None
+            values = (program.template if captured is None else self._start).copy()
             for slot, array in zip(self._feeds, arrays, strict=True):
                 values[slot] = array
-            state.begin(plan, values)
             token = _set_errors(_ignored)
             try:
-                with device.active():
-                    self._task.execute(values, self)
-                    results = [self._result(slot, values[slot]) if slot >= 0 else None for slot in plan.fetches]
-                    held = state.values
-                    new = [(node, values[slot]) for node, slot in plan.updates if held.get(node.id) is not values[slot]]
-                    written = [(node, state.kept(node, value)) for node, value in new]
+                if captured is None:
+                    state.begin(plan, values)
+                    with device.active():
+                        task.execute(values, self)
+                        results = self._results(values)
+                        written = self._written(values)
+                else:
+                    state.count(plan, values)
+                    with device.active():
+                        task.replay(captured, values, self)
+                        results = self._results(values)
+                        written = self._written(values) if captured.leaves else []
             finally:
                 _reset_errors(token)
             for node, value in written:
-                held[node.id] = value
+                state.put(node, value)
         if self._hands_over:
             device.hand_over()
         program.calls.add()
         runs.last_report = self._report
         return arrived(results)
+
+    def _known(self, captured: Any) -> Any:
+        """The graph, with what a call of it begins with, if it fits the variables; else None. The lock is held."""
+        values = self.program.template.copy()
+        for node, slot in self.program.plan.variables:
+            values[slot] = self._state.read(node)
+        if not captured.steady or not captured.fits(values):
+            return None
+        self._captured, self._start, self._changes = captured, values, self._state.changes
+        return captured
+
+    def _results(self, values: list[Any]) -> list[Any]:
+        return [self._result(slot, values[slot]) if slot >= 0 else None for slot in self.program.plan.fetches]
+
+    def _written(self, values: list[Any]) -> list[tuple[Any, Any]]:
+        """What variables will hold that is not in their arrays already."""
+        state = self._state
+        new = [(node, values[slot]) for node, slot in self.program.plan.updates if state.values.get(node.id) is not values[slot]]
+        return [(node, state.kept(node, value)) for node, value in new]
 
     def _result(self, slot: int, value: Any) -> Any:
         plan = self.program.plan
@@ -80,7 +113,7 @@ def may_be_alone(program: Program) -> bool:
     """Whether a program has one task, on a GPU, that asks nothing of the run that it is part of."""
     plan = program.plan
     is_one = len(plan.tasks) == 1 and 0 in program.on_devices
-    return is_one and plan.run_slot < 0 and not (plan.tasks[0].prepares or plan.lent or program.extra) and plan.memory_limit is None
+    return is_one and not (plan.tasks[0].prepares or plan.lent or program.extra) and plan.memory_limit is None
 
 
 def quick_call(

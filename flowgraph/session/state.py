@@ -28,6 +28,7 @@ class State:
     """The state of a session on its devices, the first of which serves what nothing else decides.
 
     values  variable's node id -> array; arrays are replaced, never changed
+    changes how often an array of ``values`` was replaced
     seed    of initial values and random draws; ``runs``: how many have started
 
     `lock` guards everything.
@@ -37,24 +38,29 @@ class State:
         check_seed(seed)
         self.lock = threading.Lock()
         self.values: dict[int, Any] = {}
-        self.seed, self.runs = seed, 0
+        self.seed, self.runs, self.changes = seed, 0, 0
         self._devices, self._buffers = devices, buffers
         self._host_only = all(device.is_host for device in devices)
 
     def begin(self, plan: Plan, values: list[Any]) -> int:
         """Fills in what a run is given besides its feeds, the variables and its key, and counts it; its number. The lock is held."""
+        number = self.count(plan, values)
+        for node, slot in plan.variables:
+            values[slot] = self.read(node)
+        return number
+
+    def count(self, plan: Plan, values: list[Any]) -> int:
+        """The same without the variables."""
         number = self.runs
         if plan.run_key >= 0:
             values[plan.run_key] = np.array([self.seed, number, 0], np.uint64)
         self.runs += 1
-        for node, slot in plan.variables:
-            values[slot] = self.read(node)
         return number
 
     def read(self, node: Node) -> Any:
         """The value of a variable, which is its first where it has none yet. The lock is held."""
         if node.id not in self.values:
-            self.values[node.id] = self._initial(node)
+            self.put(node, self._initial(node))
         return self.values[node.id]
 
     def read_on_host(self, node: Node) -> Any:
@@ -66,8 +72,13 @@ class State:
         with self.lock:
             replaced = [self.values.get(node.id) for node, _ in written]
             for node, value in written:
-                self.values[node.id] = value
+                self.put(node, value)
         return replaced
+
+    def put(self, node: Node, value: Any) -> None:
+        """Puts a value in the place of another. The lock is held."""
+        self.values[node.id] = value
+        self.changes += 1
 
     def home(self, node: Node) -> Device:
         """The device that a variable lives on."""

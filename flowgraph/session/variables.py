@@ -67,7 +67,7 @@ class Variables(MutableMapping[str, np.ndarray[Any, Any]]):
         state = self._session._state
         with state.lock:
             for node, value in checked:
-                state.values[node.id] = state.stored(node, value)
+                state.put(node, state.stored(node, value))
 
     def copy(self) -> dict[str, np.ndarray[Any, Any]]:
         """All values by name, of one moment: none from before an update and others from after it."""
