@@ -95,6 +95,20 @@ def test_what_was_fed_is_the_callers_own_where_it_is_fetched_or_kept(session, cu
             np.testing.assert_array_equal(result.get(), rows(4, 4, seed=seed).ravel())
 
 
+def test_labels_are_looked_at_on_the_host_where_they_come_from_there(session, cupy):
+    logits, labels = fg.placeholder("logits", (4, 10)), fg.placeholder("labels", (4,), "int64")
+    step = session.function([logits, labels], fg.nn.softmax_cross_entropy(fg.tanh(fg.exp(logits)), labels), device_arrays=True)
+    for _ in range(3):
+        step(rows(4, 10), np.arange(4))
+    start = len(cupy.gpu.log)
+    step(rows(4, 10), np.arange(4))
+    assert not {"to host", "synchronize", "wait on host"}.intersection(entry[0] for entry in cupy.gpu.log[start:])
+    with pytest.raises(fg.ExecutionError, match=r"class_labels: a label is outside 0 ... 9"):
+        step(rows(4, 10), np.full(4, 10))
+    there = cupy.asarray(np.arange(4))
+    np.testing.assert_array_equal(step(rows(4, 10), there).get(), step(rows(4, 10), np.arange(4)).get())
+
+
 # --- waits that are needed
 
 

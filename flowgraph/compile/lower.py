@@ -251,7 +251,11 @@ class Lowering:
         if node.op.repeats:
             self._lay_out(slots[node.attrs["carries"] + node.attrs.get("xs", 0) :])
         if self.placement is not None:
+            given = slots
             slots = tuple([slot if i in kind.told else self._here(slot, node.inputs[i]) for i, slot in enumerate(slots)])
+            if node.op.looks and slots[0] != given[0] and self.is_host(self.home(given[0])) and not self.device.is_host:
+                self._look(node, kind, slots, given[0], control)
+                return
         if node.op.bodies:
             self._lower_bodies(node, kind, slots, control)
         elif isinstance(node, FusedNode):
@@ -439,6 +443,14 @@ class Lowering:
             self._hand_out(node, unit, kind)
         if bodies:
             unit.bodies, unit.seconds = bodies, seconds
+
+    def _look(self, node: Node, kind: Kind, slots: tuple[int, ...], source: int, control: frozenset[int]) -> None:
+        """A kernel that only looks at values of the host that are copied to a GPU: it looks at them there, and waits for nothing."""
+        self._lower_whole(node, kind, slots, control)
+        unit = self.plan.units[-1]
+        unit.inputs, unit.kernel = (*unit.inputs, source), Looking(unit.kernel)
+        if control:
+            self.after[len(self.plan.units) - 1].update(self.makers(source))
 
     def _is_copied(self, node: Node, kind: Kind, source: int, output: int) -> bool:
         """Whether a reshape of ``source`` has to copy it, as far as is known, and is large enough to be given memory of its own."""
@@ -754,6 +766,17 @@ def _copied(x: Any, out: Any) -> Any:
     """The kernel of a reshape that copies."""
     out.reshape(x.shape)[...] = x
     return out
+
+
+class Looking:
+    """The kernel that looks at ``x`` of the host, and gives its copy."""
+
+    def __init__(self, look: Callable[..., Any]) -> None:
+        self._look = look
+
+    def __call__(self, copy: Any, x: Any) -> Any:
+        self._look(x)
+        return copy
 
 
 class InOrder:

@@ -147,6 +147,7 @@ class Op:
     along_row = False  # `scalar` may sum along the rows of the first input
     fold: str | None = None  # for a reduction over the attribute ``axis``: "sum", "mean", "max" or "min"
     is_view = False  # the output may share the first input's memory
+    looks = False  # it is the first input, which the kernel only looks at, and refuses where it must not be so
     in_place = False  # the kernel may be given an input's array as `out`
     is_stateful = False  # two nodes with equal inputs may differ (placeholders, variables, random draws): never merged
     shape_inputs: tuple[int, ...] = ()  # inputs of which only shape and dtype are used: the plan needs no value for them

@@ -55,7 +55,7 @@ class ClassLabels(Op):
     An op of its own, so that no other need look: labels are there before the logits, and a compiled loop cannot raise.
     """
 
-    is_view = True
+    is_view = looks = True
     shape_inputs = (1,)
     vjp = no_gradient("classes are whole numbers")
 
