@@ -52,7 +52,7 @@ def fuse(
     compiled: Compiled,
     is_body: bool = False,
     joins: bool = True,
-    spares: bool = False,
+    on_gpu: bool = False,
 ) -> tuple[list[Node], list[str]]:
     """``nodes`` with regions of them replaced by fused nodes, in an order in which each comes behind what it reads; and an account.
 
@@ -60,9 +60,9 @@ def fuse(
     compiled  makes a loop, or a convolution with a loop behind it, a function of arrays
     is_body   whether they are those of a sub-graph, where no kernel is cut
     joins     whether loops may become parts of the kernels of convolutions, as those for the host can have
-    spares    whether loops compute again what takes longer to read, as for a GPU
+    on_gpu    whether loops compute again what takes longer to read, and two nodes are worth one: a kernel by itself costs more there
     """
-    given = (simplified, fed, is_body)
+    given, making = (simplified, fed, is_body), (compiled, joins, on_gpu)
     loops: list[FusedNode] = []
     apart: bytes | None = None
     if len(nodes) > MANY_NODES:
@@ -73,12 +73,12 @@ def fuse(
         apart = small.is_apart
     if apart is None or not small.are_all_apart:
         again, left = recomputed(Regions(nodes, *given), fetched) if apart is None else ({}, nodes)
-        fuser = _fuser(Regions(left, *given, again), compiled, joins, apart, fetched)
+        fuser = _fuser(Regions(left, *given, again), making, apart, fetched)
         if not all(fuser.regions.region(node) in fuser.made for node in again):
             again, left = {}, nodes
-            fuser = _fuser(Regions(nodes, *given), compiled, joins, apart, fetched)
-        if spares and not fuser.spare(fetched):
-            fuser = _fuser(Regions(left, *given, again), compiled, joins, apart, fetched)
+            fuser = _fuser(Regions(nodes, *given), making, apart, fetched)
+        if on_gpu and not fuser.spare(fetched):
+            fuser = _fuser(Regions(left, *given, again), making, apart, fetched)
         if fuser.made:
             loops += fuser.made.values()
             nodes = _with_pools(Order(fuser, fetched).nodes(), fuser, fetched, loops)
@@ -88,10 +88,10 @@ def fuse(
     return list(nodes), [f"fuse: {count} nodes become {len(loops)} compiled loop{'s' * (len(loops) > 1)}"]
 
 
-def _fuser(regions: Regions, compiled: Compiled, joins: bool, apart: bytes | None, fetched: Collection[Tensor | Node]) -> Fuser:
+def _fuser(regions: Regions, making: tuple[Compiled, bool, bool], apart: bytes | None, fetched: Collection[Tensor | Node]) -> Fuser:
     """The regions of some nodes as loops."""
     regions.grow(apart)
-    fuser = Fuser(regions, compiled, joins)
+    fuser = Fuser(regions, *making)
     fuser.settle(fetched)
     return fuser
 
@@ -273,8 +273,8 @@ class Made(Record):
 class Fuser:
     """Makes fused nodes of regions. ``made``: region -> its node; the other regions fall apart."""
 
-    def __init__(self, regions: Regions, compiled: Compiled, joins: bool) -> None:
-        self.regions, self.compiled, self.joins = regions, compiled, joins
+    def __init__(self, regions: Regions, compiled: Compiled, joins: bool, on_gpu: bool = False) -> None:
+        self.regions, self.compiled, self.joins, self.on_gpu = regions, compiled, joins, on_gpu
         self.found, self.fed, self.spec, self.resolved = regions.found, regions.fed, regions.spec, regions.resolved
         self.made: dict[Region, FusedNode] = {}
         self.views: set[Node] = set()  # members that are run by themselves, too, as others read them
@@ -417,6 +417,7 @@ class Fuser:
 
     def _fused(self, region: Region, is_settled: bool = False) -> FusedNode | None:
         plain = sum(estimated_seconds(node, [self.spec(t) for t in node.inputs]) for node in region.own)
+        is_settled = is_settled or (self.on_gpu and sum(not self.regions.is_view(node) for node in region.own) > 1)
         if plain - CALL_SECONDS < WORTH_SECONDS and not is_settled:
             self._note(region, plain)
             return None  # whatever the loop would be
