@@ -14,13 +14,14 @@ from tests.test_cuda import rows, standing_in
 
 
 def loops(fetches, feeds, device=None):
-    """What each loop of a plan reads and makes: the whole arrays among them, by name."""
+    """What each loop of a plan reads and makes of whole arrays, by name."""
     plan = compile_plan(fetches, feeds, device or Gpu(), compiled=uncompiled, others=() if device else (HOST,))
     nodes = list(dict.fromkeys(unit.node for unit in plan.units if isinstance(unit.node, FusedNode)))
-    return [
+    found = [
         ([s.tensor.name for s in node.op.sources if s.spec.size > 4096], [r.tensor.name for r in node.op.results if r.spec.size > 4096])
         for node in nodes
     ]
+    return [loop for loop in found if loop != ([], [])]
 
 
 def gelu():

@@ -21,6 +21,7 @@ from flowgraph.compile.compiler import compile_plan
 from flowgraph.compile.copies import CopyNode
 from flowgraph.compile.fuse import Fused, FusedNode
 from flowgraph.compile.plan import Plan, Unit
+from flowgraph.compile.together import Together
 from flowgraph.devices.device import HOST, Device
 from flowgraph.devices.lacking import lacking
 from flowgraph.graph.spec import is_known
@@ -39,7 +40,7 @@ class Gpu(Device):
     is_host = is_cut = keeps_buffers = False
 
     def bind(self, op: Any, attrs: dict[str, Any], inputs: Sequence[Any]) -> Any:
-        return op
+        return uncompiled
 
     def copier(self, source: Device) -> Any:
         return self
@@ -87,11 +88,11 @@ def costs(plan: Plan, tf32: bool = False) -> list[Cost]:
 
 
 def _of_loop(op: Fused) -> Cost:
-    cuda = cuda_loop(op.loop)
+    launches = [cuda_loop(op.loop).launches[0]] if isinstance(op, Together) else cuda_loop(op.loop).launches
     reads = sum({(source.tensor, source.window is None): source.spec.nbytes for source in op.sources}.values())
     nbytes = reads + sum(made.spec.nbytes for made in op.results)
-    seconds = nbytes / BYTES_PER_SECOND + LAUNCH_SECONDS * len(cuda.launches)
-    return Cost(f"{op.name} {op.sources[0].spec.shape}", f"loop, {cuda.launches[0].name}", len(cuda.launches), nbytes, seconds)
+    seconds = nbytes / BYTES_PER_SECOND + LAUNCH_SECONDS * len(launches)
+    return Cost(f"{op.name} {op.sources[0].spec.shape}", f"loop, {launches[0].name}", len(launches), nbytes, seconds)
 
 
 def _of_kernel(unit: Unit, tf32: bool) -> Cost:

@@ -32,6 +32,7 @@ from .plan import Plan, in_order
 from .shapes import specialise
 from .simplify import SIMPLIFICATIONS, Allows, Simplified, simplify
 from .tasks import form_tasks
+from .together import together
 
 # Those that a session may leave out.
 PASSES = (*SIMPLIFICATIONS, "fuse")
@@ -178,6 +179,9 @@ def _compile(
         joins = device.is_host and all(other.is_host for other in others)
         nodes, fused = fuse(nodes, simplified, feeds, fetches, compiled, is_body, joins, not device.is_host)
         notes += fused
+        if not device.is_host and all(other.is_host for other in others) and not is_body:
+            nodes, made = together(nodes, simplified, fetches)
+            notes += made
     plan = Plan(nodes)
     placement = None
     if others and placed and not is_body:

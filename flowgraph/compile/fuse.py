@@ -15,7 +15,7 @@ from ..graph.op import Slicing
 from ..graph.spec import is_known
 from ..graph.text import format_seconds
 from ..jit.functions import Scalars
-from ..jit.gpu import GpuKernel
+from ..jit.gpu import GpuKernel, GpuTogether
 from ..jit.loops import Loop, Operand, Result, Window
 from ..jit.values import Unfusable, Value, in_order
 from ..records import Record
@@ -183,7 +183,7 @@ class Fused(Op):
 
     def bind(self, xp: Any, attrs: dict[str, Any]) -> Callable[..., Any]:
         if xp is not np:
-            return _on_gpu(GpuKernel(self.loop, xp), self.results[-1].spec)
+            return for_gpu(GpuKernel(self.loop, xp), self.results[-1].spec)
         kernel = self._kernel
         spec = self.results[-1].spec
         shape, dtype = spec.shape, spec.dtype
@@ -214,7 +214,7 @@ def _name_of(members: Sequence[Node]) -> str:
     return "_".join(names[:4]) + (f"_and_{len(names) - 4}_more" if len(names) > 4 else "")
 
 
-def _on_gpu(kernel: GpuKernel, spec: Spec) -> Callable[..., Any]:
+def for_gpu(kernel: GpuKernel | GpuTogether, spec: Spec) -> Callable[..., Any]:
     """The same on a GPU; ``build`` compiles it."""
     shape, dtype, empty = spec.shape, spec.dtype, kernel.empty
 
@@ -376,7 +376,7 @@ class Fuser:
             for tree, streams in group:
                 nodes = trees.nodes(tree)
                 op = first.again(nodes, [self._beside(tensor, len(tree.shape)) for tensor in streams], [self._element(nodes[-1])])
-                made[nodes[-1]] = _node(op, nodes[-1].id, streams, None)
+                made[nodes[-1]] = fused_node(op, nodes[-1].id, streams, None)
         return made
 
     def _op_of_tree(self, shape: Any, nodes: list[Node], streams: Sequence[Tensor]) -> Fused:
@@ -449,7 +449,7 @@ class Fuser:
         else:
             inputs = [*map(self.resolved, conv.node.inputs), *[source.tensor for source in conv.sources]]
         number = next(member.id for member in reversed(region.own) if member not in self.views)
-        return _node(op, number, inputs, region.request or (None if conv is None else conv.node._context.device))
+        return fused_node(op, number, inputs, region.request or (None if conv is None else conv.node._context.device))
 
     def pooled(self, conv: FusedNode, pool: Node) -> FusedNode | None:
         """A convolution with ``pool``, which alone reads it, as a part of its kernel; None where that cannot be."""
@@ -464,7 +464,7 @@ class Fuser:
             return None
         made, seconds = self.spec(out), estimated_seconds(pool, [spec])
         op = self._attempt(conv.op.with_pool, pool, kernel, Spec(made.shape, made.dtype), seconds, self.compiled)
-        return None if op is None else _node(op, pool.id, conv.inputs, pool._context.device or conv._context.device)
+        return None if op is None else fused_node(op, pool.id, conv.inputs, pool._context.device or conv._context.device)
 
     def _note(self, region: Region, plain: float, loop: float | None = None) -> None:
         """Notes why a region is no loop: what its nodes take one by one, and what the loop would."""
@@ -681,7 +681,7 @@ def _numbered(source: Source, sources: list[Source], numbers: dict[Any, int]) ->
     return numbers[key]
 
 
-def _node(op: Fused, number: int, inputs: Sequence[Tensor], request: str | None) -> FusedNode:
+def fused_node(op: Fused, number: int, inputs: Sequence[Tensor], request: str | None) -> FusedNode:
     """The node of a loop: by name, line and context that of its last result; ``number`` is its id."""
     label = op.results[-1].tensor.node
     node = FusedNode()

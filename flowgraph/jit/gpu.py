@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from . import lazy
 from .loops import Loop
+
+
+@cache
+def cuda_of(loop: Loop) -> Any:
+    """The kernels of a loop; written once for equal ones, as of the blocks of a network."""
+    return lazy.cuda.cuda_loop(loop)
 
 
 class GpuKernel:
@@ -19,7 +26,7 @@ class GpuKernel:
 
     def __init__(self, loop: Loop, xp: Any) -> None:
         self._loop, self._xp, self.empty = loop, xp, xp.empty
-        self.cuda = lazy.cuda.cuda_loop(loop)
+        self.cuda = cuda_of(loop)
         self._is_strided = any(operand.strided for operand in loop.operands)
         self._functions: list[Any] = []
         self._lock = threading.Lock()
@@ -60,3 +67,36 @@ class GpuKernel:
                     strides.append(x.shape[1])
             given.append(x)
         return [*given, *strides]
+
+
+class GpuTogether:
+    """Loops that are one kernel, as a function of the operands of all and then of their results; it returns the last result."""
+
+    def __init__(self, loops: Sequence[Loop], xp: Any) -> None:
+        self._xp, self.empty = xp, xp.empty
+        self._count = sum(len(loop.operands) for loop in loops)
+        self.cuda = lazy.cuda_together.cuda_together([cuda_of(loop) for loop in loops])
+        # The kernel takes the arrays loop by loop: for each its number among those of a call.
+        self._order: list[int] = []
+        read, made = 0, self._count
+        for loop in loops:
+            operands, results = len(loop.operands), len(loop.results)
+            self._order += [*range(read, read + operands), *range(made, made + results)]
+            read, made = read + operands, made + results
+        self._function: Any = None
+        self._lock = threading.Lock()
+
+    def build(self) -> None:
+        """Compiles it, unless that is done."""
+        with self._lock:
+            if self._function is None:
+                module = self._xp.RawModule(code=self.cuda.text, options=lazy.cuda.OPTIONS)
+                self._function = module.get_function("together")
+
+    def __call__(self, *arrays: Any) -> Any:
+        if self._function is None:
+            self.build()
+        if not all(x.flags.c_contiguous for x in arrays[: self._count]):
+            arrays = (*map(self._xp.ascontiguousarray, arrays[: self._count]), *arrays[self._count :])
+        self._function((self.cuda.grid,), self.cuda.block, tuple([arrays[i] for i in self._order]))
+        return arrays[-1]
