@@ -1,4 +1,6 @@
-"""Kernels of operations for a GPU: adding at positions in a fixed order, and uniform draws and poolings with the bits of the host."""
+"""Kernels of operations for a GPU: adding at positions in a fixed order, random bits, and poolings with the bits of the host."""
+
+import re
 
 import numpy as np
 import pytest
@@ -6,8 +8,7 @@ import pytest
 import flowgraph as fg
 from flowgraph.devices import open_device
 from flowgraph.graph.op import OPS
-from flowgraph.ops.random import generator_of
-from flowgraph.ops.random_device import uniform
+from flowgraph.ops.random_bits import fold_key, random_bits
 from flowgraph.ops.scatter_device import add_at
 from tests import cuda_on_host
 from tests.test_cuda import standing_in
@@ -64,17 +65,23 @@ def test_the_gradient_of_an_embedding_is_that_of_the_host():
             assert session.run(change, feeds).tobytes() == first.tobytes()
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", ["int32", "int64"])
 @pytest.mark.parametrize("shape", [(), (0,), (1,), (7,), (3, 5), (1000,), (4099,)])
 @pytest.mark.parametrize("key", [(0, 0, 0, 0), (2**64 - 1, 3, 2**63 + 5, 2**32 + 7)])
-def test_uniform_draws_on_a_gpu_have_the_bits_of_those_on_the_host(key, shape, dtype):
+def test_random_bits_of_a_gpu_are_those_of_the_host(key, shape, dtype):
     *given, stream = key
-    expected = generator_of(np.array(given, np.uint64), stream).random(shape, dtype)
-    with standing_in():
+    attrs = {"shape": shape, "dtype": np.dtype(dtype), "stream": stream}
+    folded = fold_key.kernel(np, np.array(given, np.uint64), np.int64(3))
+    expected = random_bits.kernel(np, folded, **attrs)
+    with standing_in() as cupy:
         device = open_device("cuda:0")
         with device.active():
-            ours = device.to_host(uniform(device.xp, tuple(given), stream, shape, np.dtype(dtype)))
-    assert ours.tobytes() == np.asarray(expected).tobytes() and ours.dtype == dtype
+            here = device.copied(np.array(given, np.uint64))
+            cupy.gpu.log.clear()
+            made = random_bits.kernel(cupy, fold_key.kernel(cupy, here, np.int64(3)), **attrs)
+            assert not {"to host", "synchronize", "wait on host"}.intersection([what for what, *_ in cupy.gpu.log])
+            ours = device.to_host(made)
+    assert ours.tobytes() == expected.tobytes() and ours.dtype == dtype
 
 
 WINDOWS = [
@@ -109,3 +116,32 @@ def test_pooling_and_its_gradient_have_the_bits_of_the_host(attrs, dtype):
     for ours, theirs in zip(results, (y, expected), strict=True):
         np.testing.assert_array_equal(ours, theirs)
         assert not np.any(np.signbit(ours) != np.signbit(theirs), where=theirs == 0)
+
+
+def all_draws():
+    """One of each distribution, some of many numbers, and those of the turns of a loop."""
+    x = fg.placeholder("x", (30, 40))
+    draws = [fg.random.normal((30, 40), x, dtype=dtype) for dtype in ("float32", "float64")]
+    draws += [fg.random.truncated_normal((5, 7)), fg.random.exponential((1000,)), fg.random.uniform((33,), dtype="float64")]
+    draws += [fg.random.randint((50,), -3, 4, "int8"), fg.random.randint((50,), -(2**62), 2**63), fg.random.bernoulli(x, 0.3)]
+    draws += [fg.random.permutation(x, axis=1), fg.random.categorical(x), fg.nn.dropout(x, 0.5, shared=1), fg.random.permutation(9)]
+    draws += [fg.map(lambda row: fg.nn.dropout(row, 0.5) + fg.random.normal((40,)), x)]
+    return x, draws
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_draws_of_a_gpu_are_those_of_the_host_and_new_in_each_replay(jit):
+    value = R.standard_normal((30, 40)).astype(np.float32)
+    with fg.Graph() as graph:
+        x, draws = all_draws()
+    runs = []
+    for device in ("cpu:0", "cuda:0"):
+        with standing_in(), fg.Session(graph, device=device, jit=jit, seed=5) as session:
+            runs.append([session.run(draws, {x: value}) for _ in range(4)])
+            notes = "\n".join(session.plan(draws, {x: (30, 40)}).notes)
+    assert re.search(r"capture: cuda:0 replays \d+ kernels as one graph", notes)
+    for ours, theirs in zip(*runs, strict=True):
+        for a, b in zip(ours, theirs, strict=True):
+            assert a.tobytes() == b.tobytes() and a.dtype == b.dtype
+    for place in range(len(draws)):
+        assert len({run[place].tobytes() for run in runs[1]}) == 4

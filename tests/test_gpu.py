@@ -14,6 +14,7 @@ from flowgraph.graph.op import NoGradient
 from flowgraph.jit import llvm
 from flowgraph.jit.gpu import GpuKernel
 from tests.test_cuda import SAMPLES, lenet, mlp, recurrent, rows, samples, train
+from tests.test_cuda_kernels import all_draws
 from tests.test_cuda_loops import CASES, fused
 from tests.test_operations import as_list, run_kernel
 
@@ -134,6 +135,17 @@ def test_a_plan_is_replayed_as_a_graph():
         results = [session.run(y, {x: rows(64, 64)}).tobytes() for _ in range(5)]
         assert len(set(results)) == 1
         assert "capture: cuda:0 replays 4 kernels as one graph" in session.plan(y, {x: (64, 64)}).notes
+
+
+@pytest.mark.parametrize("jit", [False, None])
+def test_draws_have_the_bits_of_the_host_in_each_replay(jit):
+    with fg.Graph() as graph:
+        x, draws = all_draws()
+    with fg.Session(graph, device=DEVICE, jit=jit, seed=5) as session, fg.Session(graph, jit=False, seed=5) as host:
+        for _ in range(4):
+            for ours, theirs in zip(session.run(draws, {x: rows(30, 40)}), host.run(draws, {x: rows(30, 40)}), strict=True):
+                np.testing.assert_array_equal(ours, theirs)
+        assert any("replays" in note for note in session.plan(draws, {x: (30, 40)}).notes)
 
 
 def test_feeds_and_results_stay_on_the_device():

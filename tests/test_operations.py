@@ -10,7 +10,7 @@ from flowgraph.errors import GradientError
 from flowgraph.graph import OPS, Spec
 from flowgraph.graph.op import ByLoop, NoGradient
 from flowgraph.graph.spec import is_known
-from flowgraph.ops.random import Draw
+from flowgraph.ops.random_bits import Draw
 
 # Ops whose values come from or go to the session, and the random ones: they have tests of their own.
 SPECIAL = set("placeholder constant variable run_key fold_key assign group custom_gradient custom_op py_call".split())

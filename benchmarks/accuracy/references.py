@@ -22,7 +22,7 @@ _BODIES = "runs the ops of its sub-graphs"
 _YOURS = "runs the user's function"
 UNMEASURED = {
     **dict.fromkeys(["placeholder", "constant", "variable", "assign", "group"], _VALUES),
-    **dict.fromkeys(["run_key", "fold_key", "random_uniform", "random_normal", "random_truncated_normal", "random_exponential"], _DRAWS),
+    **dict.fromkeys(["run_key", "fold_key", "random_bits", "random_uniform", "random_normal", "random_exponential"], _DRAWS),
     **dict.fromkeys(["random_integers", "random_permutation", "random_gamma", "log_uniform_candidates"], _DRAWS),
     **dict.fromkeys(["cond", "scan", "while", "checkpoint"], _BODIES),
     **dict.fromkeys(["custom_gradient", "custom_op", "py_call"], _YOURS),

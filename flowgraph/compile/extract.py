@@ -173,6 +173,8 @@ class Extract:
             return f"np.{value.__name__}"
         if isinstance(value, tuple):
             inner = ", ".join(self.literal(part) for part in value)
+            if hasattr(value, "_fields"):
+                return f"{self.value(type(value).__name__, type(value))}({inner})"
             return f"({inner},)" if len(value) == 1 else f"({inner})"
         if isinstance(value, list):
             return "[" + ", ".join(self.literal(part) for part in value) + "]"

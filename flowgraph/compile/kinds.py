@@ -196,14 +196,20 @@ def _machine_code(
         return None
     if isinstance(kernel, np.ufunc):
         return node.op.bind_for(lazy.products.Namespace(kernel), node.attrs, *inputs)
-    shape, dtype, given = spec.shape, spec.dtype, getattr(description, "given", ())
+    shape: Any = spec.shape
+    dtype = spec.dtype
 
     def call(*arrays: Any, out: Any = None) -> Any:
-        return kernel(*arrays, *given, np.empty(shape, dtype) if out is None else out)
+        return kernel(*arrays, np.empty(shape, dtype) if out is None else out)
 
-    call.described = description  # type: ignore[attr-defined]
-    if not given:
-        call.machine = kernel  # type: ignore[attr-defined]
+    def drawing(*arrays: Any, out: Any = None, first: int = 0) -> Any:
+        made = np.empty(shape, dtype) if out is None else out
+        return kernel(*arrays, description.place(first, made.size), made)
+
+    if hasattr(description, "place"):
+        drawing.described = description  # type: ignore[attr-defined]
+        return drawing
+    call.described, call.machine = description, kernel  # type: ignore[attr-defined]
     return call
 
 

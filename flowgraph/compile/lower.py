@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import compress, pairwise
 from operator import itemgetter
 from typing import Any, cast
@@ -487,6 +488,8 @@ class Lowering:
         if self.placement is None:
             return self.device.name
         home = self.homes.get(slot)
+        if home == EVERYWHERE and slot == self.plan.run_key and not self.device.is_host:
+            return next(name for name in self.names if self.is_host(name))  # (of small numbers that are new in each run, a copy)
         return self.plan.units[self.makers(slot)[0]].device if home is None else home
 
     def _here(self, slot: int, tensor: Tensor) -> int:
@@ -658,7 +661,7 @@ class Lowering:
                 after.update(self._rows_of(slot, low, high) if how in (ROWS, ENTRY) else self.makers(slot))
             unit = Unit(
                 node,
-                kind.kernel,
+                placed(kind.kernel, low * (spec.size // slicing.length)) if slicing.is_placed else kind.kernel,
                 arrays,
                 self.new_slot(),
                 self.device.name,
@@ -754,6 +757,13 @@ _APART: dict[str, Callable[[Lowering, Node], None]] = {
 def as_given(out: Any) -> Any:
     """The kernel of what only makes the memory of a result: that memory."""
     return out
+
+
+def placed(kernel: Callable[..., Any], first: int) -> Callable[..., Any]:
+    """``kernel`` for a part whose first element has that place among all."""
+    part = partial(kernel, first=first)
+    part.__dict__.update(vars(kernel))  # (what it was compiled from)
+    return part
 
 
 def _received(sent: Any) -> Any:

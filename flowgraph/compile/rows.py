@@ -104,7 +104,7 @@ def _along(nodes: Sequence[Node], ends: Iterable[Tensor], spec: Callable[[Tensor
                 continue
             if node not in cuts:
                 slicing = node.op.slicing(spec(node.outputs[0]), *map(spec, node.inputs), **node.attrs)
-                if slicing is None or slicing.join != "concat" or slicing.length != length:
+                if slicing is None or slicing.is_placed or slicing.join != "concat" or slicing.length != length:
                     return None
                 cuts[node] = slicing.inputs
             along.update(node.outputs, compress(node.inputs, cuts[node]))

@@ -19,12 +19,12 @@ def lacking(op: str, dtypes: Sequence[Any]) -> str | None:
     return LACKING.get(op)
 
 
-# Operations in whose kernel the host waits for the device, or makes what the device reads, as draws do, and those that CuPy leaves to
+# Operations in whose kernel the host waits for the device, or makes what the device reads, as some draws do, and those that CuPy leaves to
 # cuSOLVER, which it does not ask for anything within a capture: they cannot be captured.
 WAITING = frozenset(
-    "arange bincount cholesky class_labels cofactors cond det eig eigh eigvals eigvalsh expm fold_key inv log_uniform_candidates nonzero "
-    "pinv qr receive repeat repeat_positions resize_grad slogdet solve solve_triangular svd svdvals top_positions unique while "
-    "random_exponential random_gamma random_integers random_normal random_permutation random_truncated_normal random_uniform".split()
+    "arange bincount cholesky class_labels cofactors cond det eig eigh eigvals eigvalsh expm inv log_uniform_candidates nonzero pinv qr "
+    "random_gamma receive repeat repeat_positions resize_grad slogdet solve solve_triangular svd svdvals top_positions unique "
+    "while".split()
 )
 # Operations that fail for some matrices. CuPy looks for that only when it is told to.
 CHECKED = frozenset("cholesky eigh eigvalsh eig eigvals expm inv pinv qr solve solve_triangular svd svdvals".split())

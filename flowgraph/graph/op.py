@@ -45,12 +45,14 @@ class Slicing(NamedTuple):
     length  the size of the axis that is cut
     join    "concat": each part writes its rows, or columns, of the output; "sum": parts are added up in their order
     axis    the first one, 0, or the last one, -1
+    is_placed  whether the kernel of a part is told the place of its first element among all, as ``first``
     """
 
     inputs: tuple[bool, ...]
     length: int
     join: str = "concat"
     axis: int = 0
+    is_placed: bool = False
 
 
 class Batch(NamedTuple):

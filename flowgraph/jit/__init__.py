@@ -6,7 +6,7 @@ text       what texts are written with
 arguments  how a kernel takes the arrays that Python gives it
 loops      a loop as the text of an LLVM module
 arrays     what the texts of kernels over whole arrays share
-draws      uniform random numbers
+draws      random bits
 cuda       a loop as the text of CUDA kernels: cuda_values its numbers, cuda_bundles its elements, cuda_rows its rows
 gpu        such kernels, compiled and called by CuPy
 lazy       conv, cuda, draws, pool, products and windows, loaded when they are first named

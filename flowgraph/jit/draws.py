@@ -1,4 +1,4 @@
-"""Draws: uniform random numbers, with the bits of NumPy's generator Philox.
+"""Draws: random bits, those of NumPy's generator Philox.
 
 What follows a number is no part of its state: block k of four words is a function of the key and of k. So the blocks of an array are made
 one beside the other, as many at once as the processor has multipliers for, and not word by word through a generator's state.
@@ -18,7 +18,6 @@ from ..records import Record
 from .arrays import ArrayKernel
 from .llvm import Target
 from .loops import Operand
-from .text import literal
 
 _ROUNDS = 10
 _MULTIPLIERS = 0xD2E7470EE14C6C93, 0xCA5A826395121157
@@ -27,28 +26,28 @@ _WEYL = 0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B  # what the keys grow by from rou
 _WORD = np.dtype("uint64")
 
 
-class Uniform(Record):
-    """A kernel that fills an array with draws from [0, 1).
+class Bits(Record):
+    """A kernel that fills an array, or a part of it, with random bits.
 
-    dtype   of the draws: float32 or float64
+    dtype   int32 or int64
     stream  the counter's last word
-    size    how many
 
-    It reads the key (seed, run, fold), which fills the other words, and `given`.
+    It reads the key (seed, run, fold), which fills the other words, and `place`.
     """
 
     dtype: np.dtype[Any]
     stream: int
-    size: int
 
     @property
     def operands(self) -> tuple[Operand, ...]:
         return (Operand(_WORD, (True,)),) * 2
 
-    @property
-    def given(self) -> tuple[np.ndarray[Any, Any], ...]:
-        """What distinguishes the draws of one graph, as an operand: so one text serves all of them."""
-        return (np.array([self.stream, self.size], _WORD),)
+    def place(self, first: int, count: int) -> np.ndarray[Any, Any]:
+        """What distinguishes the draws of one graph and their parts, as an operand: so one text serves all of them.
+
+        first, count  place of the first element among all; how many are filled
+        """
+        return np.array([self.stream, first, count], _WORD)
 
     def text(self, target: Target) -> str:
         return _Writer(target, self.dtype).text()
@@ -57,35 +56,46 @@ class Uniform(Record):
 class _Writer(ArrayKernel):
     def __init__(self, target: Target, dtype: np.dtype[Any]) -> None:
         super().__init__(target, dtype, 3)
+        self.lanes = 4 * _WORD.itemsize // dtype.itemsize
 
     def body(self) -> None:
         seed, run, fold = [self._word("%p0", place) for place in range(3)]
-        stream, size = [self._word("%p1", place) for place in range(2)]
+        stream, first, count = [self._word("%p1", place) for place in range(3)]
         self.keys = [
             [self.new(f"add i64 {start}, {step * turn % 2**64}") for start, step in zip((seed, run), _WEYL, strict=True)]
             for turn in range(_ROUNDS)
         ]
         self.fold, self.stream = fold, stream
-        lanes = 4 * _WORD.itemsize // self.dtype.itemsize
-        blocks = self.new(f"udiv i64 {size}, {lanes}")
-        with self.counting(blocks) as block:
-            self.store(self._numbers(block, lanes), self.at("%p2", (block, lanes)), lanes)
-        left = self.new(f"urem i64 {size}, {lanes}")
-        self.store(self._numbers(blocks, lanes), self.at("%p2", (blocks, lanes)), lanes, self.lanes_below(left, lanes))
+        lanes = self.lanes
+        # The first block may have begun before, and the last one may go on behind. (`at` is where the block would begin.)
+        block, skipped = self.new(f"udiv i64 {first}, {lanes}"), self.new(f"urem i64 {first}, {lanes}")
+        end = self.new(f"add i64 {skipped}, {count}")
+        at = self.at("%p2", (skipped, -1))
+        self.store(self._bits(block), at, lanes, self._between(skipped, end))
+        blocks = self.new(f"udiv i64 {end}, {lanes}")
+        rest = self.call("llvm.usub.sat.i64", "i64", ("i64", blocks), ("i64", "1"))
+        with self.counting(rest) as number:
+            place = self.new(f"add i64 {number}, 1")
+            self.store(self._bits(self.new(f"add i64 {block}, {place}")), self.at(at, (place, lanes)), lanes)
+        left = self.new(f"sub i64 {end}, {self.new(f'mul i64 {blocks}, {lanes}')}")
+        left = self.new(f"select i1 {self.new(f'icmp eq i64 {blocks}, 0')}, i64 0, i64 {left}")
+        self.store(self._bits(self.new(f"add i64 {block}, {blocks}")), self.at(at, (blocks, lanes)), lanes, self.lanes_below(left, lanes))
+
+    def _between(self, low: str, high: str) -> str:
+        """A mask of the lanes from ``low`` to below ``high``."""
+        bits = f"<{self.lanes} x i1>"
+        below = self.new(f"xor {bits} {self.lanes_below(low, self.lanes)}, splat (i1 true)")
+        return self.new(f"and {bits} {below}, {self.lanes_below(high, self.lanes)}")
 
     def _word(self, pointer: str, place: int) -> str:
         return self.new(f"load i64, ptr {self.new(f'getelementptr i64, ptr {pointer}, i64 {place}')}")
 
-    def _numbers(self, block: str, lanes: int) -> str:
-        """The numbers of a block, counted from 0."""
-        vector, integer = "poison", f"i{8 * self.dtype.itemsize}"
+    def _bits(self, block: str) -> str:
+        """Those of a block, counted from 0."""
+        vector = "poison"
         for place, word in enumerate(self._words([self.new(f"add i64 {block}, 1"), "0", self.fold, self.stream])):
             vector = self.new(f"insertelement <4 x i64> {vector}, i64 {word}, i32 {place}")
-        bits, mantissa = f"<{lanes} x {integer}>", np.finfo(self.dtype).nmant + 1
-        parts = self.new(f"bitcast <4 x i64> {vector} to {bits}")
-        whole = self.new(f"lshr {bits} {parts}, splat ({integer} {8 * self.dtype.itemsize - mantissa})")
-        scale = f"splat ({self.number} {literal(2.0**-mantissa, self.dtype)})"
-        return self.arithmetic("fmul", self.new(f"sitofp {bits} {whole} to {self.vector(lanes)}"), scale, lanes)
+        return vector if self.lanes == 4 else self.new(f"bitcast <4 x i64> {vector} to {self.vector(self.lanes)}")
 
     def _words(self, counter: Sequence[str]) -> Sequence[str]:
         for keys in self.keys:

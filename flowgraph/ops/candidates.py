@@ -20,7 +20,7 @@ from .gather import take
 from .join import concat
 from .losses import sigmoid_cross_entropy, softmax_cross_entropy
 from .matmul import matmul, transposed
-from .random import Draw, generator_of, run_key_of, stream_of
+from .random_bits import Draw, generator_of, run_key_of, stream_of
 from .reduce import sum
 from .shape import ones_like, repeat_like, zeros_like
 
