@@ -3,11 +3,10 @@
 Where the front end and cuDNN are installed, the stand-in is compared with them, and plans are made for a GPU that is not there.
 """
 
-import contextlib
 import inspect
 import itertools
-import json
 import sys
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +14,9 @@ import numpy as np
 import pytest
 
 import flowgraph as fg
-from flowgraph.devices.cudnn import Convolutions, Unserved
+from benchmarks.gpu.convolutions import channels_last, for_h200, in_order, kinds, named
+from benchmarks.gpu.models import MODELS
+from flowgraph.devices.cudnn import Unserved
 from flowgraph.graph import Spec
 from flowgraph.ops import conv_fold
 from flowgraph.ops.conv import conv_input_grad, conv_op, conv_weight_grad
@@ -378,32 +379,16 @@ def test_cudnn_that_is_too_old_or_cannot_start_is_left_out_with_the_reason(cudnn
 
 # --- the real one
 
-# What cuDNN has to know of an H200 to make plans for it, in its own words.
-H200 = {
-    "maxGridSize": [2147483647, 65535, 65535], "maxBlockSize": [1024, 1024, 64], "regsPerBlock": 65536, "multiProcessorCount": 132,
-    "smCountOrigin": 0, "warpSize": 32, "maxSharedMemoryPerBlock": 49152, "maxSharedMemoryPerBlockOptin": 232448,
-    "reservedSharedMemoryPerBlock": 1024, "oversizedSharedMemoryPerBlock": 0, "maxRegistersPerSM": 65536, "maxCtasPerSM": 32,
-    "maxThreadsPerBlock": 1024, "maxThreadsPerSM": 2048, "pciDeviceId": 0, "isTccDriver": 0, "supportCoopLaunch": 1,
-    "totalGlobalMem": 150121545728, "smClockRateKHz": 1980000, "memClockRateKHz": 3201000, "memoryBusWidth": 6144, "l2CacheSize": 62914560,
-    "cudaDeviceId": 0, "deviceVer": 900, "driverVer": 13000, "deviceName": "NVIDIA H200",
-}  # fmt: skip
-
 
 @pytest.fixture(scope="module")
 def real():
-    """The real front end, whose graphs are for an H200."""
+    """The real front end and library, for an H200: a function of whether TF32 is allowed."""
     cudnn = pytest.importorskip("cudnn")
     try:
-        properties = cudnn.create_device_properties(json.dumps(H200))
+        for_h200(cudnn, False)
     except Exception as error:  # it wants a library named libcuda.so.1, of a driver or an empty one
         pytest.skip(f"cuDNN makes no plans here: {error}")
-
-    def pygraph(handle, **options):
-        return cudnn.pygraph(device_property=properties, sm_version=90, **options)
-
-    names = "data_type", "heur_mode", "numerical_note", "cudnnGraphNotSupportedError", "set_stream"
-    given = {name: getattr(cudnn, name) for name in names}
-    return SimpleNamespace(pygraph=pygraph, create_handle=lambda: None, destroy_handle=lambda handle: None, **given)
+    return partial(for_h200, cudnn)
 
 
 def test_the_stand_in_has_the_parameters_of_the_real_front_end(cudnn, monkeypatch):
@@ -436,9 +421,7 @@ def _parameters(function):
 def test_the_real_cudnn_has_engines_for_all_samples(op, dtype, tf32, real):
     if dtype == "bfloat16":
         pytest.importorskip("ml_dtypes")
-    cupy = SimpleNamespace(cuda=SimpleNamespace(get_current_stream=None))
-    device = SimpleNamespace(tf32=tf32, chosen=contextlib.nullcontext, xp=np, cupy=cupy)
-    convolutions, refused = Convolutions(real, device), []
+    convolutions, refused = real(tf32), []
     for sample in op.samples:
         specs = [Spec(np.shape(x), np.dtype(dtype)) for x in sample.inputs]
         try:
@@ -446,3 +429,28 @@ def test_the_real_cudnn_has_engines_for_all_samples(op, dtype, tf32, real):
         except Unserved as error:
             refused.append((str(error), [spec.shape for spec in specs]))
     assert all(why == "there is nothing to compute" and 0 in itertools.chain(*shapes) for why, shapes in refused), refused
+
+
+@pytest.mark.parametrize("tf32", [False, True])
+@pytest.mark.parametrize("model", ["lenet", "resnet"])
+def test_the_real_cudnn_serves_all_convolutions_of_the_benchmarks(model, tf32, real):
+    convolutions = real(tf32)
+    for op, shapes, how in kinds(MODELS[model]):
+        kernel = convolutions._one(op, shapes, dict(how), np.dtype("f4"))
+        assert kernel.scratch < 400e6
+        if not tf32 and op != "conv_weight_grad":
+            assert kernel.scratch < 1e6  # images as flowgraph has them, with no copies in another order
+
+
+# --- the table of engines
+
+
+def test_the_table_of_engines_has_a_row_for_each_kind_of_convolution_of_a_step():
+    found = kinds(MODELS["lenet"])
+    assert sorted(op for op, _, _ in found) == ["conv", "conv", "conv_input_grad", "conv_weight_grad", "conv_weight_grad"]
+    images = {named(op, shapes)[0] for op, shapes, _ in found}
+    assert images == {(128, 1, 28, 28), (128, 20, 12, 12)} and set(found.values()) == {1}
+
+
+def test_channels_that_lie_last_are_beside_each_other():
+    assert channels_last([2, 3, 4, 5]) == [60, 1, 15, 3] and in_order([2, 3, 4, 5]) == [60, 20, 5, 1]

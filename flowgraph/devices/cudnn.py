@@ -63,6 +63,14 @@ def load(asked: bool | None) -> ModuleType:
     return cudnn  # type: ignore[no-any-return]
 
 
+def _in_order(dims: list[int]) -> list[int]:
+    """The strides of arrays whose elements lie in C's order."""
+    strides = [1]
+    for size in reversed(dims[1:]):
+        strides.insert(0, strides[0] * size)
+    return strides
+
+
 class Convolutions:
     """The convolutions of one device.
 
@@ -119,28 +127,46 @@ class Convolutions:
                 return self._built(op, shapes, how, dtype)
             except Unserved as error:
                 return str(error)
-            except (self._cudnn.cudnnGraphNotSupportedError, RuntimeError):
+            except self._cudnn.cudnnGraphNotSupportedError:
                 return "cuDNN has no engine for it"
+            except RuntimeError as error:
+                return f"cuDNN fails: {str(error).partition(chr(10))[0]}"
 
     def _built(self, op: str, shapes: Sequence[Any], how: dict[str, Any], dtype: np.dtype[Any]) -> Any:
-        cudnn, handle, rank = self._cudnn, self._handle, len(how["stride"])
         _check_windows(op, shapes, **how)
+        graph = self.graph(op, shapes, how, dtype)
+        graph.check_support()
+        graph.build_plans()
+        return self._asking(graph, shapes[2], dtype, int(graph.get_workspace_size()))
+
+    def graph(
+        self,
+        op: str,
+        shapes: Sequence[Any],
+        how: dict[str, Any],
+        dtype: np.dtype[Any],
+        strides: Sequence[Callable[[list[int]], list[int]]] = (_in_order,) * 3,
+    ) -> Any:
+        """cuDNN's graph of a convolution with one set of filters, with the engines that may serve it in cuDNN's order.
+
+        shapes   of the two arrays, 1 and 2, and the result, 3; ``strides``: what makes the distances of their elements of their sizes
+        how      stride, padding and dilation
+        """
+        cudnn, rank = self._cudnn, len(how["stride"])
         number, wide = (getattr(cudnn.data_type, name) for name in NUMBERS[dtype.name])
-        graph = cudnn.pygraph(io_data_type=number, intermediate_data_type=wide, compute_data_type=wide, handle=handle)
+        graph = cudnn.pygraph(io_data_type=number, intermediate_data_type=wide, compute_data_type=wide, handle=self._handle)
         dims = [_dims(shape, rank) for shape in shapes]
         method, names = METHODS[op]
         given = {}
-        for uid, (name, dim) in enumerate(zip(names, dims, strict=False), 1):
-            given[name] = graph.tensor(name=name, dim=dim, stride=_strides(dim), data_type=number, uid=uid)
+        for uid, (name, dim, lie) in enumerate(zip(names, dims, strides, strict=False), 1):
+            given[name] = graph.tensor(name=name, dim=dim, stride=lie(dim), data_type=number, uid=uid)
         made = getattr(graph, method)(**given, **_windows(**how), compute_data_type=wide, name=op)
-        made.set_output(True).set_data_type(number).set_dim(dims[2]).set_stride(_strides(dims[2])).set_uid(3)
+        made.set_output(True).set_data_type(number).set_dim(dims[2]).set_stride(strides[2](dims[2])).set_uid(3)
         graph.validate()
         graph.build_operation_graph()
         graph.create_execution_plans([cudnn.heur_mode.A, cudnn.heur_mode.FALLBACK])
         graph.deselect_numeric_notes(self._refused(dtype))
-        graph.check_support()
-        graph.build_plans()
-        return self._asking(graph, shapes[2], dtype, int(graph.get_workspace_size()))
+        return graph
 
     def _asking(self, graph: Any, shape: tuple[int, ...], dtype: np.dtype[Any], scratch: int) -> Any:
         """The kernel that asks for ``graph`` on the current stream."""
@@ -201,10 +227,3 @@ def _windows(stride: Sequence[int], padding: Sequence[tuple[int, int]], dilation
         "stride": [1] * is_line + list(stride),
         "dilation": [1] * is_line + list(dilation),
     }
-
-
-def _strides(dims: Sequence[int]) -> list[int]:
-    strides = [1]
-    for size in reversed(dims[1:]):
-        strides.insert(0, strides[0] * size)
-    return strides
