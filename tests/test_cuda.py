@@ -408,6 +408,19 @@ def test_remainders_and_whole_quotients_are_those_of_numpy(function, dtype, sess
         np.testing.assert_array_equal(session.run(function(x, y), feeds), getattr(np, function.__name__)(*feeds.values()))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("size", [4, 10_000])
+def test_a_choice_is_one_kernel_of_whatever_size_and_is_captured(size, dtype, graph, cupy):
+    x = fg.placeholder("x", (size,))
+    y = fg.astype(x, dtype)
+    chosen = fg.where(x > 0, y, fg.astype(fg.sum(x), dtype))
+    with fg.Session(graph, devices=["cuda:0"], jit=False) as session:
+        for _ in range(3):
+            result = session.run(chosen, {x: rows(size)})
+    assert result.dtype == dtype and len(launches(cupy)) == 2
+    np.testing.assert_array_equal(result[rows(size) > 0], rows(size)[rows(size) > 0].astype(dtype))
+
+
 # --- captured graphs
 
 

@@ -229,18 +229,18 @@ def _floor_divide(xp: Any, x: Any, y: Any, out: Any = None) -> Any:
         return xp.floor_divide(x, y, out=out)
     left = xp.fmod(x, y)
     whole = xp.rint((x - left) / y) - ((left != 0) & ((left < 0) != (y < 0)))
-    return _into(out, xp.where(y == 0, x / y, whole))
+    return _into(out, xp.where(y == 0, x / y, whole), left.dtype)
 
 
 def _remainder(xp: Any, x: Any, y: Any, out: Any = None) -> Any:
     if x.dtype.kind in "iub" and y.dtype.kind in "iub":
         return xp.remainder(x, y, out=out)
     left = xp.fmod(x, y)
-    return _into(out, xp.copysign(xp.where((left != 0) & ((left < 0) != (y < 0)), left + y, left), y))
+    return _into(out, xp.copysign(xp.where((left != 0) & ((left < 0) != (y < 0)), left + y, left), y), left.dtype)
 
 
-def _into(out: Any, made: Any) -> Any:
+def _into(out: Any, made: Any, dtype: Any) -> Any:
     if out is None:
-        return made
+        return made.astype(dtype, copy=False)  # (of bfloat16 CuPy's where makes float32)
     out[...] = made
     return out

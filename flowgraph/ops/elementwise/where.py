@@ -50,8 +50,11 @@ class Where(Op):
         shape = condition.shape
         if not ((x.shape == shape or not x.shape) and (y.shape == shape or not y.shape)):
             shape = np.broadcast_shapes(shape, x.shape, y.shape)
-        if x.dtype.kind not in "fV" or x.dtype != y.dtype or math.prod(shape) < FEW:
-            made = xp.where(condition, x, y)
+        if x.dtype.kind not in "fV" or x.dtype != y.dtype or math.prod(shape) < FEW or xp is not np:
+            if x.dtype.kind == "V":  # (of bfloat16 CuPy makes float32)
+                made = xp.where(condition, bits(x), bits(y)).view(x.dtype)
+            else:
+                made = xp.where(condition, x, y)
             if out is None:
                 return made
             out[...] = made
