@@ -11,6 +11,7 @@ from ..graph.spec import is_known
 # One core of a server of 2022 with NumPy: a call, the arithmetic of a matrix product and of a function of each element, memory bandwidth
 # of a NumPy loop. (With AVX2 float32's tanh was seen to take 1.5 to 3 ns, exp 1 to 2, expm1 10 to 18.)
 CALL_SECONDS = 1e-6
+INNER_CALL_SECONDS = 0.5e-6
 FLOPS_PER_SECOND = 1e11
 ELEMENTWISE_FLOPS_PER_SECOND = 6e9
 BYTES_PER_SECOND = 6e9
@@ -22,4 +23,4 @@ def estimated_seconds(node: Node, inputs: Sequence[Any]) -> float:
         return CALL_SECONDS
     work = node.op.work(*inputs, **node.attrs)
     flops = ELEMENTWISE_FLOPS_PER_SECOND if node.op.scalar is not None else FLOPS_PER_SECOND
-    return CALL_SECONDS + max(work.flops / flops, work.bytes / BYTES_PER_SECOND)
+    return CALL_SECONDS + (node.op.calls - 1) * INNER_CALL_SECONDS + max(work.flops / flops, work.bytes / BYTES_PER_SECOND)

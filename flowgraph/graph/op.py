@@ -153,6 +153,7 @@ class Op:
     in_place = False  # the kernel may be given an input's array as `out`
     is_stateful = False  # two nodes with equal inputs may differ (placeholders, variables, random draws): never merged
     shape_inputs: tuple[int, ...] = ()  # inputs of which only shape and dtype are used: the plan needs no value for them
+    calls = 1  # of NumPy's functions, about, that the kernel consists of: for few numbers they take longer than the arithmetic
     promotes = False  # Python numbers among the inputs take the dtype of the arrays beside them, as in NumPy 2
     promotes_from = 0  # the first input that takes part in that
     takes_out = False  # the kernel can write into a given array; set by `op` from the kernel's signature

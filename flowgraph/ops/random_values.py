@@ -115,8 +115,10 @@ class OfBits(Op):
     def kernel(self, xp: Any, *bits: Any, out: Any = None, **attrs: Any) -> Any:
         if xp is not np:
             made = self.scalar(Arrays(xp), *bits, **attrs)
+        elif out is None and bits[0].nbytes <= BLOCK_BYTES:
+            return self.by_numpy(*[x.reshape(-1) for x in bits], **attrs).reshape(bits[0].shape)
         else:
-            spec, flat = self.infer(*bits, **attrs), [np.ascontiguousarray(x).reshape(-1) for x in bits]
+            spec, flat = self.infer(*bits, **attrs), [x.reshape(-1) for x in bits]
             made = out if out is not None and out.flags.c_contiguous else np.empty(spec.shape, spec.dtype)
             target = made.reshape(-1)
             length = BLOCK_BYTES // target.itemsize
@@ -161,7 +163,7 @@ def _samples(*attrs: dict[str, Any], words: int = 1, dtypes: Sequence[str] = ("i
 class RandomUniform(OfBits):
     """Uniform in [0, 1): of 24 bits, or 53."""
 
-    flops_each = 3.0
+    flops_each, calls = 3.0, 3
 
     def scalar(self, s: Any, bits: Any) -> Any:
         digits = SINGLE.mantissa + 1 if bits.dtype == INT32 else DOUBLE.mantissa + 1
@@ -174,7 +176,7 @@ class RandomUniform(OfBits):
 class RandomNormal(OfBits):
     """Standard normal; with ``limit``, as it is where it is nearer to 0 than that."""
 
-    flops_each = 25.0
+    flops_each, calls = 25.0, 60
 
     def scalar(self, s: Any, bits: Any, *, limit: float | None = None) -> Any:
         form = QUANTILES[FLOATS[bits.dtype]]
@@ -219,7 +221,7 @@ class RandomNormal(OfBits):
 class RandomExponential(OfBits):
     """Exponential with mean 1."""
 
-    flops_each = 15.0
+    flops_each, calls = 15.0, 35
 
     def scalar(self, s: Any, bits: Any) -> Any:
         v, u = _between(s, bits)
@@ -234,7 +236,7 @@ class RandomIntegers(OfBits):
     The fraction has 64 bits, or 128 in two inputs where there are more than 2**32 numbers.
     """
 
-    flops_each = 4.0
+    flops_each, calls = 4.0, 10
 
     def infer(self, *bits: Any, **attrs: Any) -> Any:
         return Spec(bits[0].shape, attrs["dtype"])
