@@ -121,3 +121,22 @@ def test_a_rewrite_that_changes_a_result_is_searched_for_on_a_gpu(session):
     x = fg.placeholder("x", (3,))
     found = session.bisect(fg.exp(x * 1.0) + fg.exp(x * 1.0), {x: rows(3)})
     assert found.is_fine and found.rewrites > 0, found
+
+
+# --- plans
+
+
+def test_a_plan_tells_of_the_device_and_of_what_is_not_on_it(session):
+    x = fg.placeholder("x", (8, 8))
+    with fg.device("cuda:0"):
+        asked = fg.exp(x, name="asked")
+    y = fg.sqrt(fg.py_call(np.sort, asked, asked), name="root")
+    plan = session.plan(y, {x: (8, 8)})
+    text = str(plan)
+    assert "asked: (8, 8) float32; placed as asked" in text and "sort: (8, 8) float32; placed where there is a kernel for it" in text
+    assert text.count("; placed") == 2
+    told = dict(plan.explain().rows["root"])
+    assert told["runs"] == "as kernel 2 of the 3 that cuda:0 is asked for in task 2, one behind the other"
+    assert told["memory"] == "a new array of 256 B from CuPy's pool, which has it again once nothing reads it any more"
+    assert told["cost"].endswith(" on cuda:0") and "slices" not in told
+    assert str(session.plan(asked, {x: (8, 8)})).splitlines()[0].endswith("about 45 us on cuda:0, at most 512 B alive")

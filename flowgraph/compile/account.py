@@ -89,27 +89,37 @@ class Account:
     def _of_units(self, node: Node, run: Node, units: Sequence[Unit]) -> Iterator[tuple[str, str]]:
         if isinstance(run, FusedNode) and node is not run.op.members[0]:
             yield "runs", f"in the loop of {run.op.members[0].name}: see there"
-            yield from self._of_cost(node)
+            yield from self._of_cost(node, units)
             return
         tasks = list(dict.fromkeys(self._task[id(unit)] for unit in units))
         yield "runs", self._of_tasks(tasks, units)
         yield "loop", self._of_loop(node)
-        kernels = [unit for unit in units if unit.seconds or unit.mode in ("part", "partial")]
-        yield "slices", self._of_slices(run, units, sum(unit.seconds for unit in kernels))
+        if _is_on_host(units):
+            kernels = [unit for unit in units if unit.seconds or unit.mode in ("part", "partial")]
+            yield "slices", self._of_slices(run, units, sum(unit.seconds for unit in kernels))
         yield "memory", self._of_memory(run, units)
         if self.plan.reasons.get(run) is not None:
             yield "device", f"{units[0].device}, placed {self.plan.reasons[run]}"
-        yield from self._of_cost(node)
+        yield from self._of_cost(node, units)
 
-    def _of_cost(self, node: Node) -> Iterator[tuple[str, str]]:
+    def _of_cost(self, node: Node, units: Sequence[Unit]) -> Iterator[tuple[str, str]]:
         inputs = [self._found.spec(tensor) for tensor in node.inputs]
         if all(is_known(each.shape) for each in inputs) and not (node.op.bodies or node.op.is_view):
             work = node.op.work(*inputs, **node.attrs)
-            seconds = format_seconds(estimated_seconds(node, inputs))
-            yield "cost", f"{short(work.flops)} flops, {format_bytes(round(work.bytes))} moved: {seconds} by NumPy alone"
+            told = f"{short(work.flops)} flops, {format_bytes(round(work.bytes))} moved"
+            if _is_on_host(units):
+                yield "cost", f"{told}: {format_seconds(estimated_seconds(node, inputs))} by NumPy alone"
+            elif node in self._loop:
+                yield "cost", told
+            else:
+                yield "cost", f"{told}: {format_seconds(sum(unit.seconds for unit in units))} on {units[0].device}"
 
     def _of_tasks(self, tasks: Sequence[int], units: Sequence[Unit]) -> str:
         plan = self.plan
+        if not _is_on_host(units):
+            task = plan.tasks[tasks[0]]
+            place = next(number for number, unit in enumerate(task.units, 1) if unit is units[0])
+            return f"as kernel {place} of the {len(task.units)} that {task.device} is asked for in task {task.index}, one behind the other"
         if len(plan.tasks) == 1:
             total = format_seconds(plan.seconds)
             return f"in the one task: all takes {total}, and a hand-over to another thread {format_seconds(HAND_OVER_SECONDS)} or more"
@@ -179,6 +189,8 @@ class Account:
                 return f"{made}; not in place: its kernel still reads when it writes"
             told = [f"{self._name(slot)} {what}" for slot, what in self._obstacles.get(run, {}).items()]
             return f"{made}; not in place: {', '.join(told)}" if told else made
+        if not _is_on_host(units):
+            return f"{made} from CuPy's pool, which has it again once nothing reads it any more"
         may_write_over = unit.mode == "fresh" and size and run.op.in_place
         return f"{made}, or that of an input that dies here: below 16 kB the program decides" if may_write_over else made
 
@@ -187,6 +199,10 @@ class Account:
         given = {source: tensor.name for tensor, source in sources_of(self.plan)}
         made = {each: unit.node.name for unit in reversed(self.plan.units) for each in (unit.output, unit.buffer)}
         return str(given.get(slot) or made.get(slot) or f"s{slot}")
+
+
+def _is_on_host(units: Sequence[Unit]) -> bool:
+    return units[0].device.startswith("cpu")
 
 
 def _fits(name: str, pattern: str) -> bool:

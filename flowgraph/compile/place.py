@@ -62,7 +62,7 @@ class Placement:
 
     names      of the devices, the first of which serves what nothing else decides
     device     node -> the name of its device
-    decisions  node -> why it runs there
+    decisions  node -> why it runs there; where there is one device to choose, of those nodes alone that ask for it or are elsewhere
     notes      what the plan should tell of it
     """
 
@@ -134,9 +134,11 @@ class _Placing:
             steps, found.names, homes, lambda tensor: nbytes_of(self.simplified.spec(tensor)), self.calibration, self._fetched(wanted)
         )
         best = self._best(forecaster, steps)
+        usual = [device.name for device in self.devices if not device.last_resort]
         for step, device, options in best.places:
             found.device[step.node] = device
-            found.decisions[step.node] = self._decision(step, device, options)
+            if len(usual) > 1 or device != usual[0] or _request(step.node) is not None:
+                found.decisions[step.node] = self._decision(step, device, options)
             found._homes.update({tensor: device for tensor in step.outputs if tensor not in self.fed})
         for (op, device, why), count in self.lacking.items():
             found.notes.append(f"place: {op} is not on {device}: {why}" + (f" ({count} nodes)" if count > 1 else ""))

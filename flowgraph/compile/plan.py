@@ -232,9 +232,11 @@ class Plan(Record, frozen=False, eq=False, slots=True):
 
     def __str__(self) -> str:
         limit = "" if self.memory_limit is None else f", and {format_bytes(self.memory_limit)} allowed"
+        times = f"{format_seconds(self.seconds)} on one thread, {format_seconds(self.critical_seconds)} on many"
+        if len(self.tasks) == 1 and not self.host_only:
+            times = f"{format_seconds(self.seconds)} on {self.tasks[0].device}"
         lines = [
-            f"plan of {len(self.units)} kernels in {len(self.tasks)} task{'s' * (len(self.tasks) != 1)}: "
-            f"about {format_seconds(self.seconds)} on one thread, {format_seconds(self.critical_seconds)} on many, "
+            f"plan of {len(self.units)} kernels in {len(self.tasks)} task{'s' * (len(self.tasks) != 1)}: about {times}, "
             f"at most {format_bytes(self.peak_bytes)} alive{limit}"
         ]
         lines += [f"  note: {note}" for note in self.notes]
