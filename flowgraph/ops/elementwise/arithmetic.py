@@ -221,7 +221,7 @@ public(sign)
 public(divmod)
 
 
-# CuPy has floor(x / y), and x - floor(x / y) * y: of 1 and 0.1 these are 10 and 0, of 1 and infinity 0 and NaN. What follows is as in NumPy.
+# CuPy has floor(x / y), and x - floor(x / y) * y: of 1 and 0.1 these are 10 and 0, of 1 and infinity 0 and NaN. What follows does as NumPy.
 
 
 def _floor_divide(xp: Any, x: Any, y: Any, out: Any = None) -> Any:
