@@ -109,6 +109,19 @@ def test_labels_are_looked_at_on_the_host_where_they_come_from_there(session, cu
     np.testing.assert_array_equal(step(rows(4, 10), there).get(), step(rows(4, 10), np.arange(4)).get())
 
 
+@pytest.mark.parametrize("dtype", ["int8", "int64", "uint8"])
+@pytest.mark.parametrize("device", ["cpu:0", "cuda:0"])
+def test_a_label_that_is_no_class_is_refused(device, dtype, cupy):
+    with fg.Graph() as graph:
+        logits, labels = fg.placeholder("logits", (2, 3)), fg.placeholder("labels", (2,), dtype)
+        loss = fg.nn.softmax_cross_entropy(logits, labels)
+    with fg.Session(graph, device=device, jit=False) as session:
+        assert np.isfinite(session.run(loss, {logits: rows(2, 3), labels: np.array([2, 0], dtype)})).all()
+        for wrong in (3, 100) if dtype == "uint8" else (3, -1, -128):
+            with pytest.raises(fg.ExecutionError, match=r"class_labels: a label is outside 0 ... 2"):
+                session.run(loss, {logits: rows(2, 3), labels: np.array([1, wrong], dtype)})
+
+
 # --- waits that are needed
 
 

@@ -106,6 +106,7 @@ class Cuda(Device):
         self.clock: DeviceClock | None = None  # by which copies are timed: that of the traced run that holds the device
         self._beside: Any = None  # a stream on which nothing is asked for but the time
         self._sending: Any = None  # the event behind the last copy to the host on ``copying``, until kernels wait for it
+        self._user: Any = None  # the user's current stream, while it is entered
         self._is_shared = False  # whether the user has had arrays of this device, which he may use on streams of his own
         self._lock = threading.RLock()
         self._depth = 0
@@ -369,14 +370,14 @@ class Cuda(Device):
         return x
 
     def hand_over(self) -> None:
-        """The user's current stream waits for the kernels asked for until now: for what he gets."""
-        with self._lock, self._here:
-            self._is_shared = True
-            self.cupy.cuda.get_current_stream().wait_event(self.compute.record(self._met))
+        """The user's current stream waits for the kernels asked for until now: for what he gets. Called while it is entered."""
+        self._is_shared = True
+        self._user.wait_event(self.compute.record(self._met))
 
     def handed_over(self, x: Any) -> Any:
         """An array for the user, for which his current stream waits."""
-        self.hand_over()
+        with self:
+            self.hand_over()
         return x
 
     def follow(self) -> None:
@@ -384,8 +385,9 @@ class Cuda(Device):
 
         He may have let go of arrays that his kernels still read, or have memory again that ours did.
         """
+        self._user = self.cupy.cuda.get_current_stream()
         if self._is_shared:
-            self.compute.wait_event(self.cupy.cuda.get_current_stream().record(self._met))
+            self.compute.wait_event(self._user.record(self._met))
 
 
 def _checked(kernel: Callable[..., Any]) -> Callable[..., Any]:

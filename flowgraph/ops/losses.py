@@ -24,6 +24,8 @@ from .elementwise import abs, astype, divide, equal, exp, maximum, minimum, mult
 from .reduce import mean, size, sum
 from .samples import LOW, Over
 
+UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
+
 
 def _same_shape(first: Any, second: Any) -> bool:
     """Whether two shapes can be one."""
@@ -64,8 +66,12 @@ class ClassLabels(Op):
 
     def kernel(self, xp: Any, labels: Any, logits: Any) -> Any:
         classes = logits.shape[-1]
-        if labels.size and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
-            raise ValueError(f"a label is outside 0 ... {classes - 1}")
+        if labels.size:
+            # (Of whole numbers, what is below 0 counts as large: one look for both ends.)
+            signed = labels.dtype.kind == "i"
+            highest = int((labels.view(UNSIGNED[labels.dtype.itemsize]) if signed else labels).max())
+            if highest >= classes or not (signed or int(labels.min()) >= 0):
+                raise ValueError(f"a label is outside 0 ... {classes - 1}")
         return labels
 
     def vmap(self, batch: Batch, labels: Tensor, logits: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from .run import Run
 
 # Fewer kernels than this are as quick to ask for one by one.
-WORTH_CAPTURING = 3
+WORTH_CAPTURING = 2
 # Tensors that an error lists where a device has no memory left, and kernels where it has failed.
 LISTED = 8
 

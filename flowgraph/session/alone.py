@@ -67,18 +67,20 @@ class Alone:
                         task.execute(values, self)
                         results = self._results(values)
                         written = self._written(values)
+                        if self._hands_over:
+                            device.hand_over()
                 else:
                     state.count(plan, values)
                     with device.active():
                         task.replay(captured, values, self)
                         results = self._results(values)
                         written = self._written(values) if captured.leaves else []
+                        if self._hands_over:
+                            device.hand_over()
             finally:
                 _reset_errors(token)
             for node, value in written:
                 state.put(node, value)
-        if self._hands_over:
-            device.hand_over()
         program.calls.add()
         runs.last_report = self._report
         return arrived(results)
@@ -121,7 +123,8 @@ def quick_call(
 ) -> Callable[..., list[Any]]:
     """A function of arrays that are like those in ``fed`` and need no other look; all else it leaves to ``otherwise``."""
     program = alone.program
-    is_looked_over = is_looked_over and bool(program.plan.updates)
+    plan = program.plan
+    is_looked_over = is_looked_over and bool(plan.updates) and any(slot not in plan.away for slot in plan.fetches if slot >= 0)
     expected = [
         (((np.ndarray, tensor.dtype.type) if isinstance(x, np.ndarray | np.generic) else (x.__class__,)), tensor.dtype, x.shape)
         for tensor, x in zip(inputs, fed, strict=True)
