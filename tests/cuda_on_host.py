@@ -33,6 +33,7 @@ static int __float_as_int(float x) { return as_bits<int>(x); }
 static double __longlong_as_double(long long x) { return as_bits<double>(x); }
 static long long __double_as_longlong(double x) { return as_bits<long long>(x); }
 static unsigned long long __umul64hi(unsigned long long a, unsigned long long b) { return (unsigned __int128)a * b >> 64; }
+static float fg_near_reciprocal(float x) { return 1 / x; }
 static ucontext_t scheduler, *fibers;
 static int current, *over;
 static void (*body)();

@@ -159,6 +159,23 @@ def test_what_a_loop_gives_does_not_depend_on_where_arrays_begin(case):
         assert kept[0] == kept[1]
 
 
+def test_quotients_have_all_bits_of_divisions_wherever_their_numbers_are():
+    (op,) = fused(lambda x, b: [x / b, fg.nn.sigmoid(x)], [f(400, 64), f(400, 1)])
+    rng = np.random.default_rng(2)
+    scales = 2.0 ** rng.integers(-149, 128, (400, 1)), 2.0 ** rng.integers(-126, 127, (400, 1))
+    x, b = [(rng.uniform(1, 2, (400, n)) * scale * rng.choice([-1, 1], (400, n))).astype(np.float32) for n, scale in zip((64, 1), scales)]
+    x[::3, 5], x[::4, 6], x[::5, 7], x[::6, 8] = 0.0, -0.0, np.inf, np.nan
+    b[::7], b[1::20], b[2::20], b[3::20], b[4::20] = rng.uniform(1, 2, (58, 1)), 0.0, np.inf, np.nan, 3e-41
+    host, ours = ([np.empty(made.spec.shape, made.spec.dtype) for made in op.results] for _ in range(2))
+    with np.errstate(all="ignore"):
+        op._kernel(x, b, *host)
+        GpuKernel(op.loop, XP)(x, b, *ours)
+        quotients = x / b
+    for mine, theirs in zip(ours, host, strict=True):
+        np.testing.assert_array_equal(mine.view(np.int32)[~np.isnan(mine)], theirs.view(np.int32)[~np.isnan(theirs)])
+    assert any(np.array_equal(mine, quotients, equal_nan=True) for mine in ours)
+
+
 def network():
     x, labels = fg.placeholder("x", ("n", 200)), fg.placeholder("labels", ("n",), "int64")
     h = fg.nn.LayerNorm(300)(fg.nn.gelu(fg.nn.Linear(200, 300)(x)))

@@ -21,8 +21,8 @@ from .loops import Loop
 
 # So many blocks at most add up parts of a sum. (An H200 has 132 multiprocessors, each of which holds 8 blocks of 256 threads.)
 BLOCKS = 1024
-# Elements of a thread: where each is by itself, and where it adds them up.
-EACH, EACH_SUMMED = 4, 16
+# Elements of a thread: where each is by itself, if there are few or many of them; and where it adds them up.
+EACH, EACH_OF_MANY, EACH_SUMMED, MANY = 4, 8, 16, 2**22
 # The kernel that ends the sums has blocks of so many threads by so many.
 TILE = 32
 
@@ -81,7 +81,7 @@ class _Writer(Rows):
     def _by_elements(self) -> int:
         """Every element by itself; sums over all elements."""
         count, totals, index, n = self.rows * self.inner, self.totals, self.index, self.n
-        self.set_steps(EACH_SUMMED if totals else EACH, len(self.along))
+        self.set_steps(EACH_SUMMED if totals else EACH if count < MANY else EACH_OF_MANY, len(self.along))
         tile = THREADS * self.steps * self.wide
         grid = -(-count // tile)
         at = f"start + (s * {THREADS} + threadIdx.x) * {self.wide}"

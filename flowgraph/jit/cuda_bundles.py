@@ -15,9 +15,10 @@ from contextlib import contextmanager
 import numpy as np
 
 from ..records import Record
+from .bounds import bounds
 from .cuda_values import literal, missing, primitive, type_of
 from .loops import Loop, Operand, Window
-from .values import Value, in_order
+from .values import FLOAT32, Value, in_order
 
 # Threads of a block.
 THREADS = 256
@@ -30,6 +31,24 @@ _WEIGHTS = {"constant": 0, "load": 0, "position": 0, "divide": 6, "sqrt": 6}
 def weight_of(values: Iterable[Value]) -> int:
     """About how many instructions make these values."""
     return sum(_WEIGHTS.get(value.kind, 1) for value in values)
+
+
+class Quotient(Record):
+    """How a quotient of floats of 32 bits is found by multiplications, and what has to be seen to then.
+
+    With the divisor between 2**-40 and 2**40, and the quotient between 2**-60 and 2**60, what is lost of a product with the divisor's
+    reciprocal has all its bits; and with that the quotient is rounded once. (With the rounded reciprocal of each divisor that was tried on
+    all quotients that come within 20 / 2**24 of the midpoint of two floats; farther away errors are too small to matter.)
+
+    divisor, small, large  whether the divisor may be out of bounds; the quotient too small, too large
+    """
+
+    divisor: bool
+    small: bool
+    large: bool
+
+
+SURE = Quotient(False, False, False)
 
 
 class Parts(Record):
@@ -66,6 +85,8 @@ class Bundles:
         self.totals = [i for i, result in enumerate(loop.results) if result.is_total]
         self.along = [i for i in range(len(loop.operands)) if self.runs_along(i)]
         self.parts: dict[int, Parts] = {}
+        self.bounds = bounds(self.values)
+        self.quotients = self._quotients()
 
     # --- lines
 
@@ -219,7 +240,7 @@ class Bundles:
         known: Mapping[Value, str],
         stored: Sequence[int] = (),
         added: Sequence[tuple[Value, str]] = (),
-        kept: Iterable[Value] = (),
+        kept: Sequence[Value] = (),
     ) -> None:
         """What happens with each element of a bundle.
 
@@ -229,8 +250,10 @@ class Bundles:
         kept    values that go to registers, h and their number, for a later bundle of the same elements
         """
         guard = "if (inside) " if inside else ""
+        roots = [*kept, *[value for value, _ in added], *[self.loop.results[i].value for i in stored]]
         with self.each("s", self.steps):
             self.position()
+            known = self._divide({value for root in roots for value in missing(root, known)}, known)
             if inside:
                 self.line(f"const bool inside = {inside};")
             for i in stored:
@@ -248,6 +271,68 @@ class Bundles:
             for i in stored:
                 self._store(i, f"o{i} + ({self.full})", guard)
 
+    def _changes_nothing(self, value: Value) -> bool:
+        """Whether it holds a number within bounds which that does not leave, anyway."""
+        if value.kind != "select" or value.inputs[0].kind != "compare" or value.inputs[0].data not in ("lt", "gt"):
+            return False
+        (one, other), bound, x = value.inputs[0].inputs, *value.inputs[1:]
+        if bound.kind != "constant" or {one, other} != {bound, x}:
+            return False
+        (low, high), (number, _) = self.bounds[x], self.bounds[bound]
+        some = abs(number) / 1000  # (bounds are without what is lost by rounding)
+        return low >= number + some if (value.inputs[0].data == "lt") == (one is x) else high <= number - some
+
+    def _quotients(self) -> dict[Value, Quotient]:
+        """Those quotients of elements that multiplications find."""
+        known, found = self.bounds, {}
+        for value in self.values:
+            if value.kind == "divide" and value.dtype == FLOAT32 and not value.is_row:
+                (low, high), (least, most) = [known[each] for each in value.inputs]
+                far, near = max(abs(low), abs(high)), min(abs(low), abs(high)) if low * high > 0 else 0.0
+                quotient = Quotient(not 2.0**-40 <= least <= most <= 2.0**40, near < 2.0**-20, far > 2.0**20)
+                if value.inputs[1].is_row or not quotient.divisor:
+                    found[value] = quotient
+        return found
+
+    def _divide(self, needed: set[Value], known: Mapping[Value, str]) -> dict[Value, str]:
+        """Finds the quotients among ``needed`` that have to be seen to: all those of a step first, and anew if one is out of bounds."""
+        names = dict(known)
+        waiting = [value for value, quotient in self.quotients.items() if value in needed and quotient != SURE]
+        while waiting:
+            now = [value for value in waiting if not any(other is not value and other in waiting for other in missing(value, names))]
+            waiting = [value for value in waiting if value not in now]
+            fit = f"fit{now[0].number}"
+            self.line(f"bool {fit} = true;")
+            for value in now:
+                self.line(f"float q{value.number}[{self.wide}];")
+                if value.inputs[1].is_row:
+                    divisor = self.value(value.inputs[1], names, "d")
+                    self.line(f"const float reciprocal{value.number} = 1.0f / {divisor};")
+                    if self.quotients[value].divisor:
+                        self.line(f"{fit} &= fabsf({divisor}) >= 0x1p-40f & fabsf({divisor}) <= 0x1p40f;")
+            self._quotients_of(now, names, fit)
+            with self.block(f"if (!{fit})"):
+                self._quotients_of(now, names, "")
+            names |= {value: f"q{value.number}[v]" for value in now}
+        return names
+
+    def _quotients_of(self, values: Iterable[Value], known: Mapping[Value, str], fit: str) -> None:
+        """Lines for each quotient of a step: by multiplications, with what tells whether they ``fit``; or by division."""
+        with self.each("v", self.wide):
+            names = dict(known)
+            self.line(f"const int e = s * {self.wide} + v;")
+            for value in values:
+                name, (a, b) = f"q{value.number}[v]", [self.value(each, names) for each in value.inputs]
+                if not fit:
+                    self.line(f"{name} = {a} / {b};")
+                    continue
+                reciprocal = f"reciprocal{value.number}" if value.inputs[1].is_row else f"fg_reciprocal({b})"
+                self.line(f"{name} = fg_over({a}, {b}, {reciprocal});")
+                if self.quotients[value].small:
+                    self.line(f"{fit} &= fabsf({name}) >= 0x1p-60f;")
+                if self.quotients[value].large:
+                    self.line(f"{fit} &= fabsf({name}) <= 0x1p60f;")
+
     def _store(self, i: int, at: str, guard: str) -> None:
         if self.wide == 1:
             self.line(f"{guard}*({at}) = to{i}[0];")
@@ -264,8 +349,14 @@ class Bundles:
                 continue
             if source.kind == "load":
                 text = self.element(source.data)
+            elif self._changes_nothing(source):
+                names[source] = names[source.inputs[2]]
+                continue
             elif source.kind == "position":
                 text = "(int)(j + v)"
+            elif self.quotients.get(source) == SURE:
+                a, b = [names[each] for each in source.inputs]
+                text = f"fg_over({a}, {b}, fg_reciprocal({b}))"
             else:
                 text = primitive(source, [names[each] for each in source.inputs])
             names[source] = f"{stem}{source.number}"

@@ -20,7 +20,9 @@ _FUNCTIONS = {
     "copysign": "copysign",
 }  # fmt: skip
 
-# Of a maximum NaN is taken where there is one, and kept. Sums of threads of a row are added up halves upon halves, and all of them have it.
+# `fg_over` is a / b to the last bit where nothing in between is too large or too small (see `cuda_bundles.Quotient`): so CUDA divides, too,
+# but with a branch for each quotient. Of a maximum NaN is taken where there is one, and kept. Sums of threads of a row are added up halves
+# upon halves, and all of them have it.
 HELPERS = """
 template <class T, int N> struct alignas(sizeof(T) * N < 16 ? sizeof(T) * N : 16) fg_pack { T of[N]; };
 template <class T> __device__ inline T fg_max(T a, T b) { return (a > b || a != a) ? a : b; }
@@ -29,6 +31,14 @@ template <class T> __device__ inline T fg_min(T a, T b) { return (a < b || a != 
 __device__ inline float fg_max(float a, float b) { float c; asm("max.NaN.f32 %0, %1, %2;" : "=f"(c) : "f"(a), "f"(b)); return c; }
 __device__ inline float fg_min(float a, float b) { float c; asm("min.NaN.f32 %0, %1, %2;" : "=f"(c) : "f"(a), "f"(b)); return c; }
 #endif
+#ifdef __CUDA_ARCH__
+__device__ inline float fg_near_reciprocal(float x) { float y; asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x)); return y; }
+#endif
+__device__ inline float fg_reciprocal(float x) { float y = fg_near_reciprocal(x); return fmaf(y, fmaf(-x, y, 1.0f), y); }
+__device__ inline float fg_over(float a, float b, float reciprocal) {
+    float quotient = a * reciprocal;
+    return fmaf(fmaf(-b, quotient, a), reciprocal, quotient);
+}
 enum { fg_of_sum, fg_of_max, fg_of_min };
 template <int how, class T> __device__ inline T fg_both(T a, T b) {
     return how == fg_of_sum ? a + b : how == fg_of_max ? fg_max(a, b) : fg_min(a, b);

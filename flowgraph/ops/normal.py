@@ -73,13 +73,13 @@ class NormalCdf(Op):
         return out
 
     def scalar(self, s: Any, x: Any) -> Any:
-        distance = s.minimum(s.absolute(x), 40)
-        t = 3.0 / (3.0 + distance * math.sqrt(0.5))
+        distance = s.minimum(s.absolute(x), 40.0 if x.dtype == np.float64 else 14.4)  # (within what the exponential takes as it is)
+        t = 3.0 / s.fma(distance, math.sqrt(0.5), 3.0)
         square = distance * distance
         lost = s.fma(distance, distance, -square)  # what its rounding took
-        weight = s.exp(-s.absolute(square * 0.5)) * (1.0 - lost * 0.5) * t
+        weight = s.exp(-s.absolute(square * 0.5)) * s.fma(lost, -0.5, 1.0) * t
         coefficients = DOUBLE if x.dtype == np.float64 else SINGLE
-        tail = weight * s.polynomial(2.0 * t - 1.0, coefficients[::-1])
+        tail = weight * s.polynomial(s.fma(t, 2.0, -1.0), coefficients[::-1])
         return s.where(x > 0, 1.0 - tail, tail)
 
     def vjp(self, g: Tensor, out: Tensor, x: Tensor) -> Any:
