@@ -19,7 +19,7 @@ MANY = 2**17
 # Blocks that add up sums of columns, and those that add up other sums over rows; at most.
 COLUMN_BLOCKS, SUM_BLOCKS = 512, 4096
 # Elements of a thread, at most, and where it adds up sums of columns.
-MOST, MOST_COLUMNS = 32, 8
+MOST, MOST_COLUMNS = 16, 8
 # A value of an earlier phase is kept for the later ones from this weight on; below, it is computed again.
 KEPT_WEIGHT = 6
 
