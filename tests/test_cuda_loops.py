@@ -188,4 +188,4 @@ def test_a_training_with_loops_on_the_gpu_is_that_of_the_host():
         ours = train(network, ["cuda:0"], jit=True)
         assert {"rows", "together"} <= {what for what, *_ in cupy.gpu.log}
     for a, b in zip(ours, train(network, ["cpu:0"], jit=True), strict=True):
-        np.testing.assert_allclose(a, b, 2e-4, 1e-5)
+        np.testing.assert_allclose(a, b, 2e-4, 1e-4)  # (Adam takes steps of its own size where gradients are almost nothing)
