@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import flowgraph as fg
+from benchmarks.gpu import overlap
 from flowgraph.devices import open_device
 from flowgraph.devices.lacking import WAITING
 from flowgraph.graph.op import NoGradient
@@ -179,6 +180,45 @@ def test_a_singular_matrix_is_an_error_as_on_the_host():
         y = fg.linalg.inv(x)
     with fg.Session(graph, device=DEVICE) as session, pytest.raises(fg.LinAlgError):
         session.run(y, {x: np.zeros((3, 3), np.float32)})
+
+
+def test_a_trace_has_the_times_of_the_device_in_the_order_of_its_streams():
+    trace = overlap.large(small=True, steps=4)
+    for run in trace.runs:
+        assert list(run.rows) == ["cuda:0 compute", "cuda:0 copies"]
+        for spans in run.rows.values():
+            times = [time for index in sorted(spans) for time in spans[index]]
+            assert times == sorted(times)
+        for index, (begin, end) in run.spans.items():
+            assert run.asked[index][0] <= begin + 1e-3 <= end + 1e-3  # (to what the two clocks may be apart)
+        names = [kernel.name for kernel in run.plan.kernels]
+        product, first = names.index("product_0"), names.index("a to cuda:0")
+        assert run.spans[first][1] <= run.spans[product][1]
+    assert trace.summary(ceilings=False).streams["cuda:0"].copies > 0
+
+
+def test_what_is_not_finite_is_traced_back_to_its_node():
+    with fg.Graph() as graph:
+        x = fg.placeholder("x", ("n", 4))
+        y = fg.mean(fg.exp(x) * fg.log(fg.nn.relu(x)))
+    with fg.Session(graph, device=DEVICE, check_numerics=True) as session:
+        with pytest.raises(fg.NumericsError, match="log: made -inf of finite values") as caught:
+            session.run(y, {x: np.arange(-2, 2, dtype=np.float32).reshape(1, 4)})
+        assert dict(caught.value.rows)["x"] == "(1, 4) float32   relu: 0 … 1, mean 0.25; 3 zeros of 4"
+
+
+def test_a_recorded_run_has_the_same_bits_when_it_is_replayed(tmp_path):
+    with fg.Graph() as graph:
+        fetches, feeds = mlp()
+    with fg.Session(graph, device=DEVICE) as session:
+        for _ in range(3):
+            session.run(fetches, feeds)
+        with session.record(tmp_path / "run.fgr"):
+            loss = session.run(fetches, feeds)[0]
+    with fg.replay.Replay(tmp_path / "run.fgr") as replay:
+        assert replay.verify().is_same, replay.verify()
+        replay.run()
+        assert replay.results()[0] == loss
 
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"

@@ -167,6 +167,17 @@ def test_memory_is_taken_as_kernels_are_asked_for(session):
     assert {each.name for each in memory.at_peak} >= {"a to cuda:0"}
 
 
+def test_memory_is_told_by_devices(session):
+    x = fg.placeholder("x", (64, 64))
+    y = fg.exp(fg.py_call(np.sort, x, fg.tanh(x)))
+    with session.trace() as t:
+        session.run(y, {x: rows(64, 64)})
+    memory = t.memory()
+    assert set(memory.peaks) == {"cpu:0", "cuda:0"} and memory.peaks["cuda:0"] >= 2 * 64 * 64 * 4
+    assert max(memory.peaks.values()) <= memory.peak
+    assert "by devices, at most" in str(memory) and "waiting for what a GPU sends" in str(t)
+
+
 # --- files and pictures
 
 

@@ -22,7 +22,8 @@ class MemoryTimeline:
     run       whose it is
     tensors   all that the run held, in the order of their begin
     curve     (time, bytes alive from then on)
-    peak      bytes at the most; ``peak_time``: when that was; ``at_peak``: what was alive then, the largest first
+    peak      bytes at the most; ``peak_time``: when that was; ``at_peak``: what was alive then, the largest first;
+              ``peaks``: bytes at the most on each device
     predicted bytes that the plan expected where one thread runs the tasks in their order
     """
 
@@ -37,6 +38,16 @@ class MemoryTimeline:
     @property
     def peak_time(self) -> float:
         return max(self.curve, key=lambda change: change[1], default=(self.run.begun, 0))[0]
+
+    @property
+    def peaks(self) -> dict[str, int]:
+        """Device -> bytes at the most of what its kernels made: those of several devices need not be at one moment."""
+        kernels = self.run.plan.kernels
+        devices = sorted({kernels[each.kernel].device for each in self.tensors})
+        return {
+            device: max(nbytes for _, nbytes in curve(each for each in self.tensors if kernels[each.kernel].device == device))
+            for device in devices
+        }
 
     @property
     def predicted(self) -> int:
@@ -67,6 +78,9 @@ class MemoryTimeline:
             f"run {run.number}: at most {format_bytes(self.peak)} alive, {when} after its begin, while {running} ran; "
             f"the plan predicted {format_bytes(self.predicted)} on one thread"
         ]
+        peaks = self.peaks
+        if len(peaks) > 1:
+            lines.append(f"by devices, at most {', '.join(f'{format_bytes(nbytes)} on {device}' for device, nbytes in peaks.items())}")
         rows = [
             [format_bytes(each.nbytes), each.makes, text.shortened(each.name, 44), each.where, each.reason] for each in self.at_peak[:SHOWN]
         ]

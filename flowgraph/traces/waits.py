@@ -8,7 +8,7 @@ system.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -104,6 +104,14 @@ class Account:
         return "\n".join(lines)
 
 
+def _received(run: RunData, task: TaskRun) -> Iterator[float]:
+    """Seconds of each kernel of a task that waits for what a GPU sends."""
+    first = run.plan.tasks[task.task].first
+    for place, (begin, end) in enumerate(task.spans()):
+        if run.plan.kernels[first + place].op == "receive":
+            yield end - begin
+
+
 class Waits:
     """The waits of the tasks of some runs, which share their threads."""
 
@@ -111,6 +119,7 @@ class Waits:
         self.runs = runs
         spans = [(task.start, task.end) for run in runs for task in run.tasks]
         self._others = Level(spans, 2)
+        self._received = {id(task): sum(_received(run, task)) for run in runs for task in run.tasks}  # waiting for GPUs
         self._full: dict[str, Level] = {}
         for device in {device for run in runs for device in run.threads}:
             on_pool = [(task.start, task.end) for run in runs if run.threads for task in run.tasks if task.device == device]
@@ -125,7 +134,7 @@ class Waits:
 
     def off(self, task: TaskRun) -> dict[str, float]:
         """What a task stood off the processor for while it ran, in seconds."""
-        off = max(0.0, task.end - task.start - task.cpu)
+        off = max(0.0, task.end - task.start - task.cpu - self._received.get(id(task), 0.0))
         lock = min(off, self._others.within(task.start, task.end))
         return {"lock": lock, "system": off - lock}
 
@@ -146,6 +155,9 @@ class Waits:
                 op = run.plan.kernels[first + place].op
                 kind = "asking" if task.ran else {"copy": "copy", "receive": "gpu"}.get(op, "kernel")
                 spent[kind] += end - begin
+            seconds["gpu"] += spent["gpu"]
+            engine = task.end - task.start - sum(spent.values())
+            spent["gpu"] = 0.0
             inside = sum(spent.values())
             off = self.off(task)
             share = min(1.0, sum(off.values()) / inside) if inside else 0.0
@@ -153,7 +165,7 @@ class Waits:
                 seconds[kind] += value * (1 - share)
             for kind, value in off.items():
                 seconds[kind] += min(value, inside * value / (sum(off.values()) or 1.0))
-            seconds["engine"] += max(0.0, task.end - task.start - inside)
+            seconds["engine"] += max(0.0, engine)
         self._add_idle(run, account)
 
     def _add_idle(self, run: RunData, account: Account) -> None:

@@ -230,7 +230,7 @@ class _Chain:
         off = {kind: value * part for kind, value in self.waits.off(task).items()}
         most = min(1.0, (end - begin) / (sum(off.values()) or 1.0))
         off = {kind: value * most for kind, value in off.items()}
-        kind = "copy" if run.plan.kernels[kernel].op == "copy" else "kernel"
+        kind = {"copy": "copy", "receive": "gpu"}.get(run.plan.kernels[kernel].op, "kernel")
         return {kind: max(0.0, end - begin - sum(off.values())), **off}
 
     def _best(self, kernel: int) -> float:
