@@ -292,7 +292,15 @@ def test_a_plan_is_made_once_for_equal_shapes(cudnn):
     assert cudnn.built == ["conv"] and cudnn.ran == ["conv"] * 6 and len(cudnn.handles) == 1
 
 
-def test_no_handle_is_made_for_a_graph_without_convolutions(cudnn):
+def test_the_list_of_devices_says_which_cudnn_there_is(cudnn):
+    cudnn.backend_version = lambda: 92801
+    assert "cuDNN 9.28.1" in str(fg.devices()[1])
+    cudnn.backend_version = lambda: 8904
+    assert "cuDNN" not in str(fg.devices()[1])
+
+
+def test_cudnn_is_neither_loaded_nor_started_for_a_graph_without_convolutions(cudnn):
+    cudnn.backend_version = None
     with fg.Graph() as graph:
         x = fg.placeholder("x", (3,))
         y = fg.tanh(x)

@@ -2,8 +2,9 @@
 
 A row for each kind of convolution: how often the step has it, the engine that flowgraph takes (the first that is allowed, of so many that
 cuDNN proposes) and the memory that it works in. On a GPU each allowed engine is measured, and a row says what the one that is taken and the
-fastest one take: what choosing by measurement would gain, and with --last, what another layout would. Without a GPU, rows are for an H200;
-cuDNN then wants a library named libcuda.so.1 to load, of a driver or an empty one.
+fastest one take: so it shows what choosing by measurement would gain, and with --last another layout.
+
+Without a GPU the rows are for an H200. cuDNN then wants a library named libcuda.so.1 to load, of a driver or an empty one.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ class Cuda(Device):
         self.in_flight: deque[tuple[Any, Any]] = deque()  # (event, what it must outlive)
         self.arrivals = Arrivals(cupy, self.compute, self.copying)
         self._ahead: deque[Any] = deque()  # events of the user's streams that kernels to come wait for
-        self.convolutions: Convolutions | str = "cuDNN is left out"  # or why there are none
+        self.convolutions: Convolutions | str | None = None  # or why there are none; None before the first is asked for
         self.clock: DeviceClock | None = None  # by which copies are timed: that of the traced run that holds the device
         self._beside: Any = None  # a stream on which nothing is asked for but the time
         self._sending: Any = None  # the event behind the last copy to the host on ``copying``, until kernels wait for it
@@ -113,11 +113,17 @@ class Cuda(Device):
         self._before: int | None = None  # what cuBLAS computed products in before it was entered
 
     def use_cudnn(self, asked: bool | None) -> None:
-        """Leaves convolutions to cuDNN: None where it can be used. raises MissingExtraError where it is asked for and not there."""
+        """Leaves convolutions to cuDNN: None where it can be used, which is seen when there is one, as it takes 0.1 s to load.
+
+        raises  MissingExtraError where it is asked for and not there
+        """
+        self.convolutions = None if asked is None else self._by_cudnn(asked)
+
+    def _by_cudnn(self, asked: bool | None) -> Convolutions | str:
         try:
-            self.convolutions = Convolutions(load(asked), self)
+            return Convolutions(load(asked), self)
         except Unserved as error:
-            self.convolutions = str(error)
+            return str(error)
 
     # --- kernels
 
@@ -129,6 +135,8 @@ class Cuda(Device):
 
     def _convolution(self, op: Any, attrs: dict[str, Any], inputs: Sequence[Any]) -> Callable[..., Any]:
         """cuDNN's kernel, or CuPy's, which says why."""
+        if self.convolutions is None:
+            self.convolutions = self._by_cudnn(None)
         try:
             if isinstance(self.convolutions, str):
                 raise Unserved(self.convolutions)

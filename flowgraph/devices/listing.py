@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .cudnn import Unserved, load
+
 
 class DeviceInfo(NamedTuple):
     """A device that is there, or why there is none of its kind.
@@ -106,6 +108,15 @@ def _gpu(index: int, properties: Mapping[str, Any], version: str, runtime: Any) 
         f"cuda:{index}",
         name.decode(errors="replace") if isinstance(name, bytes) else str(name),
         int(properties["totalGlobalMem"]),
-        {"CuPy": version, "CUDA": f"{number // 1000}.{number % 1000 // 10}"},
+        {"CuPy": version, "CUDA": f"{number // 1000}.{number % 1000 // 10}", **_cudnn()},
         compute_capability=f"{properties['major']}.{properties['minor']}",
     )
+
+
+def _cudnn() -> dict[str, str]:
+    """cuDNN with its version, where it can be loaded."""
+    try:
+        number = load(None).backend_version()  # 92801 is 9.28.1
+    except Unserved:
+        return {}
+    return {"cuDNN": f"{number // 10000}.{number // 100 % 100}.{number % 100}"}
