@@ -4,6 +4,7 @@ Seeds are fixed, so each of these numbers is the same in every run.
 """
 
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,23 @@ def test_draws_have_the_same_bits_compiled_or_not_on_any_number_of_threads(name,
             units = [unit for unit in session.plan(draws, {}).units if unit.node.op is random_bits and unit.node.inputs]
             assert name == "permutation" or sum(unit.mode == "part" for unit in units) >= 4  # (slices of both large ones)
     assert all(result == results[0] for result in results)
+
+
+@needs_llvm
+@pytest.mark.parametrize("rows", [3, 20_000])
+def test_draws_are_a_part_of_calls_of_machine_code(rows):
+    with fg.Graph() as graph:
+        x = fg.placeholder("x", (rows, 100))
+        y = fg.sum(fg.nn.dropout(x, 0.5) @ np.ones((100, 20), np.float32) + fg.random.normal((rows, 20)))
+    results = []
+    for jit in (True, False):
+        with fg.Session(graph, threads=2, jit=jit) as session:
+            function = session.function([x], y)
+            results.append([function(np.ones((rows, 100), np.float32)) for _ in range(3)])
+            title = re.search(r"# \d+ kernels as one call of machine code.*((?:\n *#.*)*)", function.source())
+            assert (title is not None and "random_bits(" in title[1]) == jit
+    for ours, theirs in zip(*results, strict=True):
+        np.testing.assert_allclose(ours, theirs, 1e-5)
 
 
 @needs_llvm

@@ -97,6 +97,16 @@ def of_arrays(kernel: Callable[..., Any], areas: Sequence[Area], short: Any) -> 
     return [Instruction.on(areas, Code(address, short.ctypes.data, short), (areas[0].shape[0],), ())]
 
 
+def drawn(kernel: Callable[..., Any], areas: Sequence[Area], first: int) -> list[Instruction] | None:
+    """Random bits, from the key on; the kernel as it is compiled, and the place of the first element among all."""
+    key, target = areas
+    if not target.is_contiguous:
+        return None
+    place = kernel.described.place(first, math.prod(target.shape))  # type: ignore[attr-defined]
+    code = Code(bare(kernel.machine), place.ctypes.data, place)  # type: ignore[attr-defined]
+    return [Instruction.on((key, key, target), code, (math.prod(target.shape),), ())]
+
+
 def joined(parts: Sequence[Area], target: Area, axis: int) -> list[Instruction] | None:
     """Each part copied to its place."""
     code, made, low = code_of(np.positive, (target.dtype,) * 2), [], 0

@@ -16,7 +16,7 @@ from ..devices import Device
 from ..graph import Node, Spec
 from ..graph.spec import is_known
 from ..jit import lazy
-from .cost import estimated_seconds
+from .cost import INNER_CALL_SECONDS, estimated_seconds
 from .plan import Unit
 
 # A kernel that is expected to take so long is worth some 20 ms to compile it.
@@ -85,6 +85,7 @@ class Kind:
         ):
             code = _machine_code(node, inputs, self.spec, compiled, allows)
             self.kernel, self.is_compiled = code or self.kernel, code is not None
+            self.seconds -= (op.calls - 1) * INNER_CALL_SECONDS if self.is_compiled else 0.0
         self.scratch = self.scratch_of(node, inputs)
         made = [] if self.is_view else [Spec(output.shape, output.dtype).nbytes for output in outputs if is_known(output.shape)]
         self.nbytes = sum(made)
@@ -206,11 +207,9 @@ def _machine_code(
         made = np.empty(shape, dtype) if out is None else out
         return kernel(*arrays, description.place(first, made.size), made)
 
-    if hasattr(description, "place"):
-        drawing.described = description  # type: ignore[attr-defined]
-        return drawing
-    call.described, call.machine = description, kernel  # type: ignore[attr-defined]
-    return call
+    function: Any = drawing if hasattr(description, "place") else call
+    function.described, function.machine = description, kernel
+    return function  # type: ignore[no-any-return]
 
 
 def _with_specs(kernel: Callable[..., Any], told: Mapping[int, Spec], count: int) -> Callable[..., Any]:

@@ -8,6 +8,7 @@ is made and dies within a section lies in one piece of memory, its arena.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from operator import itemgetter
 from typing import Any
@@ -20,7 +21,7 @@ from ..jit.tape import SECONDS_WITH_LOCK, is_possible
 from ..jit.ufuncs import code_of
 from .cost import CALL_SECONDS
 from .fuse import FusedNode
-from .instructions import Area, Instruction, Shape, elementwise, fused_loop, in_c_order, joined, of_arrays, product, sum_of_parts
+from .instructions import Area, Instruction, Shape, drawn, elementwise, fused_loop, in_c_order, joined, of_arrays, product, sum_of_parts
 from .lower import InOrder, add_up, as_given
 from .plan import COLUMNS, ENTRY, WHOLE, Plan, Unit
 from .section import FEWEST, FEWEST_LONG, LONGEST_SECONDS, MOST_HELD_BYTES, Layout, Section
@@ -65,6 +66,8 @@ class Sections:
                 self.specs[unit.output] = unit.spec
                 if unit.mode == "reuse":
                     self.shared[unit.output] = unit.inputs[unit.reuse]
+        if plan.run_key >= 0:
+            self.specs[plan.run_key] = Spec((3,), np.dtype("uint64"))
         for task in plan.tasks:
             self.specs.update(task.prepares)
         self.apart = set(self.views) | set(self.shared)
@@ -155,6 +158,8 @@ class Sections:
             return joined([_permuted(areas[0], node, target.shape)], target, 0)
         if isinstance(node, FusedNode):
             return fused_loop(node, [*areas, target]) if node.op.conv is None else self._of_arrays(node.op._kernel, [*areas, target])
+        if node.op.name == "random_bits" and hasattr(kernel, "machine"):
+            return drawn(kernel, [*areas, target], unit.read[0] * math.prod(target.shape[1:]))
         if hasattr(kernel, "machine"):
             return self._of_arrays(kernel.machine, [*areas, target])
         if node.op.name == "scatter" and takes_all(node.attrs["index"]) and areas[0].is_contiguous:

@@ -42,6 +42,7 @@ class ArrayKernel(CallableText):
     """
 
     scratch = 0  # numbers of scratch memory that the body needs, at %scratch
+    data = "%short"  # what the call from Python hands on as ``data``
 
     def __init__(self, target: Target, dtype: np.dtype[Any], count: int) -> None:
         super().__init__(target)
@@ -55,7 +56,7 @@ class ArrayKernel(CallableText):
         """The module: ``kernel``, which Python can call, and ``bare`` (see `tape`), which counts at ``data`` how often memory is short."""
         self._load_arguments()
         saved = self.call("PyEval_SaveThread", "ptr")
-        self.line("call void @bare(ptr %operands, ptr %dims, ptr null, ptr %short)")
+        self.line(f"call void @bare(ptr %operands, ptr %dims, ptr null, ptr {self.data})")
         self.call("PyEval_RestoreThread", "void", ("ptr", saved))
         short = self.new("load i64, ptr %short")
         self.line(f"br i1 {self.new(f'icmp eq i64 {short}, 0')}, label %done, label %exhausted")

@@ -32,7 +32,7 @@ class Bits(Record):
     dtype   int32 or int64
     stream  the counter's last word
 
-    It reads the key (seed, run, fold), which fills the other words, and `place`.
+    It reads the key (seed, run, fold), which fills the other words, and `place`. Of these `bare` is given the second as ``data``.
     """
 
     dtype: np.dtype[Any]
@@ -58,9 +58,13 @@ class _Writer(ArrayKernel):
         super().__init__(target, dtype, 3)
         self.lanes = 4 * _WORD.itemsize // dtype.itemsize
 
+    def _load_arguments(self) -> None:
+        super()._load_arguments()
+        self.data = self.new(f"load ptr, ptr {self.new('getelementptr ptr, ptr %operands, i64 1')}")
+
     def body(self) -> None:
         seed, run, fold = [self._word("%p0", place) for place in range(3)]
-        stream, first, count = [self._word("%p1", place) for place in range(3)]
+        stream, first, count = [self._word("%data", place) for place in range(3)]
         self.keys = [
             [self.new(f"add i64 {start}, {step * turn % 2**64}") for start, step in zip((seed, run), _WEYL, strict=True)]
             for turn in range(_ROUNDS)
