@@ -603,7 +603,7 @@ def _do(gpu, what, function, args, kwargs, writes=()):
             result = _wrapped(gpu, function(*args, **kwargs), given)
         made = list(_arrays(result if isinstance(result, tuple | list) else [result]))
         fresh = [array for array in made if all(array.holder is not other.holder for other in given)]
-        written = [*fresh, *out, *writes]
+        written = [*fresh, *out, *writes] if what not in ("empty", "empty_like") else []
         reads = [array for array in given if all(array is not other for other in out)]
         if is_captured and written:
             for array, before in zip((*out, *writes), kept, strict=True):  # what is captured does not run
@@ -622,12 +622,12 @@ def _do(gpu, what, function, args, kwargs, writes=()):
                         host[...] = value
 
             gpu.kernel(reads, written, what, again)
-        elif written or what not in VIEWS:
+        elif not is_captured and (written or what not in VIEWS):
             gpu.step(reads, written, what)
         return result
 
 
-VIEWS = set("getitem reshape transpose view ravel squeeze swapaxes real imag expand_dims broadcast_to diagonal".split())
+VIEWS = set("empty empty_like getitem reshape transpose view ravel squeeze swapaxes real imag expand_dims broadcast_to diagonal".split())
 
 
 def _floor_divide(x, y, **options):

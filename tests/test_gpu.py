@@ -14,6 +14,7 @@ from flowgraph.devices.lacking import WAITING
 from flowgraph.graph.op import NoGradient
 from flowgraph.jit import llvm
 from flowgraph.jit.gpu import GpuKernel
+from flowgraph.runtime import lanes
 from tests.test_cuda import SAMPLES, lenet, mlp, recurrent, rows, samples, train
 from tests.test_cuda_kernels import all_draws
 from tests.test_cuda_loops import CASES, fused
@@ -147,6 +148,41 @@ def test_draws_have_the_bits_of_the_host_in_each_replay(jit):
             for ours, theirs in zip(session.run(draws, {x: rows(30, 40)}), host.run(draws, {x: rows(30, 40)}), strict=True):
                 np.testing.assert_array_equal(ours, theirs)
         assert any("replays" in note for note in session.plan(draws, {x: (30, 40)}).notes)
+
+
+def test_a_wide_graph_is_replayed_in_branches_with_the_bits_of_kernels_one_by_one():
+    def chains():
+        x = fg.placeholder("x", (512, 512))
+        ends = []
+        for i in range(16):
+            y = x
+            for _ in range(4):
+                y = fg.tanh(y @ fg.variable(rows(512, 512, seed=i) / 22, name=f"w{i}"))
+            ends.append(y)
+        return x, sum(ends[1:], ends[0])
+
+    value = rows(512, 512)
+    bits: set[bytes] = set()
+    said: dict[object, list[str]] = {}
+    for capture in (True, "serial", False):
+        with fg.Graph() as graph:
+            x, y = chains()
+        with fg.Session(graph, device=DEVICE, capture=capture) as session:
+            bits |= {session.run(y, {x: value}).tobytes() for _ in range(20)}
+            notes = [note for note in session.plan(y, {x: (512, 512)}).notes if note.startswith("capture")]
+            said[capture] = [note.partition("as one graph")[2] for note in notes]
+    assert said == {True: [", of 8 branches"], "serial": [""], False: []}
+    assert len(bits) == 1
+
+
+@pytest.mark.parametrize("network", [mlp, lenet, recurrent])
+def test_trainings_in_branches_have_the_bits_of_chains(network, monkeypatch):
+    for name, value in {"HOP_SECONDS": 0.0, "WORTH": -1.0, "WORTH_SECONDS": -1.0}.items():
+        monkeypatch.setattr(lanes, name, value)  # each kernel goes where it can start first
+    ours = train(network, [DEVICE], steps=30)
+    for capture in ("serial", False):
+        for a, b in zip(train(network, [DEVICE], steps=30, capture=capture), ours, strict=True):
+            assert a.tobytes() == b.tobytes()
 
 
 def test_feeds_and_results_stay_on_the_device():

@@ -11,7 +11,7 @@ import ctypes
 import math
 import sys
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from importlib import import_module
 from typing import Any
@@ -91,6 +91,12 @@ class Products:
             _check(library.cublasSetStream_v2(handle, stream.ptr))
             _check(library.cublasSetWorkspace_v2(handle, memory.data.ptr, nbytes))
         return handle
+
+    def use_on(self, streams: Iterable[Any]) -> None:
+        """Prepares streams, unless the device has made no product yet."""
+        if self._handles:
+            for stream in streams:
+                self.prepare(stream)
 
     def matmul(self, x: Any, y: Any, out: Any = None) -> Any:
         """As ``numpy.matmul``, on the current stream. What is no product of cuBLAS's, CuPy computes."""

@@ -4,7 +4,7 @@ What runs on a GPU is only asked for here; it happens later. The rules that keep
 
 - All kernels of a device are asked for on one stream, ``compute``, by one thread at a time, which holds the device (`active`). So among
   kernels everything happens in the order in which it was asked for, and memory that CuPy's pool takes back is used again behind its last
-  use.
+  use. Only what is captured may be on several (`lanes`); the graph is launched on ``compute`` again.
 - Copies from and to the host have a stream of their own, ``copying``, so that they overlap with kernels. They meet through events, and
   no thread waits for one but for a value that the host needs (`Sent.wait`), and where it is too far ahead (`Intake`). What is small goes
   between two kernels instead, on ``compute``, which takes less time than events would.
@@ -99,6 +99,7 @@ class Cuda(Device):
             self._met = self.event()
             self.compute = cupy.cuda.Stream(non_blocking=True)
             self.copying = cupy.cuda.Stream(non_blocking=True)
+        self._lanes: list[Any] = []  # streams for branches of captured graphs, beside ``compute``
         self.in_flight: deque[tuple[Any, Any]] = deque()  # (event, what it must outlive)
         self.arrivals = Arrivals(cupy, self.compute, self.copying)
         self._ahead: deque[Any] = deque()  # events of the user's streams that kernels to come wait for
@@ -183,6 +184,14 @@ class Cuda(Device):
 
     def chosen(self) -> Any:
         return self.cupy.cuda.Device(self.index)
+
+    def lanes(self, count: int) -> list[Any]:
+        """Streams for the branches of a graph that is captured; the first is ``compute``."""
+        with self._here:
+            self._lanes += [self.cupy.cuda.Stream(non_blocking=True) for _ in range(count - 1 - len(self._lanes))]
+        streams = [self.compute, *self._lanes[: count - 1]]
+        self.products.use_on(streams)
+        return streams
 
     def wait(self) -> None:
         with self.active():

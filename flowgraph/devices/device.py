@@ -21,6 +21,7 @@ class Device:
     is_host      whether its arrays are NumPy's, and a kernel has run when its call returns
     is_cut       whether big kernels are cut into slices for its threads
     tf32         whether products of float32 may be computed in less
+    is_serial    whether captured graphs have no branches
     keeps_buffers  whether dead arrays are kept for the next kernel by flowgraph, and not by an allocator of its own
     """
 
@@ -31,6 +32,7 @@ class Device:
     is_cut = True
     keeps_buffers = True
     tf32 = False
+    is_serial = False
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
         """New memory whose content does not matter."""

@@ -20,6 +20,8 @@ from ..errors import ExecutionError
 from ..graph.report import where
 from ..graph.spec import format_spec
 from ..graph.text import format_bytes
+from .capture import Capture
+from .lanes import MOST
 from .memory import Buffers
 from .program import Program, explained
 from .strip import Instruction, Strip
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 
 # Fewer kernels than this are as quick to ask for one by one.
 WORTH_CAPTURING = 2
+# What branches of a graph may take beside the plan's own need.
+SPARE_BYTES = 2**26
 # Tensors that an error lists where a device has no memory left, and kernels where it has failed.
 LISTED = 8
 
@@ -189,14 +193,18 @@ class DeviceTask:
         )
 
     def _capture(self, values: list[Any]) -> Captured | None:
-        try:
-            captured = Captured(self, values)
-        except Exception as error:  # CUDA's, for what cannot be captured
-            self.why = str(error).splitlines()[0] if str(error) else type(error).__name__
-            self.note = f"capture: not on {self.device.name}: {self.why}"
-            return None
-        self.note = f"capture: {self.device.name} replays {len(self.middle)} kernels as one graph"
-        return captured
+        for most in (1,) if self.device.is_serial else (MOST, 1):
+            try:
+                captured = Captured(self, values, most)
+            except Exception as error:  # CUDA's, for what cannot be captured
+                self.why = str(error).splitlines()[0] if str(error) else type(error).__name__
+                continue
+            self.why = ""
+            branches = f", of {captured.branches} branches" if captured.branches > 1 else ""
+            self.note = f"capture: {self.device.name} replays {len(self.middle)} kernels as one graph{branches}"
+            return captured
+        self.note = f"capture: not on {self.device.name}: {self.why}"
+        return None
 
 
 class Captured:
@@ -210,7 +218,7 @@ class Captured:
     loose    slots of what is handed on that it does not make; ``frees``: slots to empty behind it
     """
 
-    def __init__(self, task: DeviceTask, values: list[Any]) -> None:
+    def __init__(self, task: DeviceTask, values: list[Any], most: int) -> None:
         plan, device = task.program.plan, task.device
         self.device, self._array, cupy = device, device.cupy.ndarray, device.cupy
         middle = set(task.middle)
@@ -227,32 +235,14 @@ class Captured:
         wanted = {slot for i in task.behind for slot in task.units[i].inputs}
         wanted |= {slot for slot in (*plan.fetches, *[slot for _, slot in plan.updates]) if slot >= 0}
         wanted &= made
-        # Copies end before the graph writes to what they read, and the other way round.
         given = {**self.fixed, **self.inputs}
         if plan.run_slot >= 0:
             given[plan.run_slot] = values[plan.run_slot]  # (another in each run: it may stop a loop while its kernels are asked for)
         frame: dict[int, Any] = dict(given)
-        last = {slot: i for i in task.middle for slot in (*task.units[i].inputs, task.units[i].output)}
-        self.results: dict[int, Any] = {}
-        self._pool = cupy.cuda.MemoryPool()  # what the graph makes between lies here, and belongs to it alone
-        with cupy.cuda.using_allocator(self._pool.malloc):
-            device.compute.begin_capture()
-            try:
-                for i in task.middle:
-                    kernel, _, _, _, inputs, output, _ = task.instructions[i]
-                    slots = inputs or task.units[i].inputs
-                    frame[output] = kernel(*[frame[slot] for slot in slots])
-                    for slot in dict.fromkeys((*slots, output)):
-                        if last.get(slot) == i and slot not in wanted and slot not in given:
-                            del frame[slot]
-                news = {slot: frame[slot] if frame[slot].base is None else frame[slot].copy() for slot in updates}
-                for slot, variable in updates.items():
-                    self.fixed[variable][...] = news[slot]
-                    self.results[slot] = self.fixed[variable]
-                self.results |= {slot: frame[slot] for slot in wanted if slot not in updates}
-            finally:
-                self._graph = device.compute.end_capture()  # (which raises for a capture that has failed)
-        self._held = news
+        kernels = [(task.units[i], task.instructions[i]) for i in task.middle]
+        # (What is freed late, as branches are still at it, comes on top of what is alive one behind the other.)
+        self._capture = Capture(device, kernels, frame, {*given, *wanted}, updates, most, plan.peak_bytes * 5 // 4 + SPARE_BYTES)
+        self.results = {slot: self.fixed[updates[slot]] if slot in updates else frame[slot] for slot in wanted}
         self.steady = not any(slot in self.fixed for slot in (plan.run_key, *[slot for _, slot in plan.feeds]))
         # What the caller or a variable keeps would be written over by the next launch.
         away = {slot for slot in plan.fetches if slot in plan.away} | {slot for _, slot in plan.updates if slot not in updates}
@@ -262,6 +252,11 @@ class Captured:
         held = {*self.results, *[slot for i in (*task.before, *task.fed, *task.behind) for slot in task.units[i].inputs]}
         held |= {task.units[i].output for i in (*task.before, *task.fed)}
         self.frees = [slot for unit in task.units for slot in unit.frees if slot in held]
+
+    @property
+    def branches(self) -> int:
+        """How many branches the graph has."""
+        return self._capture.branches
 
     def fits(self, values: list[Any]) -> bool:
         """Whether variables and constants are still in the arrays that the graph knows."""
@@ -278,7 +273,7 @@ class Captured:
         for slot, array in self.inputs.items():
             if values[slot] is not array:
                 device.copy(values[slot], array)
-        self._graph.launch(device.compute)
+        self._capture.graph.launch(device.compute)
         for slot, array in self.results.items():
             values[slot] = array
         for (slot, array), made in zip(self._away, new, strict=True):

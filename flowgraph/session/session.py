@@ -70,7 +70,8 @@ class Session:
              Only where the test fails is the run repeated, node by node. False for no test
     calibration  how fast the devices are, as `flowgraph.calibrate` measures it: it decides where nodes run that ask for nothing. None for
              given numbers, which are the same on every machine
-    capture  whether the kernels of a GPU are captured as a CUDA graph in their second run and replayed; the values are the same
+    capture  whether the kernels of a GPU are captured as a CUDA graph in their second run and replayed, with branches for what is
+             independent; ``"serial"`` for a graph that is a chain; the values are the same
     tf32     whether a GPU may round the factors of float32 products to 10 bits behind the point: several times as fast, with 3 digits
     cudnn    whether a GPU leaves convolutions to cuDNN, by engines that give the same bits each time: None where it is installed, True to
              insist on it, False for CuPy's kernels alone
@@ -99,7 +100,7 @@ class Session:
         memory_limit: int | str | None = None,
         check_numerics: bool | None = None,
         calibration: Calibration | None = None,
-        capture: bool = True,
+        capture: bool | str = True,
         tf32: bool = False,
         cudnn: bool | None = None,
     ) -> None:
@@ -113,6 +114,8 @@ class Session:
             raise ArgumentError(f"Session: passes are some of {', '.join(PASSES)}, got {passes!r}")
         if calibration is not None and not isinstance(calibration, Calibration):
             raise ArgumentError(f"Session: calibration is what fg.calibrate gives, got {calibration!r:.80}")
+        if capture not in (True, False, "serial"):
+            raise ArgumentError(f'Session: capture is True, False or "serial", got {capture!r:.80}')
         self.calibration = calibration or GIVEN
         self.check_numerics = as_check(check_numerics, None, "Session")
         self.memory_limit = None if memory_limit is None else as_bytes(memory_limit, "Session: memory_limit")
@@ -125,7 +128,7 @@ class Session:
         self.device, self.devices = opened[0], opened
         self.host_only = all(each.is_host for each in opened)
         for each in opened:
-            each.tf32 = bool(tf32)
+            each.tf32, each.is_serial = bool(tf32), capture == "serial"
             each.use_cudnn(cudnn)
         # What makes loops functions; where a GPU may run them, those for the host are compiled in their first call there.
         self._code = (compiled if self.host_only else compiled_later) if self.jit else None
@@ -135,7 +138,7 @@ class Session:
         self._state = State(seed, opened, self._buffers)
         self.variables = Variables(self)
         self._programs = Programs(self.graph, opened, self._buffers, self.passes, self._code, self.calibration)
-        self._runs = Runs(self._state, self._buffers, opened, threads, self.jit, capture)
+        self._runs = Runs(self._state, self._buffers, opened, threads, self.jit, bool(capture))
         if (sessions := RECORDED.get()) is not None:
             self._runs.record(Recorder(RUNS_RECORDED))
             sessions.append(self)
