@@ -642,13 +642,25 @@ def _remainder(x, y, **options):
     return made if made.dtype.kind in "iub" else np.subtract(x, np.floor(np.divide(x, y)) * y, **options)
 
 
-def _where(condition, *cases):
-    """As CuPy, whose kernel knows no bfloat16."""
-    made = np.where(condition, *cases)
-    return made.astype(np.float32) if cases and made.dtype.name == "bfloat16" else made
+def _without_bfloat16(function, instead):
+    """``function`` as in CuPy, whose kernels for it know no bfloat16: it makes another dtype of it, or, without ``instead``, refuses it."""
+
+    @functools.wraps(function)
+    def call(*args, **kwargs):
+        made = [x for x in args if isinstance(x, np.ndarray) and x.dtype.name == "bfloat16"]
+        if made and instead is None:
+            raise NotImplementedError("Sorting arrays with dtype 'bfloat16' is not supported")
+        result = function(*args, **kwargs)
+        return result.astype(instead) if made and result.dtype.name == "bfloat16" else result
+
+    return call
 
 
-OTHERS = {"floor_divide": _floor_divide, "remainder": _remainder, "where": _where}  # what CuPy computes in another way
+# What CuPy computes in another way.
+OTHERS = {"floor_divide": _floor_divide, "remainder": _remainder}
+OTHERS |= {name: _without_bfloat16(getattr(np, name), "float32") for name in ("where", "triu", "tril")}
+OTHERS |= {name: _without_bfloat16(getattr(np, name), None) for name in ("sort", "argsort", "partition", "argpartition", "unique")}
+ADDED_AT = "int32 int64 float16 float32 float64 uint32 uint64".split()
 
 
 class _Names(types.ModuleType):
@@ -662,7 +674,7 @@ class _Names(types.ModuleType):
         kind, parameters = LIKE.get(self._prefix + name, (None, None))
         if kind is None:
             raise AttributeError(f"CuPy has no {self._prefix}{name}")
-        value = OTHERS.get(name) or getattr(self._numpy, name)
+        value = OTHERS.get(self._prefix + name) or getattr(self._numpy, name)
         if kind in ("value", "type"):
             made = value
         else:
@@ -697,8 +709,14 @@ class _Names(types.ModuleType):
 
         if kind == "ufunc":
             call.nin, call.nout = map(int, parameters)
+
+            def added_at(x, *args):
+                if x.dtype.name not in ADDED_AT:
+                    raise TypeError(f"cupy.add.at only supports {', '.join(ADDED_AT)} as data type")
+                return np.add.at(x, *args)
+
             for method in ("reduce", "accumulate", "at", "outer", "reduceat"):
-                bound = getattr(function, method, None)
+                bound = added_at if (name, method) == ("add", "at") else getattr(function, method, None)
                 writes = method == "at"
                 setattr(
                     call,

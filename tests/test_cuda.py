@@ -421,6 +421,34 @@ def test_a_choice_is_one_kernel_of_whatever_size_and_is_captured(size, dtype, gr
     np.testing.assert_array_equal(result[rows(size) > 0], rows(size)[rows(size) > 0].astype(dtype))
 
 
+BFLOAT16 = {
+    "sort": lambda x: fg.sort(x),
+    "argsort": lambda x: fg.argsort(x),
+    "top_k": lambda x: fg.top_k(x, 2)[1],
+    "unique": lambda x: fg.unique(x),
+    "tril": lambda x: fg.tril(x),
+}
+
+
+@pytest.mark.parametrize("name", BFLOAT16)
+def test_what_cupy_cannot_do_with_bfloat16_has_the_dtype_and_values_of_the_host(name, graph, cupy):
+    x = fg.placeholder("x", (4, 4), "bfloat16")
+    y, feeds = BFLOAT16[name](x), {x: rows(4, 4).astype("bfloat16")}
+    with fg.Session(graph, devices=["cuda:0"]) as ours, fg.Session(graph, devices=["cpu:0"]) as theirs:
+        result, expected = ours.run(y, feeds), theirs.run(y, feeds)
+    assert result.dtype == expected.dtype
+    np.testing.assert_array_equal(result, expected)
+
+
+@pytest.mark.parametrize("dtype", ["bool", "int8", "uint8", "int16"])
+def test_integers_are_added_at_positions_that_cupy_adds_none_of(dtype, session):
+    x = fg.placeholder("x", (3,), dtype)
+    value = np.ones(3, dtype)
+    expected = value.copy()
+    np.add.at(expected, [0, 2, 0], value)
+    np.testing.assert_array_equal(session.run(x.at[[0, 2, 0]].add(fg.astype(x, dtype)), {x: value}), expected)
+
+
 # --- captured graphs
 
 

@@ -10,6 +10,7 @@ from ..graph.arguments import as_int
 from ..graph.op import Batch, public
 from ..graph.spec import format_shape, normalize_axis
 from .batching import full
+from .bits import bits
 from .elementwise import broadcast_like
 from .pad import pad
 from .reduce import sum
@@ -84,7 +85,8 @@ class Triangle(Op):
         return x
 
     def kernel(self, xp: Any, x: Any, *, upper: bool, diagonal: float, k: int = 0) -> Any:
-        result = (xp.triu if upper else xp.tril)(x, k)
+        cut = xp.triu if upper else xp.tril
+        result = cut(bits(x), k).view(x.dtype) if x.dtype.kind == "V" else cut(x, k)  # (of bfloat16 CuPy makes float32)
         if diagonal != 1.0:
             steps = xp.arange(min(x.shape[-2:]))
             result[..., steps, steps] *= diagonal

@@ -28,6 +28,11 @@ extern "C" __global__ void add_rows(const long long* __restrict__ at, const long
 
 def add_at(xp: Any, out: Any, filled: tuple[Any, ...], g: Any) -> None:
     """``out[filled] += g``, but a position named twice is added to twice, in the order of ``g``."""
+    if out.dtype.kind in "iub" and out.dtype.itemsize < 4:  # CuPy adds at positions of none of these
+        wide = out.astype(np.int32)
+        add_at(xp, wide, filled, g.astype(np.int32))
+        out[...] = wide
+        return
     if out.dtype.kind not in "fcV":
         xp.add.at(out, filled, g)  # in whatever order, as nothing is rounded
         return

@@ -62,6 +62,8 @@ class Sort(Ordering):
         return x
 
     def kernel(self, xp: Any, x: Any, *, axis: int, out: Any = None) -> Any:
+        if xp is not np and x.dtype.kind == "V":
+            return _into(out, xp.sort(_ordered(xp, x), axis=axis, kind="stable").astype(x.dtype))
         if out is None:
             return xp.sort(x, axis=axis, kind="stable")
         if out is not x:
@@ -88,7 +90,7 @@ class Argsort(Ordering):
         return Spec(x.shape, np.dtype("int64"))
 
     def kernel(self, xp: Any, x: Any, *, axis: int, out: Any = None) -> Any:
-        return _into(out, xp.argsort(x, axis=axis, kind="stable"))
+        return _into(out, xp.argsort(_ordered(xp, x), axis=axis, kind="stable"))
 
     def vmap(self, batch: Batch, x: Tensor, *, axis: int) -> Tensor:
         return _argsort(x, axis=axis + 1)
@@ -106,7 +108,7 @@ class TopPositions(Op):
         return Spec((*x.shape[:-1], k), np.dtype("int64"))
 
     def kernel(self, xp: Any, x: Any, *, k: int, out: Any = None) -> Any:
-        return _into(out, self.largest(xp, x, k))
+        return _into(out, self.largest(xp, _ordered(xp, x), k))
 
     def slicing(self, out: Any, x: Any, *, k: int) -> Slicing | None:
         return Slicing((True,), x.shape[0]) if len(x.shape) > 1 and x.shape[0] > 1 else None
@@ -145,6 +147,11 @@ class TopPositions(Op):
     )
 
 
+def _ordered(xp: Any, x: Any) -> Any:
+    """``x`` as numbers of the same order that can be sorted: CuPy sorts no bfloat16."""
+    return x.astype(np.float32) if xp is not np and x.dtype.kind == "V" else x
+
+
 def _falling(xp: Any, x: Any) -> Any:
     """The positions along the last axis from the largest on, equals as they come."""
     return (x.shape[-1] - 1 - xp.argsort(x[..., ::-1], axis=-1, kind="stable"))[..., ::-1]
@@ -161,7 +168,7 @@ class Searchsorted(Op):
         return Spec(values.shape, np.dtype("int64"))
 
     def kernel(self, xp: Any, x: Any, values: Any, *, side: str) -> Any:
-        return xp.searchsorted(x, values, side=side)
+        return xp.searchsorted(_ordered(xp, x), _ordered(xp, values), side=side)
 
     def vmap(self, batch: Batch, x: Tensor, values: Tensor, *, side: str) -> Tensor:
         if not batch.inputs[0]:
@@ -187,7 +194,7 @@ class Isin(Op):
         return Spec(x.shape, np.dtype(bool))
 
     def kernel(self, xp: Any, x: Any, values: Any) -> Any:
-        return xp.isin(x, values)
+        return xp.isin(_ordered(xp, x), _ordered(xp, values))
 
     def vmap(self, batch: Batch, x: Tensor, values: Tensor) -> Tensor:
         if not batch.inputs[1]:
@@ -212,10 +219,11 @@ class Unique(Op):
         return [Spec((None,), x.dtype), *(Spec(x.shape if part == "inverse" else (None,), whole) for part in parts)]
 
     def kernel(self, xp: Any, x: Any, *, parts: tuple[str, ...]) -> Any:
+        dtype, x = x.dtype, _ordered(xp, x)
         if not parts:
-            return xp.unique(x)
+            return xp.unique(x).astype(dtype, copy=False)
         values, *found = xp.unique(x, **{f"return_{part}": True for part in parts})
-        return (values, *(f.reshape(x.shape) if part == "inverse" else f for part, f in zip(parts, found, strict=True)))
+        return (values.astype(dtype, copy=False), *(f.reshape(x.shape) if part == "inverse" else f for part, f in zip(parts, found, strict=True)))
 
     samples = Over(
         [((),), ((7,),), ((0, 2),), ((2, 4),)],
