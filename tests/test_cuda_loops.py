@@ -7,7 +7,8 @@ import pytest
 
 import flowgraph as fg
 from flowgraph.compile.fuse import FusedNode
-from flowgraph.jit import llvm
+from flowgraph.jit import cuda_bundles, gpu, llvm
+from flowgraph.jit.cuda import cuda_loop
 from flowgraph.jit.gpu import GpuKernel
 from tests import cuda_on_host
 from tests.test_cuda import standing_in, train
@@ -128,6 +129,25 @@ def test_a_loop_on_a_gpu_has_the_bits_of_the_loop_on_the_host(case):
             np.testing.assert_array_equal(a, b)
             assert a.tobytes() == b.tobytes() or np.isnan(b).any()
     assert names in seen
+
+
+@pytest.mark.parametrize(
+    "case", ["windows", "columns of a wider array", "a narrow softmax", "sums of few columns", "sums that keep different axes"]
+)
+def test_places_of_huge_arrays_are_reckoned_with_in_64_bits(case, monkeypatch):
+    build, feeds, _ = CASES[case]
+    for op in fused(build, feeds):
+        given = [np.asarray(np.random.default_rng(1).standard_normal(source.spec.shape)).astype(source.spec.dtype) for source in op.sources]
+        kept = []
+        for small in (2**31, 0):
+            monkeypatch.setattr(cuda_bundles, "SMALL", small)
+            monkeypatch.setattr(gpu, "cuda_of", cuda_loop)
+            results = [np.empty(made.spec.shape, made.spec.dtype) for made in op.results]
+            kernel = GpuKernel(op.loop, XP)
+            kernel(*given, *results)
+            assert ("unsigned long long j" in kernel.cuda.text) == (small == 0)
+            kept.append([result.tobytes() for result in results])
+        assert kept[0] == kept[1]
 
 
 def test_what_a_loop_gives_does_not_depend_on_strides():

@@ -24,6 +24,8 @@ from .values import FLOAT32, Value, in_order
 THREADS = 256
 # Numbers of 32 bits that a thread keeps in registers for a bundle, and primitives that are written out for it; at most.
 REGISTERS, WRITTEN = 96, 2048
+# Below this many elements places are reckoned with in 32 bits. (Some of them are beyond the last.)
+SMALL = 2**31 - 2**23
 # Primitives that are none, or several instructions.
 _WEIGHTS = {"constant": 0, "load": 0, "position": 0, "divide": 6, "sqrt": 6}
 
@@ -76,8 +78,7 @@ class Bundles:
         self.depth = 1
         windows = [o.window for o in loop.operands if o.window is not None]
         largest = max(math.prod(sizes) for sizes in [loop.dims, *[window.sizes for window in windows]])
-        # (Some places beyond the last are reckoned with, too.)
-        self.index, self.suffix = ("unsigned", "u") if largest < 2**31 - 2**23 else ("unsigned long long", "ull")
+        self.index, self.suffix = ("unsigned", "u") if largest < SMALL else ("unsigned long long", "ull")
         self.wide = 1 if windows else next(n for n in (4, 2, 1) if self.inner % n == 0)
         self.steps, self.full = 1, ""
         self.values = in_order([result.value for result in loop.results])
@@ -113,7 +114,7 @@ class Bundles:
         return f"{number}{self.suffix}"
 
     def no_more(self, place: str, last: int) -> str:
-        return f"min({place}, {self.n(last)})"
+        return f"min(({self.index})({place}), {self.n(last)})"
 
     def function(self, name: str, threads: int) -> list[str]:
         """What has been written, as a kernel."""
