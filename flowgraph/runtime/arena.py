@@ -23,10 +23,20 @@ class Place:
     touched  for each lane the last step that touched it
     """
 
-    __slots__ = ("address", "is_idle", "size", "touched")
+    __slots__ = ("address", "chunk", "is_idle", "size", "touched")
 
-    def __init__(self, address: int, size: int, touched: list[int], is_idle: bool = True) -> None:
-        self.address, self.size, self.touched, self.is_idle = address, size, touched, is_idle
+    def __init__(self, chunk: Chunk, address: int, size: int, touched: list[int]) -> None:
+        self.chunk, self.address, self.size, self.touched, self.is_idle = chunk, address, size, touched, True
+
+
+class Chunk:
+    """What the device gave at once: its places by address, and how many bytes of them are idle."""
+
+    __slots__ = ("idle", "memory", "places")
+
+    def __init__(self, memory: Any, touched: list[int]) -> None:
+        self.memory, self.idle = memory, memory.size
+        self.places = [Place(self, memory.ptr, memory.size, touched)]
 
 
 class Arena:
@@ -40,8 +50,8 @@ class Arena:
     def __init__(self, cupy: Any, lanes: Sequence[Any], budget: int) -> None:
         self._cupy, self._lanes, self._budget = cupy, lanes, budget
         self._pool = cupy.cuda.MemoryPool()
-        self._memory: list[Any] = []  # what the device gave
-        self._chunks: list[list[Place]] = []  # the places in each of it, by address
+        self._chunks: list[Chunk] = []
+        self._given: dict[int, list[Place]] = {}  # size -> places of arrays that have died; some are no more, or taken again
         self._arrays: dict[int, Place] = {}  # address -> the place of an array
         self._step, self._lane = -1, 0
         self._known: list[int] = []
@@ -68,19 +78,22 @@ class Arena:
     def malloc(self, nbytes: int) -> Any:
         """Memory for an array, for the step: what CuPy takes as an allocator."""
         size = -(-max(nbytes, 1) // ALIGNMENT) * ALIGNMENT
-        place = self._found(size, self._is_free) or self._taken(size)
+        place = self._again(size) or self._found(size, self._is_free) or self._taken(size)
         place.is_idle = False
+        place.chunk.idle -= size
         place.touched = [-1] * len(self._lanes)
         place.touched[self._lane] = self._step
         self._arrays[place.address] = place
         self.made += 1
-        memory = self._cupy.cuda.UnownedMemory(place.address, size, _Loan(self, place), self._memory[0].device_id)
+        memory = self._cupy.cuda.UnownedMemory(place.address, size, _Loan(self, place), place.chunk.memory.device_id)
         return self._cupy.cuda.MemoryPointer(memory, 0)
 
     def give(self, place: Place) -> None:
         """Takes back the place of an array that has died."""
         del self._arrays[place.address]
         place.is_idle = True
+        place.chunk.idle += place.size
+        self._given.setdefault(place.size, []).append(place)
 
     def _is_free(self, place: Place) -> bool:
         """Whether the lane may write there as things are."""
@@ -94,10 +107,9 @@ class Arena:
                 self._wait(place)
                 return place
         memory = self._pool.malloc(max(size, CHUNK_BYTES)).mem
-        self._memory.append(memory)
         self.nbytes += memory.size
-        self._chunks.append([Place(memory.ptr, memory.size, [-1] * len(self._lanes))])
-        return self._cut(self._chunks[-1], 0, size)
+        self._chunks.append(Chunk(memory, [-1] * len(self._lanes)))
+        return _cut(self._chunks[-1], 0, size)
 
     def _wait(self, place: Place) -> None:
         """Lets the lane wait for those that touched a place."""
@@ -107,32 +119,33 @@ class Arena:
                 self._lanes[self._lane].wait_event(self._lanes[other].record())
                 self._known[other] = waited[other] = self._latest[other]
 
+    def _again(self, size: int) -> Place | None:
+        """A place of exactly that size which had an array, as most have."""
+        given = self._given.get(size, [])
+        for index in range(len(given) - 1, -1, -1):
+            place = given[index]
+            if not place.is_idle or place.size != size:
+                del given[index]
+            elif self._is_free(place):
+                del given[index]
+                return place
+        return None
+
     def _found(self, size: int, suits: Callable[[Place], bool]) -> Place | None:
         """A place among adjacent idle ones that suit: where the fewest bytes are together of those that suffice."""
-        best: tuple[int, list[Place], int] | None = None
+        best: tuple[int, Chunk, int] | None = None
         for chunk in self._chunks:
+            if chunk.idle < size:
+                continue
             first, total = 0, 0
-            for index, place in enumerate(chunk):
-                if place.is_idle and suits(place):
+            for index, place in enumerate([*chunk.places, None]):
+                if place is not None and place.is_idle and suits(place):
                     total += place.size
-                    if index + 1 < len(chunk):
-                        continue
+                    continue
                 if total >= size and (best is None or total < best[0]):
                     best = total, chunk, first
                 first, total = index + 1, 0
-        return None if best is None else self._cut(best[1], best[2], size)
-
-    def _cut(self, chunk: list[Place], first: int, size: int) -> Place:
-        """The first ``size`` bytes from an idle place on, as one place."""
-        total, end = 0, first
-        while total < size:
-            total += chunk[end].size
-            end += 1
-        parts = chunk[first:end]
-        place = Place(parts[0].address, size, [max(steps) for steps in zip(*[part.touched for part in parts], strict=True)])
-        rest = [Place(place.address + size, total - size, list(parts[-1].touched))] if total > size else []
-        chunk[first:end] = [place, *rest]
-        return place
+        return None if best is None else _cut(best[1], best[2], size)
 
 
 class _Loan:
@@ -145,3 +158,18 @@ class _Loan:
 
     def __del__(self) -> None:
         self._arena.give(self._place)
+
+
+def _cut(chunk: Chunk, first: int, size: int) -> Place:
+    """The first ``size`` bytes from an idle place on, as one place."""
+    places, total, end = chunk.places, 0, first
+    while total < size:
+        total += places[end].size
+        end += 1
+    parts = places[first:end]
+    place = Place(chunk, parts[0].address, size, [max(steps) for steps in zip(*[part.touched for part in parts], strict=True)])
+    rest = [Place(chunk, place.address + size, total - size, list(parts[-1].touched))] if total > size else []
+    for part in parts:
+        part.is_idle = False  # (it is no more)
+    places[first:end] = [place, *rest]
+    return place

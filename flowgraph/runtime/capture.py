@@ -50,7 +50,8 @@ class Capture:
             finally:
                 with suppress(Exception):  # (where the capture has failed, its end says so)
                     for stream in self._streams[1:]:
-                        compute.wait_event(stream.record())
+                        if stream.is_capturing():
+                            compute.wait_event(stream.record())
                 self.graph = compute.end_capture()
 
     def _ask(self) -> None:
