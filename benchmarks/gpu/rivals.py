@@ -53,7 +53,8 @@ class Flowgraph(Rival):
         fg = self.fg
         mean = fg.mean(x, axis=(0, 2, 3), keepdims=True)
         wide = (1, -1, 1, 1)
-        variance = fg.mean(fg.square(x - mean), axis=(0, 2, 3), keepdims=True)
+        # (That the mean moves with x changes nothing of the variance: so it has no gradient to be added up, as in torch's function.)
+        variance = fg.mean(fg.square(x - fg.stop_gradient(mean)), axis=(0, 2, 3), keepdims=True)
         return (x - mean) / fg.sqrt(variance + 1e-5) * fg.reshape(scale, wide) + fg.reshape(offset, wide)
 
     def layer_norm(self, x: Any, scale: Any, offset: Any) -> Any:
