@@ -24,6 +24,7 @@ struct Place { unsigned x, y, z; };
 static Place threadIdx, blockIdx;
 #define __global__
 #define __device__
+#define __noinline__
 #define __shared__ static
 #define __launch_bounds__(threads)
 template <class T> static T min(T a, T b) { return a < b ? a : b; }

@@ -1,5 +1,6 @@
 """Loops as CUDA kernels, compiled as C++ for the host: they have the bits of the loops that LLVM compiles."""
 
+import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -209,3 +210,24 @@ def test_a_training_with_loops_on_the_gpu_is_that_of_the_host():
         assert {"rows", "together"} <= {what for what, *_ in cupy.gpu.log}
     for a, b in zip(ours, train(network, ["cpu:0"], jit=True), strict=True):
         np.testing.assert_allclose(a, b, 2e-4, 1e-4)  # (Adam takes steps of its own size where gradients are almost nothing)
+
+
+def test_equal_loops_are_compiled_once_and_not_side_by_side(monkeypatch):
+    with fg.Graph() as graph:
+        y = x = fg.placeholder("x", (300, 300))
+        for _ in range(6):
+            y = fg.tanh(y) @ np.full((300, 300), 0.01, np.float32)
+        y = fg.sum(fg.exp(y))
+    with standing_in() as cupy:
+        made: list[tuple[int, str]] = []
+        module = cupy.RawModule
+
+        def noted(code, options):
+            made.append((threading.get_ident(), code))
+            return module(code=code, options=options)
+
+        monkeypatch.setattr(cupy, "RawModule", noted)
+        with fg.Session(graph, device="cuda:0") as session:
+            session.run(y, {x: f(300, 300)})
+    assert len(made) == 7 and len({code for _, code in made}) == 2
+    assert len({thread for thread, code in made if code == made[-1][1]}) == 1

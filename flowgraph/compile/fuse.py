@@ -215,13 +215,13 @@ def _name_of(members: Sequence[Node]) -> str:
 
 
 def for_gpu(kernel: GpuKernel | GpuTogether, spec: Spec) -> Callable[..., Any]:
-    """The same on a GPU; ``build`` compiles it."""
+    """The same on a GPU; ``build`` compiles it, whose source is ``text``."""
     shape, dtype, empty = spec.shape, spec.dtype, kernel.empty
 
     def call(*arrays: Any, out: Any = None) -> Any:
         return kernel(*arrays, empty(shape, dtype) if out is None else out)
 
-    call.build = kernel.build  # type: ignore[attr-defined]
+    call.build, call.text = kernel.build, kernel.cuda.text  # type: ignore[attr-defined]
     return call
 
 

@@ -53,7 +53,7 @@ def cuda_together(cudas: Sequence[CudaLoop]) -> CudaTogether:
             texts[cuda.text] = len(texts)
             heads[cuda.text[: found.start()]] = None
             body = cuda.text[found.end() :].replace("blockIdx.x", "block_of_part")
-            function = f"__device__ inline void {launch.name}({found[2]}, const unsigned block_of_part) {{{body}"
+            function = f"__device__ __noinline__ void {launch.name}({found[2]}, const unsigned block_of_part) {{{body}"
             modules.append(f"namespace part{texts[cuda.text]} {{\n{function}}}\n")
         names = [f"a{len(parameters) + i}" for i in range(len(given))]
         parameters += [f"{kind} {name}" for kind, name in zip(given, names, strict=True)]

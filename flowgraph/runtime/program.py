@@ -272,18 +272,22 @@ class Body:
 
 
 def _build(units: Sequence[Unit], buffers: Buffers) -> None:
-    """Compiles what is made for GPUs, side by side."""
+    """Compiles what is made for GPUs, side by side: each text once, the longest first. Its other kernels then find it compiled."""
     from concurrent.futures import ThreadPoolExecutor
 
     pending = {id(unit.kernel): unit for unit in units if hasattr(unit.kernel, "build")}
+    texts: dict[Any, list[Unit]] = {}
+    for unit in pending.values():
+        texts.setdefault((unit.device, unit.kernel.text), []).append(unit)  # type: ignore[attr-defined]
 
-    def build(unit: Unit) -> None:
-        with buffers.device(unit.device).chosen():
-            unit.kernel.build()  # type: ignore[attr-defined]
+    def build(alike: Sequence[Unit]) -> None:
+        with buffers.device(alike[0].device).chosen():
+            for unit in alike:
+                unit.kernel.build()  # type: ignore[attr-defined]
 
     if pending:
-        with ThreadPoolExecutor(min(len(pending), BUILDERS)) as pool:
-            list(pool.map(build, pending.values()))
+        with ThreadPoolExecutor(min(len(texts), BUILDERS)) as pool:
+            list(pool.map(build, [texts[key] for key in sorted(texts, key=lambda key: -len(key[1]))]))
 
 
 def holding(unit: Unit, buffers: Buffers, bodies: Sequence[Any]) -> Callable[..., Any]:
