@@ -91,6 +91,23 @@ def test_factors_that_can_be_read_as_they_lie_are_not_copied(device):
             assert [what for what, *_ in log[before:] if what not in ("allocate", "free", "empty")] == ["matmul"]
 
 
+def test_large_factors_whose_batch_has_two_steps_are_multiplied_in_turns_and_small_ones_are_copied(device, monkeypatch):
+    """Queries and keys of heads, side by side in one array, and their gradients."""
+    x = whole(3, 7, 2, 4, 5).astype(np.float32)  # (batch, tokens, queries and keys, heads, width)
+    for most, calls in ((cublas.TURN_BYTES, 1), (0, 3)):
+        monkeypatch.setattr(cublas, "TURN_BYTES", most)
+        with device.active():
+            q, k = (device.copied(x)[:, :, i].transpose(0, 2, 1, 3) for i in range(2))
+            ours = q.host, k.host
+            for a, b in ((0, 1), (1, 0)):
+                start = len(device.cupy.gpu.log)
+                first, second = (q, k)[a], (q, k)[b].swapaxes(-1, -2)
+                made = device.xp.matmul(first, second)
+                names = [entry[0] for entry in device.cupy.gpu.log[start:]]
+                assert names.count("matmul") == calls and ("ascontiguousarray" in names) == (calls == 1)
+                np.testing.assert_array_equal(device.to_host(made), np.matmul(ours[a], ours[b].swapaxes(-1, -2)))
+
+
 def test_a_product_can_be_captured_where_cupy_refuses_to(device):
     x = whole(3, 3).astype(np.float32)
     with device.active():

@@ -42,6 +42,8 @@ TYPES = {
 # What NVIDIA recommends from Hopper on, and before. Which kernels cuBLAS picks, and so the bits, depends on it: all streams have the same.
 WORKSPACE_BYTES, WORKSPACE_BYTES_BEFORE = 2**25, 2**22
 LARGEST = 2**31 - 1
+# To copy so many bytes takes as long as another call.
+TURN_BYTES = 4e6
 STATUS = {1: "NOT_INITIALIZED", 3: "ALLOC_FAILED", 7: "INVALID_VALUE", 8: "ARCH_MISMATCH", 11: "MAPPING_ERROR", 13: "EXECUTION_FAILED",
           14: "INTERNAL_ERROR", 15: "NOT_SUPPORTED"}  # fmt: skip
 
@@ -120,9 +122,10 @@ class Products:
         if stored is None or stored[0]:
             target = self._cupy.empty((*lead, n, m), dtype)
             stored = 0, m, n * m
-        a, left = self._read(a, lead)
-        b, right = self._read(b, lead)
-        self._multiply(known, (n, m, k, count), (a, *left), (b, *right), (target, *stored))
+        if not self._in_turns(known, (n, m, k, count), a, b, target, lead):
+            a, left = self._read(a, lead)
+            b, right = self._read(b, lead)
+            self._multiply(known, (n, m, k, count), (a, *left), (b, *right), (target, *stored))
         if out is None:
             if x.ndim > 1 and y.ndim > 1:
                 return target
@@ -130,6 +133,23 @@ class Products:
         if out.data.ptr != target.data.ptr:
             out[...] = target.reshape(out.shape)
         return out
+
+    def _in_turns(self, known: tuple[int, int, str], sizes: tuple[int, ...], a: Any, b: Any, out: Any, lead: tuple[int, ...]) -> bool:
+        """Multiplies for one entry of the first axis after the other, where that spares copies that take longer; whether it did.
+
+        So are the heads of attention: views of one array, with steps of their own along the batch and along the heads.
+        """
+        if len(lead) < 2 or a.shape[:-2] != lead or b.shape[:-2] != lead:
+            return False
+        if sum([x.nbytes for x in (a, b) if _stored(x, lead) is None]) <= TURN_BYTES * (lead[0] - 1):
+            return False
+        left, right, made = (_stored(x[0], lead[1:]) for x in (a, b, out))
+        if left is None or right is None or made is None or made[0]:
+            return False
+        n, m, k, count = sizes
+        for i in range(lead[0]):
+            self._multiply(known, (n, m, k, count // lead[0]), (a[i], *left), (b[i], *right), (out[i], *made))
+        return True
 
     def _read(self, x: Any, lead: tuple[int, ...]) -> tuple[Any, tuple[int, int, int]]:
         """A factor as cuBLAS can read it, copied where it cannot be read as it lies, and how it is stored."""
