@@ -52,7 +52,7 @@ def test_a_network_is_exported_with_its_weights(tmp_path):
         np.testing.assert_allclose(there["p"], here["p"], rtol=1e-6)
         np.testing.assert_allclose(there["rest"][0], here["rest"][0], rtol=1e-6)
     text = (tmp_path / "program.py").read_text()
-    assert "WEIGHTS['conv/w']" in text
+    assert "WEIGHTS['conv/w']" in text and "xp is" not in text  # nothing of a GPU's
     assert "# h = fg.nn.flatten(fg.nn.max_pool2d(fg.nn.relu(conv(images))))" in text
     with np.load(tmp_path / "program.npz", allow_pickle=False) as arrays:
         assert {"conv/w", "conv/b"} <= set(arrays)

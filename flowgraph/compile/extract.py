@@ -1,7 +1,7 @@
 """Extract: the Python source of functions, with all that they need and nothing else, so that it can stand in a file of its own.
 
 A function is read as a syntax tree. The names in it that come from flowgraph are followed and written as well; those of NumPy and the
-standard library become imports; annotations are left out.
+standard library become imports; annotations, and what only GPUs do, are left out.
 """
 
 from __future__ import annotations
@@ -229,7 +229,17 @@ def _after(kind: type, owner: type) -> list[type]:
 
 
 class _Plain(ast.NodeTransformer):
-    """Leaves out annotations."""
+    """Leaves out annotations, and what only GPUs do."""
+
+    def visit_If(self, node: ast.If) -> Any:
+        self.generic_visit(node)
+        is_host = _on_host(node.test)
+        return node if is_host is None else node.body if is_host else node.orelse
+
+    def visit_IfExp(self, node: ast.IfExp) -> ast.AST:
+        self.generic_visit(node)
+        is_host = _on_host(node.test)
+        return node if is_host is None else node.body if is_host else node.orelse
 
     def visit_arg(self, node: ast.arg) -> ast.arg:
         node.annotation = None
@@ -245,6 +255,14 @@ class _Plain(ast.NodeTransformer):
         if node.value is None:
             return None
         return ast.copy_location(ast.Assign(targets=[node.target], value=node.value), node)
+
+
+def _on_host(test: ast.AST) -> bool | None:
+    """What a condition is where kernels compute with NumPy; None where that does not decide it."""
+    first = test.values[0] if isinstance(test, ast.BoolOp) and isinstance(test.op, ast.And) else test
+    if ast.unparse(first) == "xp is not np":
+        return False
+    return True if ast.unparse(test) == "xp is np" else None
 
 
 class _Resolve(ast.NodeTransformer):
