@@ -223,7 +223,8 @@ class Unique(Op):
         if not parts:
             return xp.unique(x).astype(dtype, copy=False)
         values, *found = xp.unique(x, **{f"return_{part}": True for part in parts})
-        return (values.astype(dtype, copy=False), *(f.reshape(x.shape) if part == "inverse" else f for part, f in zip(parts, found, strict=True)))
+        shaped = [f.reshape(x.shape) if part == "inverse" else f for part, f in zip(parts, found, strict=True)]
+        return values.astype(dtype, copy=False), *shaped
 
     samples = Over(
         [((),), ((7,),), ((0, 2),), ((2, 4),)],
