@@ -352,6 +352,7 @@ class Event:
     def __init__(self, gpu, block=False, disable_timing=False, interprocess=False):
         self.gpu, self.clock, self.time, self.has_time = gpu, Clock(), 0.0, not disable_timing
         self.capture, self.nodes = None, frozenset()  # of one that was recorded in a capture: behind which of its nodes it stands
+        gpu.log.append(("event",))
 
     def record(self, stream=None):
         stream = stream or self.gpu.stream
@@ -441,6 +442,7 @@ class ndarray:
             ptr=self._address(),
             copy_from_device_async=self._from_peer,
             copy_from_host_async=self._from_address,
+            copy_to_host_async=self._to_address,
         )
 
     def _address(self):
@@ -509,6 +511,20 @@ class ndarray:
         if blocking:
             stream.synchronize()
         return made
+
+    def _to_address(self, address, nbytes, stream):
+        assert stream.capture is None and nbytes == self.host.nbytes and self.host.flags.c_contiguous
+        with stream:
+            stamp = self.gpu.step([self], [], "to host")
+        memory, value = self.gpu.pinned[address], self.host.tobytes()
+        memory[:nbytes] = 0xAB
+        memory.stamps.append(stamp)
+
+        def arrive():
+            with contextlib.suppress(ReferenceError):  # it went, which is a race
+                memory[:nbytes] = np.frombuffer(value, np.uint8)
+
+        self.gpu.pending.append((stamp, arrive))
 
     def set(self, host, stream=None):
         if not isinstance(host, np.ndarray) or host.shape != self.host.shape or host.dtype != self.host.dtype:
@@ -793,7 +809,7 @@ class Pinned(np.ndarray):
 def _pinned(gpu):
     def allocate(nbytes):
         gpu.log.append(("pinned", nbytes))
-        memory = np.empty(nbytes, np.uint8).view(Pinned)
+        memory = Pinned(nbytes, np.uint8)  # (which what `np.frombuffer` makes of it keeps alive; of a view, only what that is a view of)
         memory.gpu, memory.stamps, memory.sent = gpu, [], []
         memory.ptr = memory.__array_interface__["data"][0]
         gpu.pinned[memory.ptr] = weakref.proxy(memory)

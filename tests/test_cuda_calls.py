@@ -8,7 +8,7 @@ import pytest
 
 import flowgraph as fg
 from flowgraph.devices import intake
-from flowgraph.devices.cuda import Cuda
+from flowgraph.devices.cuda import Cuda, Sent
 from tests.stand_in import Race
 from tests.test_cuda import rows, standing_in
 
@@ -51,7 +51,7 @@ def test_small_feeds_of_a_replayed_step_are_one_copy_and_need_no_wait(session, c
     assert counts["to device"] == counts["launch"] == counts["to host"] == 1
     assert counts["record"] == 2 and counts["wait"] == 0  # behind what was fed and behind what was fetched
     assert counts["wait on host"] == 1 and counts["pinned"] == 1
-    assert counts["allocate"] == counts["on device"] == 0
+    assert counts["allocate"] == counts["on device"] == counts["event"] == 0
 
 
 def test_large_feeds_of_a_replayed_step_are_one_copy_beside_the_kernels(session, cupy):
@@ -152,6 +152,28 @@ def test_memory_of_the_host_is_used_again_only_once_its_copy_is_over(session, cu
         step(rows(8, seed=seed))
     assert set(cupy.gpu.races) == {"pinned memory was written while a copy was under way"}
     cupy.gpu.races.clear()
+
+
+def test_a_value_on_its_way_that_nobody_waits_for_has_its_memory_until_it_is_there(session, cupy, monkeypatch):
+    device = session.device
+    for size in (8, 40_000):
+        device.sent(device.copied(rows(size)))
+    assert not cupy.gpu.races
+    monkeypatch.delattr(Sent, "__del__")
+    device.sent(device.copied(rows(8)))
+    assert cupy.gpu.races
+    cupy.gpu.races.clear()
+
+
+def test_an_event_serves_again_only_where_no_kernel_waits_for_it(session, cupy):
+    x = fg.placeholder("x", (160, 1))
+    wide = fg.tanh(fg.exp(fg.sin(x))) + fg.zeros((160, 160))
+    step = session.function([x], [wide, fg.sum(wide)])
+    for seed in range(8):
+        value, total = step(rows(160, 1, seed=seed))
+        np.testing.assert_allclose(value.sum(), total, 1e-4)
+        assert session.device.sending not in session.device.spare
+    assert len(session.device.spare) <= 4
 
 
 def test_memory_of_a_result_that_the_user_lets_go_is_written_behind_his_kernels(session, cupy, monkeypatch):

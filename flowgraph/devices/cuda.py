@@ -14,7 +14,6 @@ What runs on a GPU is only asked for here; it happens later. The rules that keep
 
 from __future__ import annotations
 
-import math
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -61,9 +60,12 @@ class Sent:
 
     def wait(self) -> Any:
         """The value, as an array of the host. raises ExecutionError where the device has failed meanwhile."""
-        if self._event is not None:
-            self._device.until(self._event)
+        event, device = self._event, self._device
+        if event is not None:
+            device.until(event)
             self._event = None
+            if device.sending is not event:  # else kernels may be about to wait for it
+                device.spare.append(event)
         return self._array
 
     def __del__(self) -> None:
@@ -82,7 +84,7 @@ class Sent:
 class Cuda(Device):
     """A GPU.
 
-    `_lock` is held by the thread that asks for kernels; it guards all but `in_flight` and `_ahead`, queues that need none.
+    `_lock` is held by the thread that asks for kernels; it guards all but `in_flight`, `spare` and `_ahead`, queues that need none.
     """
 
     keeps_buffers = False  # CuPy's pool does
@@ -106,7 +108,8 @@ class Cuda(Device):
         self.convolutions: Convolutions | str | None = None  # or why there are none; None before the first is asked for
         self.clock: DeviceClock | None = None  # by which copies are timed: that of the traced run that holds the device
         self._beside: Any = None  # a stream on which nothing is asked for but the time
-        self._sending: Any = None  # the event behind the last copy to the host on ``copying``, until kernels wait for it
+        self.sending: Any = None  # the event behind the last copy to the host on ``copying``, until kernels wait for it
+        self.spare: deque[Any] = deque()  # events that nobody waits for any more
         self._user: Any = None  # the user's current stream, while it is entered
         self._is_shared = False  # whether the user has had arrays of this device, which he may use on streams of his own
         self._lock = threading.RLock()
@@ -212,13 +215,13 @@ class Cuda(Device):
 
     def after_sends(self) -> None:
         """Kernels asked for from now on may write over what has been sent."""
-        if self._sending is not None:
-            self.after(self._sending)
+        if self.sending is not None:
+            self.after(self.sending)
 
     def after(self, copied: Any) -> None:
         """Kernels asked for from now on come behind that event of ``copying``, and so behind all copies before it."""
         self.compute.wait_event(copied)
-        self._sending = None
+        self.sending = None
 
     def new_clock(self) -> DeviceClock:
         """What tells when things happen here, for a run that begins."""
@@ -294,7 +297,8 @@ class Cuda(Device):
         if not host.size:
             return self.cupy.empty(host.shape, host.dtype)
         # From pinned memory the device copies by itself; from any other the driver would copy to its own first, and hold the thread up.
-        pinned = self._pinned(host.shape, host.dtype)
+        memory = self.cupy.cuda.alloc_pinned_memory(host.nbytes)
+        pinned = np.frombuffer(memory, host.dtype, host.size).reshape(host.shape)
         pinned[...] = host
         if host.nbytes <= BETWEEN:
             made = self.cupy.empty(host.shape, host.dtype)
@@ -339,31 +343,27 @@ class Cuda(Device):
     def sent(self, x: Any) -> Sent:
         """``x`` on its way to the host, as it is now: kernels asked for later change nothing of it."""
         with self.active():
-            flat = x if x.flags.c_contiguous else self.cupy.ascontiguousarray(x)
-            host = self._pinned(x.shape, x.dtype)
             if not x.size:
-                return Sent(host, None, self)
-            if x.nbytes <= BETWEEN:
-                with self._timed(self.compute):
-                    flat.get(stream=self.compute, out=host, blocking=False)
-                return Sent(host, self.compute.record(self.event()), self)
-            self.copying.wait_event(self.compute.record(self.event()))
-            with self._timed(self.copying):
-                flat.get(stream=self.copying, out=host, blocking=False)
-            self._sending = self.copying.record(self.event())
-            self._outlive(self._sending, (flat, host))
-            return Sent(host, self._sending, self)
+                return Sent(np.empty(x.shape, x.dtype), None, self)
+            flat = x if x.flags.c_contiguous else self.cupy.ascontiguousarray(x)
+            nbytes, dtype = flat.nbytes, flat.dtype
+            memory = self.cupy.cuda.alloc_pinned_memory(nbytes)
+            host = np.frombuffer(memory, dtype, nbytes // dtype.itemsize).reshape(flat.shape)
+            over = self.spare.pop() if self.spare else self.event()
+            stream = self.compute
+            if nbytes > BETWEEN:
+                stream, self.sending = self.copying, over
+                stream.wait_event(self.compute.record(self.event()))
+            with self._timed(stream):
+                flat.data.copy_to_host_async(memory.ptr, nbytes, stream)
+            stream.record(over)
+            if nbytes > BETWEEN:
+                self._outlive(over, (flat, host))
+            return Sent(host, over, self)
 
     def to_host(self, x: Any) -> np.ndarray[Any, Any]:
         """A copy of ``x`` on the host; waits for it."""
         return np.array(self.sent(x).wait())
-
-    def _pinned(self, shape: tuple[int, ...], dtype: Any) -> Any:
-        size = math.prod(shape)
-        if not size:
-            return np.empty(shape, dtype)
-        memory = self.cupy.cuda.alloc_pinned_memory(size * dtype.itemsize)
-        return np.frombuffer(memory, dtype, size).reshape(shape)
 
     def _timed(self, stream: Any) -> AbstractContextManager[Any]:
         """What a copy on ``stream`` is asked for in."""
