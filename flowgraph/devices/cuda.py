@@ -17,7 +17,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from typing import Any
 
@@ -115,6 +115,12 @@ class Cuda(Device):
         self._lock = threading.RLock()
         self._depth = 0
         self._before: int | None = None  # what cuBLAS computed products in before it was entered
+
+    def __del__(self) -> None:
+        """Waits for copies that are under way, whose memory goes now."""
+        with suppress(Exception):  # (a device that has failed, or Python's end)
+            for event, _ in self.in_flight:
+                event.synchronize()
 
     def use_cudnn(self, asked: bool | None) -> None:
         """Leaves convolutions to cuDNN: None where it can be used, which is seen when there is one, as it takes 0.1 s to load.
