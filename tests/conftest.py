@@ -43,6 +43,15 @@ def session(graph: fg.Graph) -> Iterator[fg.Session]:
         yield session
 
 
+@pytest.fixture
+def cupy() -> Iterator[Any]:
+    """What stands for CuPy meanwhile; a file of tests may have another of its own."""
+    from tests.stand_in import standing_in
+
+    with standing_in() as module:
+        yield module
+
+
 @pytest.fixture(scope="module")
 def own_kernels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A cache of compiled kernels for the tests of one file."""

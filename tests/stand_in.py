@@ -19,6 +19,7 @@ import ctypes
 import functools
 import itertools
 import math
+import sys
 import threading
 import time
 import types
@@ -26,7 +27,9 @@ import weakref
 from pathlib import Path
 
 import numpy as np
+import pytest
 
+from flowgraph.devices import cublas
 from tests.cuda_on_host import HostModule
 from tests.stand_in_blas import Blas
 from tests.stand_in_graph import Capture, capture_error
@@ -900,3 +903,16 @@ def stand_in(capacity=2**40, count=1, simulated=False):
         memory=types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
     )
     return cupy
+
+
+@contextlib.contextmanager
+def standing_in(**options):
+    """A stand-in that is imported as CuPy; there was no race in it."""
+    module = stand_in(**options)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, each in {"cupy": module, **module.beside}.items():
+            patch.setitem(sys.modules, name, each)
+        patch.setattr(cublas, "load", lambda cupy: module.gpu.blas)
+        patch.setattr(cublas, "WORKSPACE_BYTES", 512)
+        yield module
+    assert not module.gpu.races

@@ -9,7 +9,7 @@ import pytest
 from benchmarks.gpu import __main__ as bench
 from benchmarks.gpu.models import MODELS
 from benchmarks.gpu.rivals import Flowgraph
-from tests.test_cuda import standing_in
+from tests.stand_in import standing_in
 
 
 @pytest.mark.parametrize("name", [name for name in MODELS if name != "resnet"])

@@ -11,14 +11,8 @@ from flowgraph.devices.cuda import Cuda
 from flowgraph.ops.elementwise.exponential import Exp
 from flowgraph.runtime import arena, capture, lanes
 from flowgraph.runtime.lanes import START
-from tests.stand_in import Race
-from tests.test_cuda import MIXED, launches, lenet, mlp, recurrent, rows, standing_in, train
-
-
-@pytest.fixture
-def cupy():
-    with standing_in() as module:
-        yield module
+from tests.stand_in import Race, standing_in
+from tests.test_cuda import MIXED, launches, lenet, mlp, recurrent, rows, train
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from flowgraph.devices import cublas, open_device
-from tests.test_cuda import standing_in
+from tests.stand_in import standing_in
 
 
 @pytest.fixture

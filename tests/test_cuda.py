@@ -1,8 +1,6 @@
 """The CUDA device over a stand-in for CuPy: the order of kernels, copies and memory, and that results are those of the host."""
 
-import contextlib
 import gc
-import sys
 import threading
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -12,29 +10,11 @@ import numpy as np
 import pytest
 
 import flowgraph as fg
-from flowgraph.devices import cublas, open_device
+from flowgraph.devices import open_device
 from flowgraph.devices.lacking import WAITING
 from flowgraph.graph import Spec
-from tests.stand_in import Event, Race, Stream, ndarray, stand_in
+from tests.stand_in import Event, Race, Stream, ndarray, standing_in
 from tests.test_operations import PAIRS, as_list, run_kernel
-
-
-@contextlib.contextmanager
-def standing_in(**options):
-    module = stand_in(**options)
-    with pytest.MonkeyPatch.context() as patch:
-        for name, each in {"cupy": module, **module.beside}.items():
-            patch.setitem(sys.modules, name, each)
-        patch.setattr(cublas, "load", lambda cupy: module.gpu.blas)
-        patch.setattr(cublas, "WORKSPACE_BYTES", 512)
-        yield module
-    assert not module.gpu.races
-
-
-@pytest.fixture
-def cupy():
-    with standing_in() as module:
-        yield module
 
 
 @pytest.fixture

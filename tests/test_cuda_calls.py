@@ -10,13 +10,7 @@ import flowgraph as fg
 from flowgraph.devices import intake
 from flowgraph.devices.cuda import Cuda, Sent
 from tests.stand_in import Race
-from tests.test_cuda import rows, standing_in
-
-
-@pytest.fixture
-def cupy():
-    with standing_in() as module:
-        yield module
+from tests.test_cuda import rows
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from flowgraph.graph.op import OPS
 from flowgraph.ops.random_bits import fold_key, random_bits
 from flowgraph.ops.scatter_device import add_at
 from tests import cuda_on_host
-from tests.test_cuda import standing_in
+from tests.stand_in import standing_in
 
 pytestmark = pytest.mark.skipif(cuda_on_host.COMPILER is None, reason="g++ is not installed")
 

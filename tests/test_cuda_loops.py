@@ -12,7 +12,8 @@ from flowgraph.jit import cuda_bundles, gpu, llvm
 from flowgraph.jit.cuda import cuda_loop
 from flowgraph.jit.gpu import GpuKernel
 from tests import cuda_on_host
-from tests.test_cuda import standing_in, train
+from tests.stand_in import standing_in
+from tests.test_cuda import train
 
 pytestmark = [
     pytest.mark.skipif(cuda_on_host.COMPILER is None, reason="g++ is not installed"),

@@ -20,7 +20,8 @@ from flowgraph.devices.cudnn import Unserved
 from flowgraph.graph import Spec
 from flowgraph.ops import conv_fold
 from flowgraph.ops.conv import conv_input_grad, conv_op, conv_weight_grad
-from tests.test_cuda import rows, standing_in
+from tests.stand_in import standing_in
+from tests.test_cuda import rows
 
 NUMBERS = {"half": np.float16, "float": np.float32, "double": np.float64}
 KINDS = {"conv_fprop": "conv", "conv_dgrad": "conv_input_grad", "conv_wgrad": "conv_weight_grad"}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import flowgraph as fg
-from tests.test_cuda import standing_in
+from tests.stand_in import standing_in
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((64, 20)).astype(np.float32)

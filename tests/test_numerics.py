@@ -10,7 +10,7 @@ import pytest
 import flowgraph as fg
 from flowgraph.runtime.numerics import are_finite, statistics
 from tests.cuda_on_host import COMPILER
-from tests.test_cuda import standing_in
+from tests.stand_in import standing_in
 
 X = np.array([[1, 2, 3, 4], [-5, -1, -1, -2], [0, 0, 0, 0]], np.float32)
 

@@ -10,7 +10,8 @@ from flowgraph.compile.fuse import FusedNode
 from flowgraph.devices.device import HOST
 from flowgraph.jit import llvm
 from tests import cuda_on_host
-from tests.test_cuda import rows, standing_in
+from tests.stand_in import standing_in
+from tests.test_cuda import rows
 
 
 def loops(fetches, feeds, device=None):

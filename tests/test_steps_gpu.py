@@ -5,13 +5,7 @@ import pytest
 
 import flowgraph as fg
 from tests.stand_in import ndarray
-from tests.test_cuda import rows, standing_in
-
-
-@pytest.fixture
-def cupy():
-    with standing_in() as module:
-        yield module
+from tests.test_cuda import rows
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ from flowgraph.compile.together import Together
 from flowgraph.devices.device import HOST
 from flowgraph.jit import llvm
 from tests import cuda_on_host
-from tests.test_cuda import rows, standing_in
+from tests.stand_in import standing_in
+from tests.test_cuda import rows
 
 needs_compilers = pytest.mark.skipif(cuda_on_host.COMPILER is None or not llvm.is_available(), reason="g++ or llvmlite is not installed")
 

@@ -13,8 +13,8 @@ from flowgraph.devices import clock
 from flowgraph.runtime import tracing
 from flowgraph.traces.streams import Streams
 from tests import stand_in
-from tests.stand_in import LINK, STARTING
-from tests.test_cuda import lenet, rows, standing_in
+from tests.stand_in import LINK, STARTING, standing_in
+from tests.test_cuda import lenet, rows
 from tests.test_traces import assert_nests
 
 
