@@ -19,6 +19,7 @@ from ..graph import Op, Spec, Tensor, Work, no_gradient, op
 from ..graph.op import Batch, Slicing
 from ..jit.functions import DOUBLE, SINGLE
 from ..jit.values import FLOAT32, FLOAT64, INT32, INT64
+from .batching import full
 from .elementwise import rowwise
 from .samples import Drawn, Sample
 
@@ -133,7 +134,7 @@ class OfBits(Op):
         return self.scalar(Arrays(np), *bits, **attrs)
 
     def vmap(self, batch: Batch, *bits: Tensor, **attrs: Any) -> Tensor:
-        return self(*bits, **attrs)
+        return self(*[full(batch, x, i) for i, x in enumerate(bits)], **attrs)
 
     def work(self, *bits: Any, **attrs: Any) -> Work:
         made = self.infer(*bits, **attrs)
