@@ -646,6 +646,21 @@ def test_a_kernel_that_fails_late_is_not_blamed_on_the_one_that_notices(session,
     cupy.gpu.failed = ""
 
 
+def test_whatever_is_asked_of_a_gpu_that_has_failed_says_so(session, cupy):
+    x = fg.placeholder("x", (8, 8))
+    w = fg.variable(np.eye(8, dtype=np.float32), name="w")
+    y = fg.tanh(fg.exp(x @ w) @ w)
+    value = rows(8, 8)
+    replayed = session.function([x], [y])
+    for _ in range(4):
+        replayed(value)
+    cupy.gpu.failed = "cudaErrorIllegalAddress: an illegal memory access was encountered"
+    for ask in (lambda: replayed(value), lambda: session.run(y, {x: value}), lambda: session.variables["w"]):
+        with pytest.raises(fg.ExecutionError, match="cuda:0 has failed: cudaErrorIllegalAddress"):
+            ask()
+    cupy.gpu.failed = ""
+
+
 def test_a_plan_on_one_gpu_is_one_task_and_its_times_are_those_of_a_gpu(session):
     x = fg.placeholder("x", (2048, 2048))
     y = x

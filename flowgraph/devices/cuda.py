@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ArgumentError, ExecutionError
+from ..errors import ArgumentError, ExecutionError, FlowgraphError
 from ..graph.arguments import counted
 from .arrivals import Arrivals
 from .clock import DeviceClock
@@ -172,12 +172,14 @@ class Cuda(Device):
             while self._ahead:
                 self.compute.wait_event(self._ahead.popleft())
             self._before = self._products_in(TF32) if self.tf32 else None
-        except BaseException:  # the device has failed
+        except BaseException as error:
             self._depth -= 1
             self._lock.release()
+            self._blame(error)
             raise
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: Any = None, error: BaseException | None = None, trace: Any = None) -> None:
+        """raises ExecutionError where the device has failed meanwhile."""
         try:
             if self._depth == 1:
                 if self._before is not None:
@@ -185,11 +187,22 @@ class Cuda(Device):
                 try:
                     self.arrivals.settle()
                 finally:
-                    self.compute.__exit__(*error)
-                    self._here.__exit__(*error)
+                    self.compute.__exit__(kind, error, trace)
+                    self._here.__exit__(kind, error, trace)
+        except Exception as raised:
+            self._blame(raised)
+            raise
         finally:
             self._depth -= 1
             self._lock.release()
+        if error is not None and not isinstance(error, FlowgraphError):
+            self._blame(error)
+
+    def _blame(self, error: BaseException) -> None:
+        """raises ExecutionError if the device has failed, which may be what ``error`` comes of."""
+        failed = self.failure()
+        if failed is not None:
+            raise failed from error
 
     def chosen(self) -> Any:
         return self.cupy.cuda.Device(self.index)
