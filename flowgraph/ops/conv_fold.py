@@ -33,24 +33,22 @@ def conv(
     x: Array,
     w: Array,
     *,
-    stride: Steps,
-    padding: Borders,
-    dilation: Steps,
     groups: int,
     out: Array | None = None,
     kernel: Kernel | None = None,
+    **windows: Any,
 ) -> Array:
     """The cross-correlation of each image with each filter; see `conv_kernels.conv2d`.
 
-    kernel  convolves a batch of images with one set of filters, also of 16-bit floats, in place of those here
+    kernel   convolves a batch of images with one set of filters, also of 16-bit floats, in place of those here
+    windows  stride, padding and dilation, here and in the gradients
     """
-    rank = len(stride)
+    rank = len(windows["stride"])
     sets = w.ndim - rank - 2
     if kernel is None and (_is_narrow(x) or _is_narrow(w)):
-        full = conv(xp, _widened(x), _widened(w), stride=stride, padding=padding, dilation=dilation, groups=groups)
+        full = conv(xp, _widened(x), _widened(w), **windows, groups=groups)
         return _delivered(full.astype(promote_dtypes(x.dtype, w.dtype)), out)
     x, w, kernel = *_alike(x, w), kernel or _CONV[rank]
-    windows: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation}
     if not sets:
         images = x.reshape(math.prod(x.shape[: -rank - 1]), *x.shape[-rank - 1 :])
         target = None if out is None else out.reshape(len(images), *out.shape[-rank - 1 :])
@@ -79,17 +77,14 @@ def conv_input_grad(
     w: Array,
     *,
     shape: tuple[int, ...],
-    stride: Steps,
-    padding: Borders,
-    dilation: Steps,
     groups: int,
     out: Array | None = None,
     kernel: Kernel | None = None,
+    **windows: Any,
 ) -> Array:
     """The gradient by ``x``, which has ``shape``, of ``sum(g * conv(x, w))``."""
-    rank = len(stride)
+    rank = len(windows["stride"])
     sets = w.ndim - rank - 2
-    windows: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation}
     if kernel is None and (_is_narrow(g) or _is_narrow(w)):
         full = conv_input_grad(xp, _widened(g), _widened(w), shape=shape, **windows, groups=groups)
         return _delivered(full.astype(promote_dtypes(g.dtype, w.dtype)), out)
@@ -113,17 +108,14 @@ def conv_weight_grad(
     x: Array,
     *,
     shape: tuple[int, ...],
-    stride: Steps,
-    padding: Borders,
-    dilation: Steps,
     groups: int,
     out: Array | None = None,
     kernel: Kernel | None = None,
+    **windows: Any,
 ) -> Array:
     """The gradient by ``w``, which has ``shape``, of ``sum(g * conv(x, w))``."""
-    rank = len(stride)
+    rank = len(windows["stride"])
     sets = len(shape) - rank - 2
-    windows: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation}
     if kernel is None and (_is_narrow(g) or _is_narrow(x)):
         full = conv_weight_grad(xp, _widened(g), _widened(x), shape=shape, **windows, groups=groups)
         return _delivered(full.astype(promote_dtypes(g.dtype, x.dtype)), out)
