@@ -13,7 +13,7 @@ import numpy as np
 from ..graph import Node, Op, Spec, Tensor, Work
 from ..graph.op import Slicing
 from ..graph.spec import is_known
-from ..graph.text import format_seconds
+from ..graph.text import first_line, format_seconds
 from ..jit.functions import Scalars
 from ..jit.gpu import GpuKernel, GpuTogether
 from ..jit.loops import Loop, Operand, Result, Window
@@ -411,8 +411,9 @@ class Fuser:
         except Unfusable:
             return None
         except RuntimeError as error:
-            reason = str(error).splitlines()[0]
-            warnings.warn(f"a loop could not be compiled, and NumPy's kernels serve instead: {reason}", RuntimeWarning, stacklevel=2)
+            warnings.warn(
+                f"a loop could not be compiled, and NumPy's kernels serve instead: {first_line(error)}", RuntimeWarning, stacklevel=2
+            )
             return None
 
     def _fused(self, region: Region, is_settled: bool = False) -> FusedNode | None:

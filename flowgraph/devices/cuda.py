@@ -25,6 +25,7 @@ import numpy as np
 
 from ..errors import ArgumentError, ExecutionError, FlowgraphError
 from ..graph.arguments import counted
+from ..graph.text import first_line
 from .arrivals import Arrivals
 from .clock import DeviceClock
 from .cublas import Namespace, Products
@@ -43,9 +44,8 @@ UNTIMED = nullcontext()
 
 def lost(name: str, error: BaseException) -> ExecutionError:
     """What is raised where the device of that name has failed with ``error``, in whichever kernel that was asked for before."""
-    what = str(error).splitlines()[0] if str(error) else type(error).__name__
     return ExecutionError(
-        f"{name} has failed: {what}",
+        f"{name} has failed: {first_line(error)}",
         help="the device is lost to this process: start it anew. compute-sanitizer finds the kernel that did it",
     )
 
@@ -205,7 +205,7 @@ class Cuda(Device):
             raise failed from error
 
     def chosen(self) -> Any:
-        return self.cupy.cuda.Device(self.index)
+        return self._here
 
     def lanes(self, count: int) -> list[Any]:
         """Streams for the branches of a graph that is captured; the first is ``compute``."""
@@ -279,8 +279,7 @@ class Cuda(Device):
 
     def memory(self) -> tuple[int, int]:
         """Bytes of the device's memory that are in use, by whomever, and all of them."""
-        with self.cupy.cuda.Device(self.index) as device:
-            free, total = device.mem_info
+        free, total = self._here.mem_info
         return total - free, total
 
     def has(self, value: Any) -> bool:
@@ -347,7 +346,7 @@ class Cuda(Device):
         """``x`` of another GPU, once the kernels asked of that until now are over. The two copy to each other without the host."""
         with self.active():
             made = self.arrivals.empty(x.shape, x.dtype)
-            with self.cupy.cuda.Device(source.index):
+            with source.chosen():
                 self.copying.wait_event(source.compute.record())
             with self._timed(self.copying):
                 made.data.copy_from_device_async(x.data, x.nbytes, self.copying)

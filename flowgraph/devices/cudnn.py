@@ -21,6 +21,7 @@ import numpy as np
 
 from ..errors import MissingExtraError
 from ..graph.spec import is_known
+from ..graph.text import first_line
 
 # op -> the method of the front end, and what it calls the two arrays.
 METHODS = {
@@ -130,7 +131,7 @@ class Convolutions:
             except self._cudnn.cudnnGraphNotSupportedError:
                 return "cuDNN has no engine for it"
             except RuntimeError as error:
-                return f"cuDNN fails: {str(error).partition(chr(10))[0]}"
+                return f"cuDNN fails: {first_line(error)}"
 
     def _built(self, op: str, shapes: Sequence[Any], how: dict[str, Any], dtype: np.dtype[Any]) -> Any:
         _check_windows(op, shapes, **how)

@@ -1,4 +1,4 @@
-"""Text: how bytes, times, counts, other quantities and tables read, everywhere."""
+"""Text: how bytes, times, counts, other quantities, tables and errors of others read, everywhere."""
 
 from __future__ import annotations
 
@@ -18,6 +18,15 @@ def format_bytes(count: int) -> str:
         if count >= size:
             return f"{count / size:.1f} {unit}"
     return f"{count} B"
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says first; its class, where it says nothing.
+
+    >>> first_line(MemoryError())
+    'MemoryError'
+    """
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def format_seconds(seconds: float) -> str:

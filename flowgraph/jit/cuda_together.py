@@ -46,9 +46,8 @@ def cuda_together(cudas: Sequence[CudaLoop]) -> CudaTogether:
         (launch,) = cuda.launches
         found = KERNEL.search(cuda.text)
         assert found is not None and found[1] == launch.name
-        given = [parameter.rpartition(" ")[0] for parameter in found[2].split(", ")][
-            :-1
-        ]  # (the last are the parts, of which there are none)
+        *arrays, _ = found[2].split(", ")  # (the last is for parts, of which there are none)
+        given = [parameter.rpartition(" ")[0] for parameter in arrays]
         if cuda.text not in texts:
             texts[cuda.text] = len(texts)
             heads[cuda.text[: found.start()]] = None

@@ -19,7 +19,7 @@ from ..devices.lacking import WAITING
 from ..errors import ExecutionError
 from ..graph.report import where
 from ..graph.spec import format_spec
-from ..graph.text import format_bytes
+from ..graph.text import first_line, format_bytes
 from .capture import Capture
 from .lanes import MOST
 from .memory import Buffers
@@ -185,9 +185,8 @@ class DeviceTask:
             made = f"   {name}, made at {where(location)}" if name else ""
             rows.append((format_bytes(nbytes), f"{format_spec(values[slot].shape, values[slot].dtype)}{made}"))
         used, total = self.device.memory()
-        asked = str(error).splitlines()[0] if str(error) else type(error).__name__
         return ExecutionError(
-            f"{self.device.name} has no memory left: {format_bytes(used)} of {format_bytes(total)} are in use ({asked})",
+            f"{self.device.name} has no memory left: {format_bytes(used)} of {format_bytes(total)} are in use ({first_line(error)})",
             rows=rows,
             help='smaller batches, minimize(..., recompute="sqrt"), or 16-bit floats take less',
         )
@@ -197,7 +196,7 @@ class DeviceTask:
             try:
                 captured = Captured(self, values, most)
             except Exception as error:  # CUDA's, for what cannot be captured
-                self.why = str(error).splitlines()[0] if str(error) else type(error).__name__
+                self.why = first_line(error)
                 continue
             self.why = ""
             branches = f", of {captured.branches} branches" if captured.branches > 1 else ""
@@ -281,9 +280,14 @@ class Captured:
             values[slot] = made
 
 
+def _has_several(plan: Plan) -> bool:
+    """Whether a plan has more than one task on GPUs."""
+    return sum(not task_is_host(task.device) for task in plan.tasks) > 1
+
+
 def _fed(plan: Plan, units: Sequence[Unit], device: Any) -> list[int]:
     """The copies of feeds from the host, by number, that are small enough for an intake; none where other tasks may read what it holds."""
-    if sum(not task_is_host(task.device) for task in plan.tasks) > 1:
+    if _has_several(plan):
         return []
     feeds = {slot for _, slot in plan.feeds}
     copies = [i for i, unit in enumerate(units) if unit.kernel == device.copied and unit.spec is not None and unit.inputs[0] in feeds]
@@ -292,7 +296,7 @@ def _fed(plan: Plan, units: Sequence[Unit], device: Any) -> list[int]:
 
 def _parted(plan: Plan, units: Sequence[Unit], device: Any) -> tuple[list[int], list[int], list[int], str]:
     """The kernels before, in and behind what may be captured, by number; and why nothing may be, or no text."""
-    if sum(not task_is_host(task.device) for task in plan.tasks) > 1:
+    if _has_several(plan):
         return [], [], [], "the plan has several tasks on GPUs"
     before: list[int] = []
     middle: list[int] = []

@@ -63,20 +63,17 @@ class Alone:
             try:
                 if captured is None:
                     state.begin(plan, values)
-                    with device.active():
-                        task.execute(values, self)
-                        results = self._results(values)
-                        written = self._written(values)
-                        if self._hands_over:
-                            device.hand_over()
                 else:
                     state.count(plan, values)
-                    with device.active():
+                with device.active():
+                    if captured is None:
+                        task.execute(values, self)
+                    else:
                         task.replay(captured, values, self)
-                        results = self._results(values)
-                        written = self._written(values) if captured.leaves else []
-                        if self._hands_over:
-                            device.hand_over()
+                    results = self._results(values)
+                    written = self._written(values) if captured is None or captured.leaves else []
+                    if self._hands_over:
+                        device.hand_over()
             finally:
                 _reset_errors(token)
             for node, value in written:
