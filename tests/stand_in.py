@@ -320,6 +320,7 @@ class Stream:
         return event
 
     def wait_event(self, event):
+        self.gpu.check()
         if event.capture is not None:
             if event.capture.is_over or (self.capture is not None and self.capture is not event.capture):
                 raise (self.capture or event.capture).refuse("Merge")
@@ -358,6 +359,7 @@ class Event:
         gpu.log.append(("event",))
 
     def record(self, stream=None):
+        self.gpu.check()
         stream = stream or self.gpu.stream
         self.capture = stream.capture
         if stream.capture is not None:

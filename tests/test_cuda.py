@@ -661,6 +661,19 @@ def test_whatever_is_asked_of_a_gpu_that_has_failed_says_so(session, cupy):
     cupy.gpu.failed = ""
 
 
+def test_a_gpu_that_cannot_be_entered_leaves_the_users_device_current():
+    with standing_in(count=2) as cupy, fg.Graph() as graph:
+        x = fg.placeholder("x", (4,))
+        y = fg.exp(x)
+        with fg.Session(graph, device="cuda:1", threads=1, jit=False) as session:
+            session.run(y, {x: rows(4)}, device_arrays=True)
+            cupy.gpu.failed = "cudaErrorIllegalAddress: an illegal memory access was encountered"
+            with pytest.raises(fg.ExecutionError, match="cuda:1 has failed"):
+                session.device.wait()
+            cupy.gpu.failed = ""
+        assert cupy.gpu.device.id == 0 and cupy.gpu.stream is cupy.gpu.null
+
+
 def test_a_plan_on_one_gpu_is_one_task_and_its_times_are_those_of_a_gpu(session):
     x = fg.placeholder("x", (2048, 2048))
     y = x

@@ -167,11 +167,15 @@ class Cuda(Device):
             return
         try:
             self._here.__enter__()
-            self.follow()
-            self.compute.__enter__()
-            while self._ahead:
-                self.compute.wait_event(self._ahead.popleft())
-            self._before = self._products_in(TF32) if self.tf32 else None
+            try:
+                self.follow()
+                while self._ahead:
+                    self.compute.wait_event(self._ahead.popleft())
+                self._before = self._products_in(TF32) if self.tf32 else None
+                self.compute.__enter__()
+            except BaseException:
+                self._here.__exit__()
+                raise
         except BaseException as error:
             self._depth -= 1
             self._lock.release()
